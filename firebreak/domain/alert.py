@@ -1,0 +1,62 @@
+"""One alert as Alertmanager told it, whatever the source's wire format was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class AlertStatus(StrEnum):
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class IntakeClass(StrEnum):
+    """Which queue and process an alert belongs to, judged from labels alone before any query."""
+
+    P1_CANDIDATE = "p1"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """`fingerprint` is the source's hash of the labels (ours, same form, where it sent none). `starts_at` with it is
+    the alert's identity: the same pair again is a re-delivery. Annotations are untrusted text, for people only."""
+
+    fingerprint: str
+    status: AlertStatus
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    starts_at: datetime
+    ends_at: datetime | None = None
+    generator_url: str = ""
+
+    @property
+    def key(self) -> str:
+        """Identity of this alert instance over all deliveries: fingerprint and start in whole microseconds."""
+        return f"{self.fingerprint}@{int(self.starts_at.timestamp() * 1_000_000)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedAlert:
+    """An alert on disk. `receipt` is the inbox row's number, rising in order of acceptance."""
+
+    receipt: int
+    accepted_at: datetime
+    intake_class: IntakeClass
+    source: str
+    truncated: int
+    alert: Alert
+
+
+class Disposition(StrEnum):
+    """The one end of each accepted delivery (no accepted alert without an end)."""
+
+    OPENED = "opened"  # opened an incident
+    JOINED = "joined"  # a further alert of an open incident
+    DUPLICATE = "duplicate"  # the same alert and status again
+    RESOLVED = "resolved"  # told its incident
+    IGNORED = "ignored"  # resolved, and no incident knows it
+    PARKED = "parked"  # could not be handled; a person was paged

@@ -1,0 +1,117 @@
+"""Every error that Firebreak raises on purpose.
+
+FirebreakError
+- ContractError                 bad input at an edge; refused with a sentence, never retried
+  - AlertRejected  RunbookInvalid  PolicyInvalid  SettingsInvalid  SignatureInvalid
+- TransientError(retry_after)   the world is busy; whether a write took effect is not known
+- PermanentError                a retry cannot help
+  - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
+- LedgerError
+  - AppendConflict (retry)  ChainBroken (stop all automation, page)
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class FirebreakError(Exception):
+    """Root of all errors raised on purpose. `str(error)` says what happened; `next_step()` what to do now."""
+
+    advice = "Read the incident's timeline with `firebreak show`, and handle the incident by hand."
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        self._advice = advice
+
+    def next_step(self) -> str:
+        """One sentence for the person who is paged."""
+        return self._advice or self.advice
+
+
+class ContractError(FirebreakError):
+    """Bad input at an edge: refused with a sentence, never retried."""
+
+    advice = "Correct the input; sending it again unchanged is refused again."
+
+
+class AlertRejected(ContractError):
+    """A webhook body that can never be right."""
+
+    advice = "Check the Alertmanager receiver: webhook version 4, JSON body, bearer token."
+
+
+class RunbookInvalid(ContractError):
+    """A runbook, service or severity document that cannot be used."""
+
+    advice = "Run `firebreak lint`: it names file, line and column."
+
+
+class PolicyInvalid(ContractError):
+    """A policy document that cannot be used."""
+
+    advice = "Run `firebreak lint` on the policy file: it names file, line and column."
+
+
+class SettingsInvalid(ContractError):
+    """A setting that cannot be used."""
+
+    advice = "Correct the FIREBREAK_ setting that is named and start again."
+
+
+class SignatureInvalid(ContractError):
+    """A credential or signature that does not match."""
+
+    advice = "Check the token on both sides; it is never logged."
+
+
+class TransientError(FirebreakError):
+    """The world is busy or unreachable. After a write this means: the outcome is unknown."""
+
+    advice = "Nothing to do at first: it is tried again; a page follows when it does not pass."
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, advice: str | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.retry_after = retry_after
+
+
+class PermanentError(FirebreakError):
+    """A retry cannot help."""
+
+
+class TargetNotFound(PermanentError):
+    """The object that the plan names does not exist."""
+
+    advice = "Check services.yaml: the target named there does not exist in the cluster."
+
+
+class TargetChanged(PermanentError):
+    """The object is not the one that was planned for, or a touched field was changed by somebody else."""
+
+    advice = "Somebody or something else changed the target: agree with them before acting on it."
+
+
+class PermissionDenied(PermanentError):
+    """The API server refused by RBAC (401 or 403)."""
+
+    advice = "Grant the engine's account the verb that is named, or act by hand."
+
+
+class PreconditionFailed(PermanentError):
+    """The API server refused the object (400, 405, 409 that lasts, 422)."""
+
+
+class LedgerError(FirebreakError):
+    """The store could not keep what must be kept before anything is done."""
+
+    advice = "Check disk space and permissions of the data directory; no action runs until the store writes."
+
+
+class AppendConflict(LedgerError):
+    """Another writer was first; read again and retry."""
+
+
+class ChainBroken(LedgerError):
+    """A stored entry does not match its hash: the record was changed or damaged. All automation stops."""
+
+    advice = "Stop the engine, keep the data directory as it is, and find out who changed it."

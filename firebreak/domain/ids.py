@@ -1,0 +1,69 @@
+"""Ids and idempotency keys, made and parsed here only: from incident and step, never from a run id or an attempt."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+_INCIDENT = re.compile(r"^inc-(\d{8})-(\d{6})-([0-9a-f]{8})$")
+
+
+def incident_id(correlation_key: str, alert_key: str, accepted_at: datetime) -> str:
+    """`inc-20261121-083644-1f0a9c3e`: readable, sortable, and the same for the same opening alert."""
+    digest = hashlib.sha256(f"{correlation_key}\n{alert_key}".encode()).hexdigest()[:8]
+    return f"inc-{accepted_at.astimezone(UTC):%Y%m%d-%H%M%S}-{digest}"
+
+
+def is_incident_id(text: str) -> bool:
+    return _INCIDENT.match(text) is not None
+
+
+def incident_workflow_id(incident: str) -> str:
+    return f"firebreak-{incident}"
+
+
+def restore_workflow_id(incident: str, tier: int, step: int) -> str:
+    return f"firebreak-{incident}-restore-{tier}-{step}"
+
+
+def incident_of_workflow(workflow_id: str) -> str:
+    """Inverse of both. ValueError for another's workflow."""
+    text = workflow_id.removeprefix("firebreak-").partition("-restore-")[0]
+    if not workflow_id.startswith("firebreak-") or not is_incident_id(text):
+        raise ValueError(f"not a workflow of ours: {workflow_id!r}")
+    return text
+
+
+def step_key(incident: str, tier: int, step: int, *, undo: bool = False) -> str:
+    """Idempotency key of one write: the same for every attempt at it."""
+    return f"{incident}/{tier}.{step}{'/undo' if undo else ''}"
+
+
+def step_annotation(key: str) -> str:
+    """One annotation per step (one per object would be overwritten by the next): `firebreak.dev/step-<16 hex>`."""
+    return f"firebreak.dev/step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def gather_key(round_number: int) -> str:
+    """Entry key of the n-th look at the evidence (0, 1, ...)."""
+    return f"gather/{round_number}"
+
+
+def move_key(kind: str, tier: int, step: int, round_number: int | None = None) -> str:
+    """Entry key of one move on one step: `act/0.0`, `verify/0.0/2`."""
+    return f"{kind}/{tier}.{step}" + ("" if round_number is None else f"/{round_number}")
+
+
+def pager_notice_key(incident: str) -> str:
+    return f"{incident}-notice"
+
+
+def pager_page_key(incident: str) -> str:
+    return f"{incident}-page"
+
+
+def label_fingerprint(labels: dict[str, str]) -> str:
+    """16 hex digits over the sorted labels, for sources that send no fingerprint of their own."""
+    text = "\x00".join(f"{k}\x01{v}" for k, v in sorted(labels.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,220 @@
+"""What the hands need from the world, as protocols. Connectors and storage implement them; the engine marries them.
+
+All methods raise the errors of `domain.errors` and nothing of a vendor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass
+from firebreak.domain.condition import MetricAnswer, MetricQuery
+from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow
+from firebreak.domain.message import Message, MessageDraft, NoticeText, PagerAction, Route
+from firebreak.domain.plan import Restore
+from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.domain.timeline import Appended, EntryDraft, TimelineEntry
+
+KubeObject = Mapping[str, Any]
+"""One Kubernetes object as its JSON says it."""
+
+
+class Clock(Protocol):
+    """The wall clock in UTC. Passed in wherever a decision depends on the time."""
+
+    def now(self) -> datetime: ...
+
+
+class PatchKind(StrEnum):
+    MERGE = "application/merge-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+
+
+class ClusterPort(Protocol):
+    """One Kubernetes API server. Each call has a time limit; a time-out or a 5xx raises TransientError, 404
+    TargetNotFound, 401 and 403 PermissionDenied, 409 TargetChanged, other 4xx PreconditionFailed."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def get(self, ref: TargetRef, *, timeout: timedelta) -> KubeObject: ...
+
+    async def list(
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        timeout: timedelta,
+    ) -> tuple[KubeObject, ...]:
+        """Empty `namespace` for cluster-wide kinds."""
+
+    async def patch(
+        self,
+        ref: TargetRef,
+        body: Mapping[str, Any],
+        *,
+        kind: PatchKind,
+        dry_run: bool = False,
+        timeout: timedelta,
+    ) -> KubeObject:
+        """Never retried here: whether to write again is the caller's decision, after reading."""
+
+    async def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, timeout: timedelta
+    ) -> str: ...
+
+
+class MetricsPort(Protocol):
+    """A Prometheus-compatible back end."""
+
+    async def range_batch(
+        self,
+        queries: Sequence[MetricQuery],
+        *,
+        start: datetime,
+        end: datetime,
+        step: timedelta,
+        timeout: timedelta,
+    ) -> tuple[MetricAnswer, ...]:
+        """All queries at the same pinned times, one answer each, in order. Never raises for the back end's faults:
+        they are answers with a status."""
+
+
+class ChatPort(Protocol):
+    async def post(self, channel: str, text: NoticeText, *, thread: str, dedup: str) -> str:
+        """Receipt of the message (Slack `ts`). `thread` = receipt of the head, or empty for a new thread."""
+
+
+class PagerPort(Protocol):
+    async def send(
+        self,
+        routing_key: str,
+        action: PagerAction,
+        *,
+        incident_id: str,
+        text: NoticeText,
+        details: Mapping[str, Any],
+    ) -> str:
+        """Receipt (the dedup key)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRecord:
+    """A durable promise to take a step back: outlives its incident."""
+
+    incident_id: str
+    tier: int
+    step: int
+    plan_digest: str
+    opened_at: datetime
+    restore: Restore
+    ended_at: datetime | None = None
+    outcome: str = ""
+
+
+class LedgerPort(Protocol):
+    """The timeline store: what is appended is on disk (fsync) when the call returns."""
+
+    async def append(
+        self,
+        drafts: Sequence[EntryDraft],
+        *,
+        messages: Sequence[MessageDraft] = (),
+        cancel: Sequence[tuple[str, str]] = (),
+        documents: Sequence[bytes] = (),
+        restores: Sequence[RestoreRecord] = (),
+        phase: tuple[str, IncidentPhase] | None = None,
+    ) -> tuple[Appended, ...]:
+        """One transaction. A draft whose (incident, key) exists is returned as found and changes nothing. When the
+        *first* draft is found, messages, cancels, restores and phase are not applied again. `cancel`: (incident,
+        message key) of messages not sent yet. Raises LedgerError when it cannot be kept."""
+
+    async def find(self, incident_id: str, key: str) -> TimelineEntry | None: ...
+
+    async def entries(self, incident_id: str) -> tuple[TimelineEntry, ...]:
+        """In order of `seq`."""
+
+    async def document(self, digest: str) -> bytes:
+        """A kept document by its SHA-256 (hex). LedgerError when missing."""
+
+    async def lock_target(self, target: TargetRef, incident_id: str) -> str:
+        """One actor per target: the incident that holds it (`incident_id` itself when it was free or already ours)."""
+
+    async def release_targets(self, incident_id: str) -> None: ...
+
+    async def close_incident(
+        self,
+        draft: EntryDraft,
+        outcome: IncidentOutcome,
+        *,
+        messages: Sequence[MessageDraft],
+        cancel_all: bool,
+    ) -> Appended:
+        """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction."""
+
+
+class IncidentsPort(Protocol):
+    """Open incidents and which alerts they own."""
+
+    async def open_or_join(
+        self, incident: Incident, *, opened: EntryDraft, joined: EntryDraft, messages: Sequence[MessageDraft]
+    ) -> tuple[str, Disposition]:
+        """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same alert again is a DUPLICATE, also when
+        its incident has closed. JOINED when an incident with the same correlation key is open."""
+
+    async def resolve_alert(self, alert: Alert, *, at: datetime) -> tuple[str, int] | None:
+        """(incident id, alerts still firing there), or None when no incident knows the alert."""
+
+    async def incident(self, incident_id: str) -> Incident | None: ...
+
+    async def open_incidents(self) -> tuple[Incident, ...]: ...
+
+    async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]: ...
+
+    async def open_restores(self) -> tuple[RestoreRecord, ...]: ...
+
+
+class OutboxPort(Protocol):
+    async def due(self, now: datetime, *, limit: int) -> tuple[Message, ...]:
+        """Messages whose time has come, oldest first, at most one per incident and channel (order is kept)."""
+
+    async def delivered(self, message: Message, receipt: str, *, entry: EntryDraft) -> None: ...
+
+    async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
+        """`next_try_at` None = given up."""
+
+    async def receipt(self, incident_id: str, key: str) -> str:
+        """Receipt of a delivered message, or empty."""
+
+    async def next_due(self) -> datetime | None: ...
+
+
+class InboxPort(Protocol):
+    """Alerts accepted from a source; on disk before the sender hears 200."""
+
+    async def accept(
+        self,
+        alerts: Sequence[tuple[Alert, IntakeClass]],
+        *,
+        source: str,
+        truncated: int,
+        accepted_at: datetime,
+    ) -> tuple[int, ...]:
+        """Receipts, in order, after the group commit's fsync. LedgerError when they cannot be kept."""
+
+    async def claim(self, intake_class: IntakeClass, *, limit: int) -> tuple[AcceptedAlert, ...]:
+        """Deliveries without a disposition, oldest first."""
+
+    async def settle(self, dispositions: Sequence[tuple[int, Disposition, str]]) -> None:
+        """(receipt, disposition, incident id or reason)."""
+
+    async def backlog(self) -> int: ...
+
+
+class RoutesPort(Protocol):
+    def route(self, service: str) -> Route: ...

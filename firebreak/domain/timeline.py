@@ -1,0 +1,78 @@
+"""The append-only record. Entries are never changed; kinds are never renamed or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class EntryKind(StrEnum):
+    INCIDENT_OPENED = "incident.opened"
+    ALERT_JOINED = "alert.joined"
+    ALERT_RESOLVED = "alert.resolved"
+    FACTS_GATHERED = "facts.gathered"
+    VERDICT_REACHED = "verdict.reached"
+    PLAN_PINNED = "plan.pinned"
+    EVIDENCE_KEPT = "evidence.kept"
+    STEP_CHECKED = "step.checked"
+    STEP_REFUSED = "step.refused"
+    INTENT_RECORDED = "intent.recorded"
+    EFFECT_RECORDED = "effect.recorded"
+    STEP_WOULD_APPLY = "step.would_apply"
+    VERIFICATION = "step.verified"  # verified or not: see `outcome` in the body
+    UNDO_RECORDED = "undo.recorded"
+    RECOVERY_SEEN = "recovery.seen"
+    PERSON_CALLED = "person.called"  # high urgency was asked for, with its reason
+    PERSON_NOTIFIED = "person.notified"  # low urgency
+    MESSAGE_DELIVERED = "message.delivered"
+    MESSAGE_FAILED = "message.failed"
+    RESTORE_OPENED = "restore.opened"
+    RESTORE_ENDED = "restore.ended"
+    CLOSE_REQUESTED = "close.requested"
+    INCIDENT_CLOSED = "incident.closed"
+    ENGINE_FAULT = "engine.fault"  # something of ours broke; the person is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryDraft:
+    """An entry to be written. (`incident_id`, `key`) is unique for ever: a second append finds the first one.
+    `body` is JSON data. `actor`: `engine`, `alertmanager`, `person:<name>`. `target` is TargetRef.text, `uid` its UID."""
+
+    incident_id: str
+    key: str
+    kind: EntryKind
+    at: datetime
+    body: Mapping[str, Any]
+    actor: str = "engine"
+    target: str = ""
+    uid: str = ""
+    duration_ms: float | None = None  # how long the phase or call took, by the monotonic clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEntry:
+    """A written entry. `seq` is gap-free over the whole store; `digest` covers all fields and `previous`."""
+
+    seq: int
+    incident_id: str
+    key: str
+    kind: EntryKind
+    at: datetime
+    actor: str
+    target: str
+    uid: str
+    duration_ms: float | None
+    body: Mapping[str, Any] = field(default_factory=dict)
+    previous: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """`entry` as stored; `found` = it had been written before (by an earlier attempt), and is returned unchanged."""
+
+    entry: TimelineEntry
+    found: bool
