@@ -1,0 +1,1 @@
+"""The hands: activities that read, write and record. They know ports, not vendors."""

@@ -1,4 +1,4 @@
-"""Settings, from the environment (`FIREBREAK_<NAME>`) and, for secrets, from files named `FIREBREAK_SECRETS_DIR/<name>`.
+"""Settings, from the environment (`FIREBREAK_<NAME>`) and, for secrets, from files in `FIREBREAK_SECRETS_DIR`.
 
 Read by engine, gateway, lab and cli only; everything below gets values. Each field says unit, default and why.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,9 +23,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FIREBREAK_", extra="forbid", frozen=True)
 
     mode: Mode = Field(default=Mode.OBSERVE, description="observe: nothing is written to the cluster. act: steps run.")
-    data_dir: Path = Field(
-        default=Path(".firebreak"), description="All state of this engine; one engine per directory."
-    )
+    data_dir: Path = Field(default=Path(".firebreak"), description="All state; one engine per directory.")
 
     # Gateway
     gateway_host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
@@ -33,7 +32,7 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Bearer token of the webhook. Empty: made once, kept in data_dir/webhook-token.",
     )
-    max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="Bytes; a larger body gets 413 and a page.")
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="Bytes; more gets 413 and a page.")
     backlog_limit: int = Field(default=100_000, gt=0, description="Undecided alerts at which the gateway answers 503.")
 
     # Temporal: empty address = the embedded dev server of `firebreak up`
@@ -47,12 +46,8 @@ class Settings(BaseSettings):
     task_queue_prefix: str = Field(default="firebreak", description="Queues are <prefix>-p1 and <prefix>-other.")
 
     # World
-    cluster: str = Field(
-        default="default", description="Name of the Kubernetes cluster, as alerts' `cluster` label says it."
-    )
-    kubeconfig: Path | None = Field(
-        default=None, description="Kubeconfig file; unset = in-cluster, then the usual one."
-    )
+    cluster: str = Field(default="default", description="Name of the cluster, as the alerts' `cluster` label says it.")
+    kubeconfig: Path | None = Field(default=None, description="Kubeconfig; unset = in-cluster, then the usual one.")
     prometheus_url: str = Field(default="http://127.0.0.1:9090", description="Base URL, prefix included.")
     prometheus_headers: dict[str, SecretStr] = Field(default_factory=dict, description="Extra headers (tenant, token).")
     prometheus_params: dict[str, str] = Field(
@@ -61,13 +56,11 @@ class Settings(BaseSettings):
 
     # People
     slack_url: str = Field(default="https://slack.com/api/", description="Base URL of the Slack Web API.")
-    slack_token: SecretStr = Field(
-        default=SecretStr(""), description="Bot token; empty = chat is off (and written down)."
-    )
+    slack_token: SecretStr = Field(default=SecretStr(""), description="Bot token; empty = no chat (written down).")
     pagerduty_url: str = Field(default="https://events.pagerduty.com", description="Base URL of PagerDuty Events v2.")
     fallback_pager_key: SecretStr = Field(
         default=SecretStr(""),
-        description="Routing key for alerts whose service has none: nobody's alert pages somebody.",
+        description="Routing key where a service has none: nobody's alert pages somebody.",
     )
     page_deadline: timedelta = Field(
         default=timedelta(seconds=60), description="High urgency goes out then if the incident is not verified healed."
@@ -82,9 +75,7 @@ class Settings(BaseSettings):
     # Worker
     p1_slots: int = Field(default=10, gt=0, description="Workflow tasks at once in the P1 process: few keep it quick.")
     other_slots: int = Field(default=20, gt=0, description="Workflow tasks at once in the process for the rest.")
-    evidence_capture: bool = Field(
-        default=True, description="Keep what a restart would destroy before the first write."
-    )
+    evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator("prometheus_url", "slack_url", "pagerduty_url")
@@ -96,15 +87,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Settings from the environment, `overrides` on top. Raises SettingsInvalid naming each wrong setting."""
-    secrets_dir = os.environ.get("FIREBREAK_SECRETS_DIR")
-    known = {f"FIREBREAK_{name.upper()}" for name in Settings.model_fields}
+    """Settings from the environment, `overrides` (None = not given) on top. SettingsInvalid names each wrong one."""
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(_secrets_dir=secrets_dir, **{k: v for k, v in overrides.items() if v is not None})  # pyright: ignore
+        return Settings(_secrets_dir=os.environ.get("FIREBREAK_SECRETS_DIR"), **given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"FIREBREAK_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"
+        problems = (
+            f"FIREBREAK_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
             for e in error.errors(include_input=False)
         )
-        hint = "" if all(p.split(":")[0] in known for p in problems.split("; ")) else " (unknown name?)"
-        raise SettingsInvalid(f"settings cannot be used: {problems}{hint}") from None
+        raise SettingsInvalid("settings cannot be used: " + "; ".join(problems)) from None

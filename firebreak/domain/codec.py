@@ -24,7 +24,7 @@ def format_time(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds. Naive times are refused (ValueError)."""
     if at.tzinfo is None:
         raise ValueError("a time without a zone cannot be stored: pass an aware datetime")
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:

@@ -89,11 +89,13 @@ class Condition:
     held_for: timedelta = timedelta(0)
     inputs: tuple[str, ...] = ()
     stale_after: timedelta = timedelta(minutes=1)
+    sample_step: timedelta = timedelta(seconds=15)  # resolution of the range query (the named duration `step`)
     volume: VolumeFloor | None = None
     absence: Absence = Absence.INCONCLUSIVE
     label: str = ""
     label_values: tuple[str, ...] = ()
     flows: tuple[ScoreFlow, ...] = ()
+    fault: str = ""  # why it could not be rendered for this incident: then it is INCONCLUSIVE, and asks nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,21 @@ FirebreakError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a document. `line` and `column` count from 1, as editors do; the column counts characters."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
 
 
 class FirebreakError(Exception):
@@ -42,15 +56,23 @@ class AlertRejected(ContractError):
 
 
 class RunbookInvalid(ContractError):
-    """A runbook, service or severity document that cannot be used."""
+    """A runbook, service or severity document that cannot be used. `problems` name every place that is wrong."""
 
     advice = "Run `firebreak lint`: it names file, line and column."
 
+    def __init__(self, message: str, *, problems: tuple[Problem, ...] = (), advice: str | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.problems = problems
+
 
 class PolicyInvalid(ContractError):
-    """A policy document that cannot be used."""
+    """A policy document that cannot be used. `problems` name every place that is wrong."""
 
     advice = "Run `firebreak lint` on the policy file: it names file, line and column."
+
+    def __init__(self, message: str, *, problems: tuple[Problem, ...] = (), advice: str | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.problems = problems
 
 
 class SettingsInvalid(ContractError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -49,6 +50,8 @@ class Incident:
     target: TargetRef | None
     alert: Alert
     refusal: str = ""  # why no target: a sentence
+    pod: TargetRef | None = None  # the labels name a pod: its workload is found by walking its owners
+    bindings: Mapping[str, str] = field(default_factory=dict)  # what fills the placeholders of documents
     truncated: int = 0
 
 

@@ -157,15 +157,27 @@ class LedgerPort(Protocol):
     ) -> Appended:
         """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction."""
 
+    async def end_restore(
+        self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]
+    ) -> Appended:
+        """Keyed: ends the durable record once, with its entry and messages."""
+
 
 class IncidentsPort(Protocol):
     """Open incidents and which alerts they own."""
 
     async def open_or_join(
-        self, incident: Incident, *, opened: EntryDraft, joined: EntryDraft, messages: Sequence[MessageDraft]
+        self,
+        incident: Incident,
+        *,
+        opened: EntryDraft,
+        joined: EntryDraft,
+        messages: Sequence[MessageDraft],
+        rearm: timedelta = timedelta(minutes=5),
     ) -> tuple[str, Disposition]:
         """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same alert again is a DUPLICATE, also when
-        its incident has closed. JOINED when an incident with the same correlation key is open."""
+        its incident has closed, unless that was more than `rearm` ago: Alertmanager repeats an alert that still fires,
+        and then a new incident looks at it afresh. JOINED when one with the same correlation key is open."""
 
     async def resolve_alert(self, alert: Alert, *, at: datetime) -> tuple[str, int] | None:
         """(incident id, alerts still firing there), or None when no incident knows the alert."""
@@ -173,6 +185,12 @@ class IncidentsPort(Protocol):
     async def incident(self, incident_id: str) -> Incident | None: ...
 
     async def open_incidents(self) -> tuple[Incident, ...]: ...
+
+    async def firing(self, incident_id: str) -> int:
+        """How many of its alerts still fire, as far as their source has told."""
+
+    async def close_requests(self) -> tuple[TimelineEntry, ...]:
+        """CLOSE_REQUESTED entries of incidents that are still open."""
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]: ...
 

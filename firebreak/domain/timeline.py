@@ -39,7 +39,7 @@ class EntryKind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryDraft:
     """An entry to be written. (`incident_id`, `key`) is unique for ever: a second append finds the first one.
-    `body` is JSON data. `actor`: `engine`, `alertmanager`, `person:<name>`. `target` is TargetRef.text, `uid` its UID."""
+    `body` is JSON data. `actor`: `engine`, `alertmanager`, `person:<name>`. `target` is TargetRef.text."""
 
     incident_id: str
     key: str
@@ -76,3 +76,18 @@ class Appended:
 
     entry: TimelineEntry
     found: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseTiming:
+    """How long one phase of an incident took (row D5), milliseconds by the wall clock of the entries. `waited_ms` was
+    asked for by a rule (a `for` time) and is not part of `took_ms`. `budget_source` says where the budget is from."""
+
+    phase: str
+    started_at: datetime
+    ended_at: datetime
+    took_ms: float
+    waited_ms: float
+    budget_ms: float
+    budget_source: str
+    over: bool

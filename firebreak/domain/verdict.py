@@ -60,3 +60,24 @@ class Verdict:
     holds_at: datetime | None = None
     health_score: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class NextLook(StrEnum):
+    """What a look at the evidence leads to."""
+
+    ACT = "act"
+    AGAIN = "again"  # at a stated time, or earlier when the alert resolves
+    CALL_PERSON = "call_person"
+    NOTHING = "nothing"  # resolved or broke before it held: close, nothing done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAhead:
+    """`next` with its reason; `again_at` with AGAIN. `quiet_since` / `doubtful_since`: start of the unbroken run of
+    looks that found the evidence healthy / inconclusive (None = this look did not)."""
+
+    next: NextLook
+    reason: str
+    again_at: datetime | None = None
+    quiet_since: datetime | None = None
+    doubtful_since: datetime | None = None

@@ -1,0 +1,48 @@
+# Each verb installs what it needs; nothing but Python >= 3.11 is expected (and Go where no server can be had otherwise).
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+CACHE := $(or $(FIREBREAK_CACHE_DIR),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/firebreak,$(HOME)/.cache/firebreak))
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+RUN := .venv/bin/
+
+.PHONY: demo test check fix bench servers environment clean
+
+demo: servers
+	$(RUN)firebreak demo
+
+test: servers
+	$(RUN)pytest
+
+check: environment
+	$(RUN)ruff format --check .
+	$(RUN)ruff check .
+	$(RUN)mypy
+	$(RUN)lint-imports
+	$(RUN)firebreak lint
+	$(RUN)pytest -q tests/domain tests/documents tests/triage tests/plans tests/timeline tests/postmortem tests/architecture
+
+fix: environment
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+bench: servers
+	$(RUN)python -m bench
+
+servers: environment
+	$(RUN)firebreak servers install
+
+environment: .venv/.synced
+
+.venv/.synced: pyproject.toml uv.lock $(UV)
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	touch $@
+
+$(UV):
+	$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION)
+	$(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist

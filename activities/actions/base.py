@@ -1,0 +1,313 @@
+"""The contract of one remediation action (row B6): check, apply, read back, undo, progress.
+
+An action says what it would change (`propose`); this module does all writing, in one way. A write is one merge patch
+that carries the resourceVersion of the object just read (409 when it is stale), the touched fields, and the step's own
+annotation, whose value is the intent's time stamp. So a repeat finds the annotation and writes nothing, two writers
+cannot both win, and a write that was only slow is recognised when it lands late.
+
+    check -> CheckResult          writes nothing; the very patch is sent with dryRun=All (admission, permission)
+    [the caller writes an Intent into the ledger]
+    apply(intent) -> Effect       raises TransientError when the outcome is not known: then
+    read_back(intent) -> Effect   APPLIED or NOT_APPLIED, from the object itself
+    prepare_undo(...) -> CheckResult; [Intent with undo=True]; apply(...)     the same path with the inverse changes
+    progress(effect) -> Progress  how far the world has followed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from activities.fields import canonical, changes_as_written, inverse, merge_patch, moved_fields, read_field
+from firebreak.domain.action import (
+    CheckOutcome,
+    CheckResult,
+    Effect,
+    EffectOutcome,
+    FieldChange,
+    Intent,
+    Progress,
+    ProgressState,
+    StepContext,
+)
+from firebreak.domain.codec import format_time
+from firebreak.domain.errors import PermanentError, PreconditionFailed, TargetChanged, TransientError
+from firebreak.domain.ids import step_annotation
+from firebreak.domain.ports import Clock, ClusterPort, KubeObject, PatchKind
+from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, TargetRef
+
+CALL_TIMEOUT = timedelta(seconds=2)  # one call; a hanging API server must not eat the paging deadline of 60 s
+CONFLICT_TRIES = 5  # a status update between our read and our write is ordinary: read again and look again
+_FIRST_PAUSE = 0.005  # seconds before the second try, doubled each time
+
+
+class ActionParams(BaseModel):
+    """Parameters of one action as a runbook gives them. A number may come as text: filled placeholders are text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UtcClock:
+    """The wall clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What an action would do: `changes` to `obj`, which it read as `ref`; `reason` says why it may."""
+
+    ref: TargetRef
+    obj: KubeObject
+    changes: tuple[FieldChange, ...]
+    reason: str
+
+
+def bound(ref: TargetRef, obj: KubeObject) -> BoundTarget:
+    """`ref` as it was read: with UID and resourceVersion."""
+    meta = obj["metadata"]
+    return BoundTarget(ref=ref, uid=meta["uid"], resource_version=meta["resourceVersion"])
+
+
+def refused(reason: str, *, ref: TargetRef | None = None, obj: KubeObject | None = None) -> CheckResult:
+    """Refusal is a value: nothing will be written, and `reason` says why."""
+    target = bound(ref, obj) if ref is not None and obj is not None else None
+    return CheckResult(outcome=CheckOutcome.REFUSED, reason=reason, target=target)
+
+
+def already_so(reason: str, ref: TargetRef, obj: KubeObject) -> CheckResult:
+    return CheckResult(outcome=CheckOutcome.ALREADY_SO, reason=reason, target=bound(ref, obj))
+
+
+class Action(ABC):
+    """One thing the engine can do. A subclass has a docstring (its own or its module's) that says when to use it, the
+    `name` of its module, `Params` and `propose`; where it cannot be taken back, `reversible = False` and the reason."""
+
+    name: ClassVar[str]
+    mutates: ClassVar[bool] = True
+    reversible: ClassVar[bool] = True
+    irreversible_reason: ClassVar[str] = ""
+    Params: ClassVar[type[ActionParams]]
+
+    def __init__(
+        self,
+        cluster: ClusterPort,
+        *,
+        call_timeout: timedelta = CALL_TIMEOUT,
+        dry_run_first: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self.cluster = cluster
+        self.call_timeout = call_timeout
+        self.dry_run_first = dry_run_first
+        self.clock: Clock = clock or UtcClock()
+
+    @classmethod
+    def description(cls) -> str:
+        """The docstring that a person reads: of the class itself, else of its module. Empty when there is none."""
+        return inspect.cleandoc(cls.__dict__.get("__doc__") or sys.modules[cls.__module__].__doc__ or "")
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the description."""
+        return cls.description().partition("\n")[0]
+
+    @abstractmethod
+    async def propose(self, params: Any, context: StepContext) -> Proposal | CheckResult:
+        """Reads, judges, and says what would be written, or why nothing will be. Never writes. `params`: a `Params`."""
+
+    async def progress(self, effect: Effect) -> Progress:
+        """How far the world has followed an applied effect. Default: a field is as it is at once."""
+        return Progress(state=ProgressState.DONE, reason=f"{effect.target.ref.text} holds the written value")
+
+    async def check(self, params: Mapping[str, Any], context: StepContext) -> CheckResult:
+        """READY with exactly the changes that `apply` will write, ALREADY_SO or REFUSED. Raises only TransientError."""
+        try:
+            typed = self.Params.model_validate(dict(params))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            return refused(f"the parameters of {self.name} cannot be used: {problems}")
+
+        async def look() -> CheckResult | None:
+            proposal = await self.propose(typed, context)
+            if isinstance(proposal, CheckResult):
+                return proposal
+            return await self._ready(proposal, context.step_key, context.stamp)
+
+        return await self._guarded(look)
+
+    async def apply(self, intent: Intent) -> Effect:
+        """Writes once. APPLIED, or ALREADY_APPLIED when this step's annotation is on the object. Raises TargetChanged
+        (other UID, touched field moved), TargetNotFound, PermissionDenied, PreconditionFailed: nothing was written;
+        TransientError: not known, call `read_back`."""
+        ref = intent.target.ref
+        problem = self._forbidden(ref)
+        if problem:
+            raise PreconditionFailed(problem)
+        give_up_at = asyncio.get_running_loop().time() + 2 * self.call_timeout.total_seconds()
+        for attempt in range(CONFLICT_TRIES):
+            await _pause(attempt)
+            obj = await self.cluster.get(ref, timeout=self.call_timeout)
+            self._same_object(intent, obj)
+            if self._mark(intent.step_key, obj) is not None:
+                return self._found(intent, obj, EffectOutcome.ALREADY_APPLIED, "this step's own mark was found on it")
+            self._unmoved(intent, obj)
+            body = self._body(obj, intent.changes, intent.step_key, intent.stamp)
+            try:
+                answer = await self.cluster.patch(ref, body, kind=PatchKind.MERGE, timeout=self.call_timeout)
+            except TargetChanged:  # 409: something moved between our read and our write; look what it was
+                if asyncio.get_running_loop().time() > give_up_at:
+                    break
+                continue
+            written = changes_as_written(answer, intent.changes)
+            return self._effect(intent, answer, EffectOutcome.APPLIED, "the API server took the write", written)
+        raise PreconditionFailed(
+            f"{ref.text} was written by others during each of our tries; nothing was written by us",
+            advice=f"Find out what keeps writing {ref.text} before acting on it.",
+        )
+
+    async def read_back(self, intent: Intent) -> Effect:
+        """APPLIED or NOT_APPLIED, from the object itself. NOT_APPLIED is true for the moment of reading: a write still
+        on its way is caught by `apply`, whose resourceVersion only one of both can match. Raises TargetChanged or
+        TargetNotFound when the object is gone, for then nobody can tell."""
+        obj = await self.cluster.get(intent.target.ref, timeout=self.call_timeout)
+        self._same_object(intent, obj)
+        mark = self._mark(intent.step_key, obj)
+        if mark is None:
+            return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "read back: this step's mark is not on it")
+        return self._found(intent, obj, EffectOutcome.APPLIED, f"read back: this step's mark of {mark} is on it")
+
+    async def prepare_undo(self, intent: Intent, effect: Effect, *, step_key: str, stamp: datetime) -> CheckResult:
+        """What would take `effect` back, as the changes of a new intent (`undo=True`) for `apply`. REFUSED when that
+        cannot be or somebody has changed the touched fields since; ALREADY_SO when they are as they were."""
+        if not self.reversible or not self.mutates:
+            return refused(self.irreversible_reason or f"{self.name} writes nothing that could be taken back")
+        ref = intent.target.ref
+        changes = inverse(intent.changes)  # not the effect's: what others made of the fields since is not ours to undo
+
+        async def look() -> CheckResult | None:
+            obj = await self.cluster.get(ref, timeout=self.call_timeout)
+            if obj["metadata"]["uid"] != intent.target.uid:
+                return refused(f"{ref.text} is another object now: there is nothing of ours to take back")
+            if all(canonical(read_field(obj, c.path)) == c.after for c in changes):
+                return already_so(f"{ref.text} is already as it was before", ref, obj)
+            moved = moved_fields(obj, changes)
+            if moved:
+                return refused(f"{ref.text} was changed by somebody else since: {'; '.join(moved)}", ref=ref, obj=obj)
+            proposal = Proposal(ref=ref, obj=obj, changes=changes, reason="takes back what this step wrote")
+            return await self._ready(proposal, step_key, stamp)
+
+        return await self._guarded(look)
+
+    def still_planned(self, intent: Intent, obj: KubeObject) -> str:
+        """Why the plan no longer fits `obj` although each touched field is as it was; empty = it fits."""
+        return ""
+
+    async def _guarded(self, look: Callable[[], Awaitable[CheckResult | None]]) -> CheckResult:
+        """Turns what the API server says no to into a refusal; looks again when the object moved meanwhile (None)."""
+        for attempt in range(CONFLICT_TRIES):
+            await _pause(attempt)
+            try:
+                result = await look()
+            except PermanentError as error:
+                return refused(f"{error}; {error.next_step()}")
+            if result is not None:
+                return result
+        raise TransientError(f"{self.name}: the target was written by others during each of {CONFLICT_TRIES} looks")
+
+    async def _ready(self, proposal: Proposal, step_key: str, stamp: datetime) -> CheckResult | None:
+        """READY, after the very patch that `apply` would send has passed as a dry run; None = it moved, look again."""
+        ref, obj = proposal.ref, proposal.obj
+        problem = self._forbidden(ref)
+        if problem:
+            return refused(problem)
+        mark = self._mark(step_key, obj)
+        if mark is not None:
+            return already_so(f"this step's own mark of {mark} is on {ref.text} already", ref, obj)
+        if self.dry_run_first:
+            body = self._body(obj, proposal.changes, step_key, stamp)
+            try:
+                answer = await self.cluster.patch(
+                    ref, body, kind=PatchKind.MERGE, dry_run=True, timeout=self.call_timeout
+                )
+            except TargetChanged:  # 409: it moved between reading and this
+                return None
+            other = [
+                f"{would.path} would become {would.after} instead of {plan.after}"
+                for plan, would in zip(proposal.changes, changes_as_written(answer, proposal.changes), strict=True)
+                if would.after != plan.after
+            ]
+            if other:
+                return refused(f"the API server would write something else: {'; '.join(other)}", ref=ref, obj=obj)
+        return CheckResult(
+            outcome=CheckOutcome.READY, reason=proposal.reason, target=bound(ref, obj), changes=proposal.changes
+        )
+
+    def _forbidden(self, ref: TargetRef) -> str:
+        if ref.namespace in SYSTEM_NAMESPACES:
+            return f"namespace {ref.namespace!r} is the system's own and never a target"
+        if ref.cluster != self.cluster.name:
+            return f"{ref.text} belongs to cluster {ref.cluster!r}, and this engine acts on {self.cluster.name!r}"
+        return ""
+
+    def _same_object(self, intent: Intent, obj: KubeObject) -> None:
+        uid = obj["metadata"]["uid"]
+        if uid != intent.target.uid:
+            raise TargetChanged(
+                f"{intent.target.ref.text} is another object now (UID {uid}, planned on {intent.target.uid})"
+            )
+
+    def _unmoved(self, intent: Intent, obj: KubeObject) -> None:
+        moved = moved_fields(obj, intent.changes)
+        if not moved and not intent.undo:
+            problem = self.still_planned(intent, obj)
+            moved = (problem,) if problem else ()
+        if moved:
+            raise TargetChanged(f"{intent.target.ref.text} was changed by somebody else: {'; '.join(moved)}")
+
+    @staticmethod
+    def _mark(step_key: str, obj: KubeObject) -> str | None:
+        """Time stamp of this step's annotation on the object, if it is there."""
+        mark = (obj["metadata"].get("annotations") or {}).get(step_annotation(step_key))
+        return None if mark is None else str(mark)
+
+    @staticmethod
+    def _body(obj: KubeObject, changes: tuple[FieldChange, ...], step_key: str, stamp: datetime) -> Mapping[str, Any]:
+        """Touched fields, mark and resourceVersion in one patch: all of it is written, or none."""
+        body = merge_patch(obj, changes)
+        meta = body.setdefault("metadata", {})
+        meta["resourceVersion"] = obj["metadata"]["resourceVersion"]
+        meta.setdefault("annotations", {})[step_annotation(step_key)] = format_time(stamp)
+        return body
+
+    @staticmethod
+    def _effect(
+        intent: Intent, obj: KubeObject, outcome: EffectOutcome, reason: str, changes: tuple[FieldChange, ...] = ()
+    ) -> Effect:
+        return Effect(
+            outcome=outcome,
+            reason=reason,
+            step_key=intent.step_key,
+            target=bound(intent.target.ref, obj),
+            changes=changes,
+        )
+
+    def _found(self, intent: Intent, obj: KubeObject, outcome: EffectOutcome, reason: str) -> Effect:
+        """Our mark is on it: what we wrote is what was meant; what became of it since is said beside."""
+        since = moved_fields(obj, inverse(intent.changes))
+        later = f"; changed by somebody else since: {'; '.join(since)}" if since else ""
+        return self._effect(intent, obj, outcome, reason + later, intent.changes)
+
+
+async def _pause(attempt: int) -> None:
+    if attempt:
+        await asyncio.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))

@@ -1,0 +1,112 @@
+"""Restart the pods of one workload, a few at a time.
+
+Use when pods are wedged but the release is good: only fresh pods help. Useless against a bad release or a dead
+dependency. It is an ordinary roll-out of the same release (as `kubectl rollout restart`), whose time stamp is the
+plan's: a repeat writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+from activities.actions.base import Action, ActionParams, Proposal, refused
+from activities.disruption_budgets import budget_objection
+from activities.fields import canonical, field_path, read_field
+from activities.workloads import WORKLOAD_KINDS, hopeless_containers, pods_of, replicas_of, rollout, unreplaced
+from firebreak.domain.action import CheckResult, Effect, FieldChange, Progress, ProgressState, StepContext
+from firebreak.domain.codec import format_time, parse_time
+from firebreak.domain.ports import KubeObject
+from firebreak.domain.target import ResourceKind
+
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+_PATH = field_path("spec", "template", "metadata", "annotations", RESTARTED_AT)
+
+# StatefulSets and DaemonSets have no progress deadline of their own: the default that Deployments have.
+OWN_DEADLINE = timedelta(seconds=600)
+
+
+class RestartWorkload(Action):
+    name = "restart_workload"
+    reversible = False
+    irreversible_reason = (
+        "a restart cannot be taken back: the pods that it replaced are gone, and the release is the same"
+    )
+
+    class Params(ActionParams):
+        """The workload is the step's target; a restart has no other parameter."""
+
+    async def propose(self, params: Any, context: StepContext) -> Proposal | CheckResult:
+        ref = context.default_target
+        if ref.kind not in WORKLOAD_KINDS:
+            return refused(f"{ref.text} is no workload: a Deployment, StatefulSet or DaemonSet can be restarted")
+        obj, budgets = await asyncio.gather(
+            self.cluster.get(ref, timeout=self.call_timeout),
+            self.cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, ref.namespace, timeout=self.call_timeout),
+        )
+        objection = _objection(obj, ref.kind) or await budget_objection(
+            self.cluster, obj, ref.kind, budgets, timeout=self.call_timeout
+        )
+        if objection:
+            return refused(f"{ref.text} is not restarted: {objection}", ref=ref, obj=obj)
+        before = canonical(read_field(obj, _PATH))
+        after = canonical(format_time(context.stamp))
+        return Proposal(
+            ref=ref,
+            obj=obj,
+            changes=(FieldChange(path=_PATH, before=before, after=after),),
+            reason=f"all {replicas_of(obj, ref.kind)} pods of {ref.text} are replaced, a few at a time",
+        )
+
+    async def progress(self, effect: Effect) -> Progress:
+        """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason."""
+        ref = effect.target.ref
+        obj = await self.cluster.get(ref, timeout=self.call_timeout)
+        if obj["metadata"]["uid"] != effect.target.uid:
+            return Progress(state=ProgressState.FAILED, reason=f"{ref.text} is another object now")
+        status = rollout(obj, ref.kind)
+        if status.state is not ProgressState.RUNNING:
+            return status
+        stamp = str(json.loads(effect.changes[0].after)) if effect.changes else ""
+        pods = await pods_of(self.cluster, ref.namespace, obj["spec"]["selector"], timeout=self.call_timeout)
+        broken = hopeless_containers(p for p in pods if _restarted_at(p) == stamp)
+        if broken:
+            reason = f"new pods cannot run: {'; '.join(broken[:3])}"
+            return Progress(state=ProgressState.FAILED, reason=reason, details=(*status.details, *broken))
+        if ref.kind is not ResourceKind.DEPLOYMENT and stamp and self.clock.now() - parse_time(stamp) > OWN_DEADLINE:
+            reason = f"the roll-out is stuck: {status.reason} after {OWN_DEADLINE.total_seconds():g} s"
+            return Progress(state=ProgressState.FAILED, reason=reason, details=status.details)
+        return status
+
+
+def _restarted_at(obj: KubeObject) -> str:
+    return str((obj["metadata"].get("annotations") or {}).get(RESTARTED_AT, ""))
+
+
+def _objection(obj: KubeObject, kind: ResourceKind) -> str:
+    """Why this workload must not be restarted now, whatever budgets say; empty when nothing is in the way."""
+    spec = obj["spec"]
+    if obj["metadata"].get("deletionTimestamp"):
+        return "it is being deleted"
+    if not spec.get("selector"):
+        return "it has no selector, so that its pods cannot be told"
+    if replicas_of(obj, kind) == 0:
+        return "it has no pods to restart (0 are wanted)"
+    if spec.get("paused"):
+        return "its roll-outs are paused: somebody is at work on it"
+    strategy = spec.get("strategy" if kind is ResourceKind.DEPLOYMENT else "updateStrategy") or {}
+    match strategy.get("type", "RollingUpdate"):
+        case "RollingUpdate":
+            pass
+        case "Recreate":
+            return "its strategy Recreate takes all pods down at once"
+        case "OnDelete":
+            return "its strategy OnDelete replaces no pod by itself"
+        case other:
+            return f"its strategy {other!r} is not known"
+    if kind is ResourceKind.STATEFULSET and ((strategy.get("rollingUpdate") or {}).get("partition") or 0) > 0:
+        return "a partition holds part of its pods at the old revision"
+    rolling = unreplaced(obj, kind)
+    return f"it is already rolling: {rolling}" if rolling else ""

@@ -1,0 +1,233 @@
+"""Move all traffic of one route away from one backend, to the others of the same rules.
+
+Use when one version of a service is bad and another one that is good stands ready with enough pods. Useless when both
+versions are bad, or when what they depend on is. Writes the weights of a Gateway API HTTPRoute, nothing else; undo puts
+the weights of before back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from activities.actions.base import Action, ActionParams, Proposal, already_so, refused
+from activities.fields import canonical, field_path
+from activities.ready_capacity import Capacity, capacity_of
+from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
+from firebreak.domain.errors import PreconditionFailed
+from firebreak.domain.ports import KubeObject
+from firebreak.domain.target import ResourceKind, TargetRef
+
+DEFAULT_WEIGHT = 1  # Gateway API, BackendRef.weight
+Weights = Mapping[str, int]
+
+
+class ShiftTraffic(Action):
+    name = "shift_traffic"
+
+    class Params(ActionParams):
+        """Which route, and which of its backends is left."""
+
+        route: str = Field(min_length=1, max_length=253, description="Name of the HTTPRoute.")
+        away_from: str = Field(min_length=1, max_length=253, description="Backend (Service) that gets no more traffic.")
+        to: str | None = Field(
+            default=None,
+            min_length=1,
+            max_length=253,
+            description="Backend that gets it. Unset: the others, in proportion to their weights.",
+        )
+        namespace: str | None = Field(
+            default=None, min_length=1, max_length=63, description="Namespace of the route. Unset: the target's."
+        )
+        min_ready_share: float = Field(
+            default=1.0,
+            gt=0,
+            le=1,
+            description="Ready pods of the receiving side, as a share of the pods that the route uses now.",
+        )
+        pod_capacity: float | None = Field(
+            default=None,
+            gt=0,
+            description="Calls per second that one pod can carry; used in place of the share where the load is known.",
+        )
+
+        @model_validator(mode="after")
+        def _two_backends(self) -> ShiftTraffic.Params:
+            if self.to == self.away_from:
+                raise ValueError("`to` and `away_from` are the same backend")
+            return self
+
+    async def propose(self, params: Any, context: StepContext) -> Proposal | CheckResult:
+        ref = TargetRef(
+            cluster=context.default_target.cluster,
+            namespace=params.namespace or context.default_target.namespace,
+            kind=ResourceKind.HTTP_ROUTE,
+            name=params.route,
+        )
+        obj = await self.cluster.get(ref, timeout=self.call_timeout)
+        rejected = _rejected(obj)
+        if rejected:
+            return refused(f"{ref.text} is not in effect: {rejected}", ref=ref, obj=obj)
+        changes = planned_weights(obj, params)
+        if not changes:
+            return already_so(f"{ref.text} sends nothing to {params.away_from} already", ref, obj)
+        problem = await self._too_small(ref, obj, changes, params, context)
+        if problem:
+            return refused(f"{ref.text} is not shifted: {problem}", ref=ref, obj=obj)
+        return Proposal(
+            ref=ref, obj=obj, changes=changes, reason=f"{ref.text} sends nothing to {params.away_from} any more"
+        )
+
+    def still_planned(self, intent: Intent, obj: KubeObject) -> str:
+        """A rule added since the check would keep sending traffic to the backend."""
+        now = planned_weights(obj, self.Params.model_validate(dict(intent.params)))
+        return "" if now == intent.changes else "its rules are not those that were planned on"
+
+    async def progress(self, effect: Effect) -> Progress:
+        """DONE when every gateway has accepted this generation of the route and found its backends."""
+        ref = effect.target.ref
+        obj = await self.cluster.get(ref, timeout=self.call_timeout)
+        if obj["metadata"]["uid"] != effect.target.uid:
+            return Progress(state=ProgressState.FAILED, reason=f"{ref.text} is another object now")
+        parents = (obj.get("status") or {}).get("parents") or ()
+        if not parents:
+            reason = f"no gateway has set a status on {ref.text}: perhaps no controller serves it"
+            return Progress(state=ProgressState.RUNNING, reason=reason)
+        generation = obj["metadata"].get("generation", 0)
+        waiting, failed = [], []
+        for parent in parents:
+            name = (parent.get("parentRef") or {}).get("name", "?")
+            conditions = {c.get("type"): c for c in parent.get("conditions") or ()}
+            for kind in ("Accepted", "ResolvedRefs"):
+                condition = conditions.get(kind) or {}
+                if condition.get("observedGeneration", 0) < generation or condition.get("status") == "Unknown":
+                    waiting.append(f"gateway {name} has not judged {kind} of generation {generation} yet")
+                elif condition.get("status") != "True":
+                    failed.append(f"gateway {name}: {kind} is false ({condition.get('message') or 'no message'})")
+        if failed:
+            return Progress(state=ProgressState.FAILED, reason="; ".join(failed), details=tuple(waiting))
+        if waiting:
+            return Progress(state=ProgressState.RUNNING, reason="; ".join(waiting))
+        return Progress(state=ProgressState.DONE, reason=f"all gateways serve generation {generation} of {ref.text}")
+
+    async def _too_small(
+        self, ref: TargetRef, obj: KubeObject, changes: tuple[FieldChange, ...], params: Params, context: StepContext
+    ) -> str:
+        """Why the receiving side cannot carry what it would get; empty when it can. Judged rule by rule.
+
+        What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before."""
+        paths = {c.path for c in changes}
+        for index, rule in enumerate(_rules(obj)):
+            weights = rule_weights(rule, index)
+            if _weight_path(index, params.away_from) not in paths:
+                continue
+            after = _shifted(weights, params, index)
+            names = [n for n in weights if weights[n] > 0 or after[n] > 0]
+            found = await asyncio.gather(*(self._capacity(ref, rule, n) for n in names))
+            by_name = dict(zip(names, found, strict=True))
+            carrying = sum(by_name[n].present for n in names if weights[n] > 0)
+            receiving = sum(by_name[n].ready for n in names if after[n] > 0)
+            if params.pod_capacity is not None and context.observed_load is not None:
+                needed = math.ceil(context.observed_load / params.pod_capacity)
+                why = f"{context.observed_load:g} calls/s at {params.pod_capacity:g} a pod"
+            else:
+                needed = math.ceil(carrying * params.min_ready_share)
+                why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
+            if receiving < max(1, needed):
+                to = ", ".join(n for n in names if after[n] > 0)
+                return f"{to} has {receiving} ready pods and needs {max(1, needed)} ({why})"
+        return ""
+
+    async def _capacity(self, ref: TargetRef, rule: Mapping[str, Any], name: str) -> Capacity:
+        backend = next(b for b in rule["backendRefs"] if b["name"] == name)
+        if (backend.get("group") or "", backend.get("kind") or "Service") != ("", "Service"):
+            raise PreconditionFailed(f"backend {name} is a {backend.get('kind')}: its ready capacity cannot be known")
+        service = TargetRef(
+            cluster=ref.cluster,
+            namespace=backend.get("namespace") or ref.namespace,
+            kind=ResourceKind.SERVICE,
+            name=name,
+        )
+        return await capacity_of(self.cluster, service, timeout=self.call_timeout)
+
+
+def planned_weights(obj: KubeObject, params: ShiftTraffic.Params) -> tuple[FieldChange, ...]:
+    """The weights that change, over all rules with this backend; none when it gets nothing already.
+    PreconditionFailed with a sentence when it cannot be done."""
+    changes: list[FieldChange] = []
+    known = False
+    for index, rule in enumerate(_rules(obj)):
+        weights = rule_weights(rule, index)
+        if params.away_from not in weights:
+            continue
+        known = True
+        if sum(weights.values()) == 0:
+            raise PreconditionFailed(f"no backend of rule {index} has any weight: there is nothing to move")
+        if weights[params.away_from] == 0:
+            continue
+        after = _shifted(weights, params, index)
+        written = {b["name"]: b.get("weight") for b in rule["backendRefs"]}
+        changes += [
+            FieldChange(path=_weight_path(index, name), before=canonical(written[name]), after=canonical(after[name]))
+            for name in weights
+            if after[name] != weights[name]
+        ]
+    if not known:
+        raise PreconditionFailed(
+            f"route {params.route} has no backend {params.away_from}",
+            advice="Check the step's parameters: route and backend do not belong together.",
+        )
+    return tuple(changes)
+
+
+def rule_weights(rule: Mapping[str, Any], index: int) -> dict[str, int]:
+    """Weight of each backend of one rule, by name. PreconditionFailed when two backends have the same name."""
+    weights: dict[str, int] = {}
+    for backend in rule.get("backendRefs") or ():
+        if backend["name"] in weights:
+            raise PreconditionFailed(f"rule {index} names backend {backend['name']} twice: they cannot be told apart")
+        weight = backend.get("weight")
+        weights[backend["name"]] = DEFAULT_WEIGHT if weight is None else int(weight)
+    return weights
+
+
+def _shifted(weights: Weights, params: ShiftTraffic.Params, index: int) -> dict[str, int]:
+    """The same sum of weights without `away_from`."""
+    moved = weights[params.away_from]
+    others = {n: w for n, w in weights.items() if n != params.away_from}
+    if params.to is not None:
+        if params.to not in others:
+            raise PreconditionFailed(f"rule {index} has no backend {params.to} that could take over")
+        return {**others, params.away_from: 0, params.to: others[params.to] + moved}
+    if not others:
+        raise PreconditionFailed(f"rule {index} has no other backend: nothing would answer")
+    total = sum(others.values())
+    if len(others) > 1 and total == 0:
+        raise PreconditionFailed(f"rule {index} has several idle backends: say which one with `to`")
+    if total == 0:
+        return {params.away_from: 0, **dict.fromkeys(others, moved)}
+    after = {n: w + moved * w // total for n, w in others.items()}
+    heaviest = max(others, key=lambda n: others[n])
+    after[heaviest] += total + moved - sum(after.values())  # what rounding left over
+    return {**after, params.away_from: 0}
+
+
+def _rules(obj: KubeObject) -> tuple[Mapping[str, Any], ...]:
+    return tuple(obj["spec"].get("rules") or ())
+
+
+def _weight_path(index: int, backend: str) -> str:
+    return field_path("spec", "rules", index, "backendRefs", ("name", backend), "weight")
+
+
+def _rejected(obj: KubeObject) -> str:
+    for parent in (obj.get("status") or {}).get("parents") or ():
+        for condition in parent.get("conditions") or ():
+            if condition.get("type") == "Accepted" and condition.get("status") == "False":
+                name = (parent.get("parentRef") or {}).get("name", "?")
+                return f"gateway {name} does not accept it ({condition.get('message') or condition.get('reason')})"
+    return ""

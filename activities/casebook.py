@@ -1,0 +1,79 @@
+"""What every hand reads about its incident: the incident, its pinned plan, and what has been stored already."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from firebreak.domain.errors import LedgerError
+from firebreak.domain.incident import Incident
+from firebreak.domain.plan import Plan, Step
+from firebreak.domain.ports import IncidentsPort, LedgerPort
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.plans.pin import plan_from_bytes
+
+_CACHED = 2_000  # incidents and plans never change once written, so a copy in memory is as good as the store's
+
+
+class Casebook:
+    """Reads through small caches. Raises LedgerError when an incident or a pinned plan is missing."""
+
+    def __init__(self, ledger: LedgerPort, incidents: IncidentsPort) -> None:
+        self.ledger = ledger
+        self.incidents = incidents
+        self._incidents: OrderedDict[str, Incident] = OrderedDict()
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+
+    def remember(self, incident: Incident) -> None:
+        _put(self._incidents, incident.id, incident)
+
+    async def incident(self, incident_id: str) -> Incident:
+        known = self._incidents.get(incident_id)
+        if known is None:
+            known = await self.incidents.incident(incident_id)
+            if known is None:
+                raise LedgerError(f"incident {incident_id} is not in the store")
+            self.remember(known)
+        return known
+
+    def remember_plan(self, plan: Plan) -> None:
+        _put(self._plans, plan.digest, plan)
+
+    async def plan(self, digest: str) -> Plan:
+        known = self._plans.get(digest)
+        if known is None:
+            known = plan_from_bytes(await self.ledger.document(digest))
+            self.remember_plan(known)
+        return known
+
+    async def found(self, incident_id: str, *keys: str) -> TimelineEntry | None:
+        """The first of `keys` that an earlier attempt has written."""
+        for key in keys:
+            entry = await self.ledger.find(incident_id, key)
+            if entry is not None:
+                return entry
+        return None
+
+
+def step_body(plan: Plan, tier: int, step: int, **more: Any) -> Mapping[str, Any]:
+    """Body of every entry about a step: where it stands in the plan, plus `more` (JSON data)."""
+    at: Step = plan.step(tier, step)
+    return {
+        "tier": tier,
+        "step": step,
+        "tier_name": plan.tiers[tier].name,
+        "step_id": at.id,
+        "action": at.action,
+        **more,
+    }
+
+
+def kind_of(entry: TimelineEntry, *kinds: EntryKind) -> bool:
+    return entry.kind in kinds
+
+
+def _put(cache: OrderedDict[str, Any], key: str, value: Any) -> None:
+    cache[key] = value
+    if len(cache) > _CACHED:
+        cache.popitem(last=False)

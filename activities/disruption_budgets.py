@@ -1,0 +1,89 @@
+"""What PodDisruptionBudgets allow a roll-out to take down: the roll-out itself does not ask them.
+
+Percentages are rounded as Kubernetes rounds them: of a budget up (disruption controller), of a Deployment's
+maxUnavailable down and of its maxSurge up (deploymentutil.ResolveFenceposts), of a DaemonSet's maxUnavailable up. The
+StatefulSet controller's documentation says up and its code down, but at least 1: up is the careful reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from activities.workloads import is_ready, pods_of, replicas_of, selector_matches
+from firebreak.domain.errors import PreconditionFailed
+from firebreak.domain.ports import ClusterPort, KubeObject
+from firebreak.domain.target import ResourceKind
+
+
+def scaled(value: Any, total: int, *, up: bool) -> int:
+    """`value` (3 or "25%") of `total`, a percentage rounded up or down. PreconditionFailed for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.endswith("%") and value[:-1].isdigit():
+        share = int(value[:-1]) * total
+        return -(-share // 100) if up else share // 100
+    raise PreconditionFailed(f"neither a number nor a percentage: {value!r}")
+
+
+def max_unavailable(obj: KubeObject, kind: ResourceKind) -> int:
+    """How many pods a roll-out of this workload may have down at once, by its own strategy."""
+    wanted = replicas_of(obj, kind)
+    if kind is ResourceKind.DEPLOYMENT:
+        rolling = (obj["spec"].get("strategy") or {}).get("rollingUpdate") or {}
+        down = scaled(_or(rolling.get("maxUnavailable"), "25%"), wanted, up=False)
+        surge = scaled(_or(rolling.get("maxSurge"), "25%"), wanted, up=True)
+        return min(wanted, 1 if down == 0 and surge == 0 else down)
+    rolling = (obj["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
+    if kind is ResourceKind.DAEMONSET and scaled(_or(rolling.get("maxSurge"), 0), wanted, up=True) > 0:
+        return 0  # the new pod starts beside the old one, which goes once that is ready
+    return min(wanted, max(1, scaled(_or(rolling.get("maxUnavailable"), 1), wanted, up=True)))
+
+
+async def budget_objection(
+    cluster: ClusterPort,
+    obj: KubeObject,
+    kind: ResourceKind,
+    budgets: Iterable[KubeObject],
+    *,
+    timeout: timedelta,
+) -> str:
+    """Why a roll-out of `obj` would break a budget of its namespace, naming it; empty when none is in the way.
+
+    Judged by what the budget's specification allows, not by `disruptionsAllowed` of the moment: that is 0 when pods
+    are wedged, which is when a restart is wanted, and a roll-out counts the wedged pods among its unavailable ones."""
+    labels = (obj["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    wanted, down = replicas_of(obj, kind), max_unavailable(obj, kind)
+    for budget in budgets:
+        spec = budget.get("spec") or {}
+        if not selector_matches(spec.get("selector"), labels):
+            continue
+        expected = max(wanted, int((budget.get("status") or {}).get("expectedPods") or 0))
+        others = 0
+        if expected > wanted:  # it covers other workloads, too: only their ready pods count for it
+            namespace = obj["metadata"]["namespace"]
+            covered = await pods_of(cluster, namespace, spec["selector"], timeout=timeout)
+            others = sum(1 for p in covered if is_ready(p) and not _is_ours(p, obj))
+        needed = _needed(spec, expected)
+        if others + wanted - down < needed:
+            return (
+                f"a roll-out may take down {down} of {wanted} pods at once, but PodDisruptionBudget "
+                f"{budget['metadata']['name']} wants {needed} of {expected} healthy"
+            )
+    return ""
+
+
+def _needed(spec: Mapping[str, Any], expected: int) -> int:
+    """Pods that must stay healthy."""
+    if spec.get("maxUnavailable") is not None:
+        return max(0, expected - scaled(spec["maxUnavailable"], expected, up=True))
+    return scaled(_or(spec.get("minAvailable"), 1), expected, up=True)
+
+
+def _is_ours(pod: KubeObject, obj: KubeObject) -> bool:
+    return selector_matches(obj["spec"]["selector"], pod["metadata"].get("labels") or {})
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value

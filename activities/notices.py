@@ -1,0 +1,70 @@
+"""Which messages go with which entry: rows of the outbox, written in the same transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
+
+DEADLINE = "deadline"
+"""Key of the page that goes out by itself unless a verified healing takes it back (issue item 10: 60 s)."""
+
+UNCLASSIFIED = "deadline/unclassified"
+"""Key of the page for an accepted alert that nobody has classified: the engine itself is in trouble."""
+
+
+def chat(incident_id: str, notice: NoticeKind, key: str, now: datetime, **body: Any) -> MessageDraft:
+    return MessageDraft(
+        incident_id=incident_id, key=f"chat/{key}", channel=Channel.CHAT, notice=notice, due_at=now, body=body
+    )
+
+
+def pager(
+    incident_id: str, notice: NoticeKind, key: str, action: PagerAction, due_at: datetime, **body: Any
+) -> MessageDraft:
+    return MessageDraft(
+        incident_id=incident_id,
+        key=key,
+        channel=Channel.PAGER,
+        notice=notice,
+        due_at=due_at,
+        pager=action,
+        body=body,
+    )
+
+
+def classified(incident_id: str, now: datetime, deadline: timedelta) -> tuple[MessageDraft, ...]:
+    """Low urgency at once, the thread's head, and the high-urgency page that waits for its time."""
+    return (
+        chat(incident_id, NoticeKind.CLASSIFIED, "classified", now),
+        pager(incident_id, NoticeKind.CLASSIFIED, "pager/classified", PagerAction.TRIGGER_LOW, now),
+        pager(incident_id, NoticeKind.DEADLINE, DEADLINE, PagerAction.TRIGGER_HIGH, now + deadline),
+    )
+
+
+def person_needed(incident_id: str, key: str, reason: str, now: datetime) -> tuple[MessageDraft, ...]:
+    return (
+        pager(incident_id, NoticeKind.PERSON_NEEDED, f"pager/{key}", PagerAction.TRIGGER_HIGH, now, reason=reason),
+        chat(incident_id, NoticeKind.PERSON_NEEDED, key, now, reason=reason),
+    )
+
+
+def healed(incident_id: str, now: datetime) -> tuple[MessageDraft, ...]:
+    """Verified: the low-urgency notice ends by itself, and so does a page that had gone out meanwhile."""
+    return (
+        chat(incident_id, NoticeKind.HEALED, "healed", now),
+        pager(incident_id, NoticeKind.HEALED, "pager/resolve-low", PagerAction.RESOLVE_LOW, now),
+        pager(incident_id, NoticeKind.HEALED, "pager/resolve-high", PagerAction.RESOLVE_HIGH, now),
+    )
+
+
+def unclassified(incident_id: str, now: datetime, deadline: timedelta) -> MessageDraft:
+    return pager(
+        incident_id,
+        NoticeKind.PERSON_NEEDED,
+        UNCLASSIFIED,
+        PagerAction.TRIGGER_HIGH,
+        now + deadline,
+        reason="the alert was accepted, but nothing has classified it in time: look at the engine and at Temporal",
+    )

@@ -1,0 +1,89 @@
+"""Calling a person, and ending an incident."""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from activities import notices
+from activities.casebook import Casebook
+from activities.failures import translated
+from activities.messages import CloseInput, PersonInput
+from firebreak.domain.errors import LedgerError
+from firebreak.domain.incident import IncidentOutcome, IncidentPhase
+from firebreak.domain.message import Channel, MessageDraft, NoticeKind, NoticeText, PagerAction
+from firebreak.domain.ports import Clock, PagerPort, RoutesPort
+from firebreak.domain.timeline import EntryDraft, EntryKind
+
+
+class PeopleHands:
+    """`person.call`, `incident.close`."""
+
+    def __init__(self, *, casebook: Casebook, pager: PagerPort, routes: RoutesPort, clock: Clock) -> None:
+        self._casebook = casebook
+        self._pager = pager
+        self._routes = routes
+        self._clock = clock
+
+    @activity.defn(name="person.call")
+    @translated
+    async def call(self, given: PersonInput) -> None:
+        """High urgency, by way of the outbox. Paging alone is exempt from `no record, no action`: when the ledger is
+        down, the page goes out directly (with the same dedup key, so that the later one is not a second)."""
+        now = self._clock.now()
+        draft = EntryDraft(
+            incident_id=given.incident_id,
+            key=given.key,
+            kind=EntryKind.PERSON_CALLED,
+            at=now,
+            body={"reason": given.reason, "urgency": "high"},
+        )
+        try:
+            await self._casebook.ledger.append(
+                [draft],
+                messages=notices.person_needed(given.incident_id, given.key, given.reason, now),
+                cancel=((given.incident_id, notices.DEADLINE), (given.incident_id, notices.UNCLASSIFIED)),
+                phase=(given.incident_id, IncidentPhase.WAITING_FOR_PERSON),
+            )
+        except LedgerError as error:
+            await self._page_directly(given, error)
+            raise  # tried again: it must be written down in the end
+
+    async def _page_directly(self, given: PersonInput, error: LedgerError) -> None:
+        text = NoticeText(
+            title=f"Firebreak needs a person: {given.incident_id}",
+            lines=(given.reason, f"The record cannot be written: {error}", error.next_step()),
+        )
+        route = self._routes.route("")
+        await self._pager.send(
+            route.pager_key, PagerAction.TRIGGER_HIGH, incident_id=given.incident_id, text=text, details={}
+        )
+
+    @activity.defn(name="incident.close")
+    @translated
+    async def close(self, given: CloseInput) -> None:
+        """One keyed record. Its messages are rows of the same transaction: a repeat adds nothing."""
+        now = self._clock.now()
+        draft = EntryDraft(
+            incident_id=given.incident_id,
+            key="close",
+            kind=EntryKind.INCIDENT_CLOSED,
+            at=now,
+            actor=given.by,
+            body={"outcome": given.outcome.value, "reason": given.reason},
+        )
+        messages = [
+            MessageDraft(
+                incident_id=given.incident_id,
+                key="postmortem",
+                channel=Channel.POSTMORTEM,
+                notice=NoticeKind.CLOSED,
+                due_at=now,
+            ),
+        ]
+        if given.outcome is not IncidentOutcome.NOTHING_DONE:
+            messages += [
+                notices.chat(given.incident_id, NoticeKind.CLOSED, "closed", now),
+                notices.pager(given.incident_id, NoticeKind.CLOSED, "pager/closed-low", PagerAction.RESOLVE_LOW, now),
+                notices.pager(given.incident_id, NoticeKind.CLOSED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now),
+            ]
+        await self._casebook.ledger.close_incident(draft, given.outcome, messages=messages, cancel_all=True)

@@ -1,0 +1,156 @@
+"""The documents that decide: severity, policy, services, runbooks. Read again when a file changes.
+
+An edit never changes a running incident (its plan is pinned), and a broken edit never takes effect: the last good copy
+stays, and says so (practice A5, B8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from firebreak.documents.policy import Policy, load_policy
+from firebreak.documents.services import Services, load_services
+from firebreak.domain.action import ActionSpec
+from firebreak.domain.alert import Alert
+from firebreak.domain.errors import ContractError
+from firebreak.domain.incident import Incident
+from firebreak.domain.message import Route
+from firebreak.domain.plan import Plan
+from firebreak.domain.target import TargetRef
+from firebreak.domain.verdict import Severity
+from firebreak.plans.choose import choose
+from firebreak.plans.pin import pin
+from firebreak.plans.runbook import Runbook, load_runbook
+from firebreak.triage.disposition import LookTimes
+from firebreak.triage.targets import Resolution, resolve
+from firebreak.triage.tree import SeverityDocument, SeverityTree, load_severity, render_tree
+
+_TREES = 4_000  # rendered trees kept: one per service and workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulebookPaths:
+    """Where the documents are. `catalog` is a directory of *.yaml."""
+
+    catalog: Path
+    severity: Path
+    policy: Path
+    services: Path
+
+
+@dataclass(kw_only=True)
+class Rules:
+    """One consistent set of documents, as loaded at one time."""
+
+    cluster: str
+    severity: SeverityDocument
+    policy: Policy
+    services: Services
+    runbooks: tuple[Runbook, ...]
+    specs: Mapping[str, ActionSpec]
+    look_times: LookTimes
+    digest: str
+    _trees: dict[tuple[str, tuple[tuple[str, str], ...]], SeverityTree] = field(default_factory=dict)
+
+    def resolve(self, alert: Alert) -> Resolution:
+        return resolve(alert.labels, self.services, self.cluster)
+
+    def tree(self, incident: Incident) -> SeverityTree:
+        """The severity tree with everything filled in for this incident's service and workload."""
+        key = (incident.service, tuple(sorted(incident.bindings.items())))
+        tree = self._trees.get(key)
+        if tree is None:
+            if len(self._trees) >= _TREES:
+                self._trees.clear()
+            service = self.services.services.get(incident.service)
+            tree = render_tree(self.severity, self.policy, service, incident.bindings)
+            self._trees[key] = tree
+        return tree
+
+    def plan(self, incident: Incident, target: TargetRef) -> tuple[Plan | None, str]:
+        """The chosen runbook, pinned for this incident, and why this one (or why none)."""
+        choice = choose(self.runbooks, service=incident.service, severity=Severity.P1, labels=incident.alert.labels)
+        if choice.runbook is None:
+            return None, choice.reason
+        service = self.services.services.get(incident.service)
+        plan = pin(
+            choice.runbook,
+            service=incident.service,
+            target=target,
+            bindings={**incident.bindings, "workload": target.name, "namespace": target.namespace},
+            policy=self.policy,
+            service_thresholds={} if service is None else service.thresholds,
+        )
+        return plan, choice.reason
+
+    def route(self, service: str) -> Route:
+        known = self.services.services.get(service)
+        if known is None:
+            return Route()
+        return Route(team=known.team, chat_channel=known.chat_channel, pager_key=known.pager_key)
+
+
+class Rulebook:
+    """`current()` is cheap: it looks at the files' times and sizes, and loads only what changed."""
+
+    def __init__(self, paths: RulebookPaths, *, cluster: str, specs: Mapping[str, ActionSpec]) -> None:
+        self._paths = paths
+        self._cluster = cluster
+        self._specs = specs
+        self._stamp = self._look()
+        self._rules = self._load()
+        self.fault = ""
+        """Why the newest edit is not in force; empty when it is."""
+
+    def current(self) -> Rules:
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._rules, self.fault = self._load(), ""
+            except ContractError as error:
+                self.fault = f"the last good copy stays in force: {error}"
+        return self._rules
+
+    def _files(self) -> tuple[Path, ...]:
+        catalog = tuple(sorted(self._paths.catalog.glob("*.yaml")))
+        return (self._paths.severity, self._paths.policy, self._paths.services, *catalog)
+
+    def _look(self) -> tuple[tuple[str, int, int], ...]:
+        seen = []
+        for path in self._files():
+            try:
+                stat = path.stat()
+            except OSError:
+                seen.append((str(path), 0, -1))
+            else:
+                seen.append((str(path), stat.st_mtime_ns, stat.st_size))
+        return tuple(seen)
+
+    def _load(self) -> Rules:
+        try:
+            texts = {path: path.read_bytes() for path in self._files()}
+        except OSError as error:
+            raise ContractError(f"a document cannot be read: {error}") from None
+        policy = load_policy(texts[self._paths.policy], str(self._paths.policy))
+        severity = load_severity(texts[self._paths.severity], str(self._paths.severity))
+        catalog = [path for path in texts if path.parent == self._paths.catalog and path != self._paths.policy]
+        durations = {**severity.durations, **policy.durations}
+        return Rules(
+            cluster=self._cluster,
+            severity=severity,
+            policy=policy,
+            services=load_services(texts[self._paths.services], str(self._paths.services)),
+            runbooks=tuple(load_runbook(texts[path], str(path)) for path in catalog if path.suffix == ".yaml"),
+            specs=self._specs,
+            look_times=LookTimes(
+                recheck=durations["recheck"],
+                quiet=durations["quiet"],
+                watch=durations["watch"],
+                doubt=durations["doubt"],
+            ),
+            digest=hashlib.sha256(b"\n".join(texts[p] for p in sorted(texts))).hexdigest(),
+        )

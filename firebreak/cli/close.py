@@ -1,0 +1,50 @@
+"""`firebreak close`: end an incident by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(close)
+
+
+def close(
+    incident: Annotated[str, typer.Argument(help="Incident id, a unique beginning of it, or `last`.")],
+    reason: Annotated[str, typer.Option(help="Why it is over; goes into the record.")],
+    by: Annotated[str | None, typer.Option(help="Who closes it; default: your user name.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="The engine's data directory.")] = None,
+) -> None:
+    """Ask the engine to end an incident. The wish is on disk at once, and is carried out when the engine runs."""
+    import asyncio
+    import getpass
+
+    from firebreak.cli.reading import find_incident
+    from firebreak.domain.timeline import EntryDraft, EntryKind
+    from firebreak.engine.clock import SystemClock
+    from firebreak.settings import load_settings
+    from firebreak.storage.sqlite_store import TimelineStore
+
+    settings = load_settings(data_dir=data_dir)
+    if not reason.strip():
+        raise typer.BadParameter("say why: --reason must not be empty")
+    person = by or getpass.getuser()
+
+    async def ask() -> str:
+        async with await TimelineStore.open(settings.data_dir / "timeline.sqlite") as store:
+            incident_id = await find_incident(store, incident)
+            wish = EntryDraft(
+                incident_id=incident_id,
+                key="close-requested",
+                kind=EntryKind.CLOSE_REQUESTED,
+                at=SystemClock().now(),
+                actor=f"person:{person}",
+                body={"reason": reason, "by": person},
+            )
+            await store.append([wish])
+            return incident_id
+
+    typer.echo(f"{asyncio.run(ask())}: close requested; a running engine ends it within seconds")

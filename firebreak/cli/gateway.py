@@ -1,0 +1,29 @@
+"""`firebreak gateway`: the half that accepts alerts, on its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(gateway)
+
+
+def gateway(
+    data_dir: Annotated[Path | None, typer.Option(help="The engine's data directory.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 = any free one.")] = None,
+) -> None:
+    """Accept alerts and keep them on disk; `python worker.py` (same data directory) handles them."""
+    import asyncio
+
+    from firebreak.engine.logs import configure_logs
+    from firebreak.engine.role import run_role
+    from firebreak.settings import load_settings
+
+    settings = load_settings(data_dir=data_dir, gateway_port=port)
+    configure_logs(settings.log_level)
+    (settings.data_dir / "run").mkdir(parents=True, exist_ok=True)
+    asyncio.run(run_role("gateway", settings))

@@ -1,0 +1,30 @@
+"""`firebreak`: gathers the verbs. Vendors and servers are imported by the verb that needs them, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from firebreak.cli import close, explain, gateway, incidents, lab, lint, postmortem, servers, show, timeline, up
+from firebreak.domain.errors import FirebreakError
+
+app = typer.Typer(
+    name="firebreak",
+    help="Incident runbook and auto-remediation engine. It observes by default; FIREBREAK_MODE=act lets it act.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for verb in (up, gateway, incidents, show, timeline, explain, postmortem, close, lint):
+    verb.register(app)
+app.add_typer(servers.app, name="servers")
+app.add_typer(lab.app, name="lab")
+
+
+def main() -> None:
+    """Entry point: an error of ours is a sentence and what to do next, never a traceback."""
+    try:
+        app()
+    except FirebreakError as error:
+        sys.stderr.write(f"firebreak: {error}\n{error.next_step()}\n")
+        raise SystemExit(2) from None

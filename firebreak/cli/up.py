@@ -1,0 +1,44 @@
+"""`firebreak up`: the whole engine on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(up)
+
+
+def up(
+    data_dir: Annotated[Path | None, typer.Option(help="All state of this engine; one engine per directory.")] = None,
+    mode: Annotated[str | None, typer.Option(help="observe (default): nothing is written to the cluster. act.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port of the gateway; 0 = any free one.")] = None,
+) -> None:
+    """Start Temporal (embedded, or yours by FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
+    import asyncio
+
+    from firebreak.engine.logs import configure_logs
+    from firebreak.engine.up import Running, run_engine
+    from firebreak.settings import load_settings
+
+    settings = load_settings(data_dir=data_dir, mode=mode, gateway_port=port)
+    configure_logs(settings.log_level)
+
+    def announce(running: Running) -> None:
+        if running.reaped:
+            typer.echo(f"ended {running.reaped} processes that an earlier run had left")
+        says = "nothing is written to the cluster" if settings.mode.value == "observe" else "steps ARE carried out"
+        typer.echo(f"Firebreak runs. Mode {settings.mode.value}: {says}.")
+        typer.echo(
+            f"  webhook   http://{settings.gateway_host}:{running.gateway_port}/v1/alerts/alertmanager"
+            f"   (bearer token: {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN)"
+        )
+        typer.echo(f"  data      {settings.data_dir.absolute()}")
+        typer.echo(f"  Temporal  {running.temporal_address}")
+        typer.echo("  look      firebreak incidents | show ID | timeline ID | explain ID | postmortem ID")
+
+    asyncio.run(run_engine(settings, gateway=True, announce=announce))
+    typer.echo("stopped")

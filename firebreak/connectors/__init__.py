@@ -1,0 +1,1 @@
+"""The only vendor clients: Kubernetes, Prometheus, Slack, PagerDuty, and HTTP."""

@@ -1,0 +1,57 @@
+"""Where the API server is and who we are there: a kubeconfig file or the in-cluster account, as lightkube reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import yaml
+from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+
+from firebreak.domain.errors import SettingsInvalid
+
+__all__ = ["SingleConfig", "load_config"]
+
+_ADVICE = "Name a kubeconfig in FIREBREAK_KUBECONFIG, or run the engine in a pod with a service account."
+
+
+def load_config(kubeconfig: Path | None = None, context: str | None = None) -> SingleConfig:
+    """The file named, else the in-cluster account, else the first file of KUBECONFIG, else ~/.kube/config.
+
+    SettingsInvalid says which one was tried and what is wrong with it.
+    """
+    inside = Path(SERVICE_ACCOUNT, "token").is_file() and "KUBERNETES_SERVICE_HOST" in os.environ
+    if kubeconfig is None and inside:
+        source = "the in-cluster service account"
+    else:
+        first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+        kubeconfig = kubeconfig or Path(first or "~/.kube/config").expanduser()
+        source = f"kubeconfig {kubeconfig}"
+    try:
+        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        single = config.get(context)
+    except (
+        ConfigError,
+        OSError,
+        yaml.YAMLError,
+        msgspec.ValidationError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        # KeyError and the like: a kubeconfig without a part that it must have. YAML errors would quote its text.
+        told = str(error) if isinstance(error, (ConfigError, OSError)) else f"{type(error).__name__}: not a kubeconfig"
+        raise SettingsInvalid(f"{source} cannot be used: {told}", advice=_ADVICE) from None
+    if single is None:
+        raise SettingsInvalid(f"{source} names no current context", advice=_ADVICE)
+    version = single.user.exec.apiVersion if single.user and single.user.exec else None
+    if version is not None and not version.endswith(("/v1alpha1", "/v1beta1")):
+        raise SettingsInvalid(
+            f"{source} gets its token from an exec plugin of version {version}, which is not supported",
+            advice="Set the plugin's apiVersion to client.authentication.k8s.io/v1beta1, or use a token file.",
+        )
+    # No user means anonymous; lightkube wants one to be there.
+    return single if single.user else single._replace(user=User())

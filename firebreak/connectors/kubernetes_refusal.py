@@ -1,0 +1,88 @@
+"""What a refusal of the Kubernetes API server means. Pure.
+
+The body is a `Status` (k8s.io/apimachinery meta/v1 types.go): message, reason, details.retryAfterSeconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from firebreak.connectors.http import HttpReply
+from firebreak.connectors.wording import plain
+from firebreak.domain.errors import (
+    FirebreakError,
+    PermanentError,
+    PermissionDenied,
+    PreconditionFailed,
+    TargetChanged,
+    TargetNotFound,
+    TransientError,
+)
+from firebreak.domain.target import ResourceKind
+
+_BUSY = frozenset({408, 410, 429})  # 410: the pages of a list went out of date under way
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call in the words of RBAC."""
+
+    verb: str
+    kind: ResourceKind
+    namespace: str
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def resource(self) -> str:
+        """`deployments.apps`, `pods/log`."""
+        group = self.kind.api_version.rpartition("/")[0]
+        plural = f"{self.kind.plural}.{group}" if group else self.kind.plural
+        return f"{plural}/{self.subresource}" if self.subresource else plural
+
+    @property
+    def where(self) -> str:
+        return f" in namespace {plain(self.namespace, 80)}" if self.namespace else ""
+
+    @property
+    def text(self) -> str:
+        """`patch deployments.apps pay-v2 in namespace shop`."""
+        name = f" {plain(self.name, 80)}" if self.name else ""
+        return f"{self.verb} {self.resource}{name}{self.where}"
+
+
+def refusal(call: Call, reply: HttpReply) -> FirebreakError:
+    """The error for an answer that is no 2xx."""
+    message, wait = _status(reply)
+    text = f"{call.text}: answered {reply.status}: {message}"
+    if reply.status in (401, 403):
+        return PermissionDenied(
+            text,
+            advice=f"Grant the engine's account the verb {call.verb} on {call.resource}{call.where}, or act by hand."
+            if reply.status == 403
+            else "The API server does not know the engine's credentials: renew the token or certificate it uses.",
+        )
+    if reply.status == 404:
+        return TargetNotFound(text)
+    if reply.status == 409:
+        return TargetChanged(text)
+    if reply.status in _BUSY or reply.status >= 500:
+        return TransientError(text, retry_after=wait)
+    if 400 <= reply.status < 500:
+        return PreconditionFailed(text)
+    return PermanentError(text, advice="That is no API server's answer: check the server address in the kubeconfig.")
+
+
+def _status(reply: HttpReply) -> tuple[str, timedelta | None]:
+    """The message, and how long to wait before the next try."""
+    try:
+        body = reply.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return reply.text(), reply.retry_after()
+    details = body.get("details")
+    seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
+    wait = timedelta(seconds=min(seconds, 3600)) if isinstance(seconds, int) and seconds > 0 else reply.retry_after()
+    return plain(str(body.get("message") or body.get("reason") or "no reason given"), 500), wait

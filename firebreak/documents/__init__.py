@@ -1,0 +1,1 @@
+"""What every data file needs: YAML with positions, durations, PromQL with placeholders, the condition block."""

@@ -1,0 +1,266 @@
+"""The condition block of severity trees, steps and recoveries: model, check, and rendering to a domain Condition.
+
+    errors_ratio:
+      title: share of calls that fail
+      dimension: errors                 # latency | errors | business | health
+      query: sum(rate(http_requests_total{service=$service,code=~"5.."}[$window])) / ...
+      op: ">="                          # > >= < <= == !=
+      threshold: $errors_ratio          # a number, or $name of the thresholds
+      for: $errors_for                  # a duration, or $name of the durations; default 0s
+      inputs: ['http_requests_total{service=$service}']
+      volume: {query: ..., at_least: 20}
+      absent: zero                      # zero | not_applicable | inconclusive (default)
+      stale_after: $stale_after
+
+A block with `label` and `in` is a label condition, one with `score` the health score of row A2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from firebreak.documents.durations import promql_duration
+from firebreak.documents.fields import Block, Name, NumberOrName, Query, SpanOrName
+from firebreak.documents.promql import QueryFault, check_query, render_query, selectors
+from firebreak.documents.yaml_file import Finding
+from firebreak.documents.yaml_nodes import NodePath
+from firebreak.domain.condition import (
+    Absence,
+    Comparison,
+    Condition,
+    ConditionKind,
+    Dimension,
+    ScoreFlow,
+    VolumeFloor,
+)
+from firebreak.domain.errors import RunbookInvalid
+
+DEFAULT_STEP = timedelta(seconds=15)  # of range queries, where a document names no `step`
+STANDARD_BINDINGS = frozenset({"service", "namespace", "workload", "cluster"})
+
+
+class VolumeBlock(Block):
+    """Calls in the window; below `at_least` the condition does not apply (row A1: 20)."""
+
+    query: Query
+    at_least: NumberOrName
+
+
+class FlowBlock(Block):
+    """One flow of the health score: share of success 0..1, and volume now / baseline."""
+
+    weight: NumberOrName
+    success: Query
+    volume_ratio: Query
+    volume_weight: NumberOrName = 0.0
+    absent: Absence = Absence.INCONCLUSIVE
+
+
+class ScoreBlock(Block):
+    flows: Annotated[dict[Name, FlowBlock], Field(min_length=1, max_length=50)]
+
+
+class ConditionBlock(Block):
+    """One condition as it is written. Exactly one of `query`, `label` and `score`."""
+
+    dimension: Dimension
+    title: str = Field(default="", max_length=200)
+    unit: str = Field(default="", max_length=20)
+    query: Query | None = None
+    op: Comparison | None = None
+    threshold: NumberOrName | None = None
+    for_: SpanOrName = Field(default=timedelta(0), alias="for")
+    inputs: tuple[Query, ...] = ()
+    volume: VolumeBlock | None = None
+    absent: Absence = Absence.INCONCLUSIVE
+    stale_after: SpanOrName = "$stale_after"
+    label: str | None = None
+    in_: tuple[str, ...] = Field(default=(), alias="in")
+    score: ScoreBlock | None = None
+
+    @property
+    def kind(self) -> ConditionKind:
+        if self.label is not None:
+            return ConditionKind.LABEL
+        return ConditionKind.SCORE if self.score is not None else ConditionKind.METRIC
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ConditionBlock:
+        if sum(part is not None for part in (self.query, self.label, self.score)) != 1:
+            raise ValueError("a condition has exactly one of `query`, `label` and `score`")
+        given = self.model_fields_set
+        if self.kind is ConditionKind.LABEL:
+            unfit = given - {"dimension", "title", "label", "in_"}
+            if unfit:
+                raise ValueError(f"a label condition has no {', '.join(sorted(n.rstrip('_') for n in unfit))}")
+            if not self.label or not self.in_:
+                raise ValueError("a label condition needs `label` and at least one value `in`")
+            return self
+        if "in_" in given:
+            raise ValueError("`in` belongs to label conditions")
+        if self.op is None or self.threshold is None:
+            raise ValueError("`op` and `threshold` are needed")
+        if self.kind is ConditionKind.METRIC and not self.inputs:
+            raise ValueError("`inputs` needs at least one selector whose newest sample's age is asked for")
+        if self.kind is ConditionKind.SCORE and self.volume is not None:
+            raise ValueError("a score has no `volume`: its flows have their own")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownNames:
+    """Names that a document may use: what `check_condition` checks against."""
+
+    durations: frozenset[str]
+    thresholds: frozenset[str]
+    bindings: frozenset[str] = STANDARD_BINDINGS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendering:
+    """Values for all names. `baseline` is PromQL as it stands behind a selector: ` offset 7d` or ` @ 1700000000`."""
+
+    durations: Mapping[str, timedelta]
+    thresholds: Mapping[str, float]
+    bindings: Mapping[str, str]
+    baseline: str = " offset 7d"
+    promql_durations: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        texts = {name: promql_duration(span) for name, span in self.durations.items()}
+        object.__setattr__(self, "promql_durations", texts)
+
+    def query(self, template: str) -> str:
+        """ValueError naming a placeholder without a value."""
+        return render_query(template, durations=self.promql_durations, bindings=self.bindings, baseline=self.baseline)
+
+    def number(self, value: float | str) -> float:
+        """ValueError for an unknown `$name`."""
+        if not isinstance(value, str):
+            return value
+        if value[1:] not in self.thresholds:
+            raise ValueError(f"threshold {value} has no value here")
+        return self.thresholds[value[1:]]
+
+    def span(self, value: timedelta | str) -> timedelta:
+        """ValueError for an unknown `$name`."""
+        if not isinstance(value, str):
+            return value
+        if value[1:] not in self.durations:
+            raise ValueError(f"duration {value} has no value here")
+        return self.durations[value[1:]]
+
+
+def check_condition(name: str, block: ConditionBlock, known: KnownNames) -> tuple[Finding, ...]:
+    """Everything wrong with one block that its model cannot see: names and PromQL. Paths start at the block; place
+    them with `Finding.under((..., name))`."""
+    return tuple(_findings(block, known))
+
+
+def _findings(block: ConditionBlock, known: KnownNames) -> Iterator[Finding]:
+    for key, span in (("for", block.for_), ("stale_after", block.stale_after)):
+        if block.kind is not ConditionKind.LABEL:
+            yield from _unknown((key,), span, known.durations, "duration")
+    if block.threshold is not None:
+        yield from _unknown(("threshold",), block.threshold, known.thresholds, "threshold")
+    if block.query is not None:
+        yield from _query(("query",), block.query, known)
+    for index, selector in enumerate(block.inputs):
+        yield from _query(("inputs", index), selector, known, selector_only=True)
+    if block.volume is not None:
+        yield from _query(("volume", "query"), block.volume.query, known)
+        yield from _unknown(("volume", "at_least"), block.volume.at_least, known.thresholds, "threshold")
+    for flow_name, flow in (block.score.flows if block.score else {}).items():
+        base: NodePath = ("score", "flows", flow_name)
+        yield from _query((*base, "success"), flow.success, known)
+        yield from _query((*base, "volume_ratio"), flow.volume_ratio, known)
+        yield from _weight((*base, "weight"), flow.weight, known, least=0.0)
+        yield from _weight((*base, "volume_weight"), flow.volume_weight, known, most=1.0)
+    if block.score and all(flow.weight == 0.0 for flow in block.score.flows.values()):
+        yield Finding(("score", "flows"), "at least one flow needs a weight above 0")
+
+
+def _weight(
+    path: NodePath, value: float | str, known: KnownNames, *, least: float = 0.0, most: float = float("inf")
+) -> Iterator[Finding]:
+    yield from _unknown(path, value, known.thresholds, "threshold")
+    if not isinstance(value, str) and not least <= value <= most:
+        yield Finding(path, f"{value:g} is out of range: at least {least:g}, at most {most:g}")
+
+
+def _unknown(path: NodePath, value: Any, known: frozenset[str], what: str) -> Iterator[Finding]:
+    if isinstance(value, str) and value[1:] not in known:
+        names = ", ".join(f"${name}" for name in sorted(known)) or "none"
+        yield Finding(path, f"unknown {what} {value}; known here: {names}", token=value)
+
+
+def _query(path: NodePath, query: str, known: KnownNames, *, selector_only: bool = False) -> Iterator[Finding]:
+    faults: tuple[QueryFault, ...] = check_query(
+        query, durations=known.durations, bindings=known.bindings, selector_only=selector_only
+    )
+    for fault in faults:
+        yield Finding(path, fault.message, token=fault.token)
+
+
+def render_condition(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:
+    """The block with every name filled in. RunbookInvalid naming the condition and the name that has no value."""
+    try:
+        return _render(name, block, rendering)
+    except ValueError as broken:
+        raise RunbookInvalid(f"condition {name!r} cannot be rendered: {broken}") from None
+
+
+def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:
+    if block.kind is ConditionKind.LABEL:
+        return Condition(
+            name=name,
+            kind=ConditionKind.LABEL,
+            dimension=block.dimension,
+            title=block.title,
+            label=block.label or "",
+            label_values=block.in_,
+        )
+    flows = tuple(
+        ScoreFlow(
+            name=flow_name,
+            weight=rendering.number(flow.weight),
+            success_query=rendering.query(flow.success),
+            volume_ratio_query=rendering.query(flow.volume_ratio),
+            volume_weight=rendering.number(flow.volume_weight),
+            absence=flow.absent,
+        )
+        for flow_name, flow in (block.score.flows if block.score else {}).items()
+    )
+    volume = None
+    if block.volume is not None:
+        at_least = rendering.number(block.volume.at_least)
+        volume = VolumeFloor(query=rendering.query(block.volume.query), at_least=at_least)
+    return Condition(
+        name=name,
+        kind=block.kind,
+        dimension=block.dimension,
+        title=block.title,
+        unit=block.unit,
+        query=rendering.query(block.query) if block.query else "",
+        comparison=block.op or Comparison.GT,
+        threshold=rendering.number(block.threshold if block.threshold is not None else 0.0),
+        held_for=rendering.span(block.for_),
+        inputs=tuple(rendering.query(selector) for selector in block.inputs) or _inputs_of(flows),
+        stale_after=rendering.span(block.stale_after),
+        sample_step=rendering.durations.get("step", DEFAULT_STEP),
+        volume=volume,
+        absence=block.absent,
+        flows=flows,
+    )
+
+
+def _inputs_of(flows: tuple[ScoreFlow, ...]) -> tuple[str, ...]:
+    """What a score reads of the present, where the block does not say it: its flows' unshifted selectors."""
+    queries = [query for flow in flows for query in (flow.success_query, flow.volume_ratio_query)]
+    found = [selector.text for query in queries for selector in selectors(query) if not selector.shifted]
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,219 @@
+"""PromQL with placeholders: quoting, rendering, checking before use, and what a query reads.
+
+A query of a document may hold `$name` and nothing else: a named duration (only where PromQL takes a duration), the
+word `$baseline`, or a binding. A binding is rendered as a quoted string and may stand only as the value of a `=` or
+`!=` matcher, never of a regular expression: an alert's label can then say which series are read, and nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import promql_parser
+
+NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
+BASELINE = "baseline"
+MAX_QUERY = 8192
+
+_TOKEN = re.compile(
+    rf"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)"""
+    rf"|(?P<comment>\#[^\n]*)|(?P<placeholder>\$(?P<name>{NAME_PATTERN}))|(?P<dollar>\$)",
+    re.DOTALL,
+)
+_INSIDE = re.compile(rf"\$(?:{NAME_PATTERN}|\{{)")
+_BEFORE_DURATION = re.compile(r"(?:[\[:]|\boffset\s*-?)\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFault:
+    """What is wrong with a query; `token` is the text in it that is meant, or empty."""
+
+    message: str
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMatcher:
+    name: str
+    op: str  # = != =~ !~
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """One vector selector of a query. `shifted` = it has an offset or an @, so it does not read the present."""
+
+    metric: str
+    matchers: tuple[LabelMatcher, ...]
+    shifted: bool = False
+
+    @property
+    def text(self) -> str:
+        """As PromQL, without offset: `http_requests_total{service="pay"}`."""
+        inner = ", ".join(f"{m.name}{m.op}{quote(m.value)}" for m in self.matchers)
+        return f"{self.metric}{{{inner}}}" if inner else self.metric
+
+
+def quote(value: str) -> str:
+    """A PromQL string literal (Go's syntax, double quotes) that reads back as `value`.
+
+    JSON's escapes are a subset of Go's. ValueError for lone surrogates: no text of Prometheus can hold them."""
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("the text holds half of a surrogate pair: it cannot be a label value")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """Names used, in order of first use; text in strings and comments is not looked at."""
+    return tuple(dict.fromkeys(m["name"] for m in _TOKEN.finditer(template) if m["name"]))
+
+
+def render_query(
+    template: str, *, durations: Mapping[str, str], bindings: Mapping[str, str], baseline: str = " offset 7d"
+) -> str:
+    """The query with every placeholder filled: `durations` are PromQL durations, `baseline` is put in raw, `bindings`
+    are quoted. ValueError naming the first placeholder that has no value."""
+
+    def fill(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name is None:
+            return found[0]
+        if name == BASELINE:
+            return baseline
+        if name in durations:
+            return durations[name]
+        if name in bindings:
+            return quote(bindings[name])
+        raise ValueError(f"${name} has no value here")
+
+    return _TOKEN.sub(fill, template)
+
+
+def check_query(
+    template: str, *, durations: Collection[str], bindings: Collection[str], selector_only: bool = False
+) -> tuple[QueryFault, ...]:
+    """Everything wrong with a query before it meets real values; empty when it is fine. `selector_only` asks for one
+    plain vector selector of the present, as `inputs` are."""
+    if not template.strip():
+        return (QueryFault("the query is empty"),)
+    if len(template) > MAX_QUERY:
+        return (QueryFault(f"the query has {len(template)} characters; at most {MAX_QUERY} are read"),)
+    faults = list(_misplaced(template, durations, bindings))
+    if faults:
+        return tuple(faults)
+    for baseline in (" offset 7d", " @ 1700000000"):
+        marks: list[tuple[str, str]] = []
+        text = _TOKEN.sub(_marker(durations, baseline, marks), template)
+        try:
+            tree = promql_parser.parse(text)
+        except ValueError as broken:
+            return (QueryFault(f"not PromQL: {_first_line(broken)}"),)
+        faults.extend(_unsafe(tree, marks))
+        faults.extend(_wrong_kind(tree, selector_only=selector_only))
+        if faults:
+            break
+    return tuple(dict.fromkeys(faults))
+
+
+def _misplaced(template: str, durations: Collection[str], bindings: Collection[str]) -> Iterator[QueryFault]:
+    for found in _TOKEN.finditer(template):
+        if found["string"]:
+            for inner in _INSIDE.finditer(found["string"]):
+                yield QueryFault(
+                    f"{inner[0]} inside quotes is never filled in: write label={inner[0]} without quotes", inner[0]
+                )
+        elif found["dollar"]:
+            yield QueryFault("a lone $: a placeholder is $ and a name", "$")
+        elif found["name"]:
+            name = found["name"]
+            if name in durations:
+                if not _BEFORE_DURATION.search(template, 0, found.start()):
+                    yield QueryFault(f"duration ${name} may stand only in [..] or after offset", f"${name}")
+            elif name != BASELINE and name not in bindings:
+                known = ", ".join(f"${n}" for n in sorted({*durations, *bindings, BASELINE}))
+                yield QueryFault(f"unknown placeholder ${name}; known here: {known}", f"${name}")
+
+
+def _marker(durations: Collection[str], baseline: str, marks: list[tuple[str, str]]) -> Callable[[re.Match[str]], str]:
+    def fill(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name is None:
+            return found[0]
+        if name == BASELINE:
+            return baseline
+        if name in durations:
+            return "1m"
+        marks.append((name, f"firebreak-mark-{len(marks)}-end"))
+        return quote(marks[-1][1])
+
+    return fill
+
+
+def _unsafe(tree: promql_parser.Expr, marks: list[tuple[str, str]]) -> Iterator[QueryFault]:
+    safe = {
+        matcher.value
+        for selector in _selectors(tree)
+        for matcher in selector.matchers
+        if matcher.op in ("=", "!=") and matcher.name != "__name__"
+    }
+    for name, mark in marks:
+        if mark not in safe:
+            yield QueryFault(f"${name} may stand only as the value of a = or != matcher", f"${name}")
+
+
+def _wrong_kind(tree: promql_parser.Expr, *, selector_only: bool) -> Iterator[QueryFault]:
+    alternatives: list[bool] = []
+    promql_parser.walk(
+        tree, lambda node: alternatives.append(bool(getattr(getattr(node, "matchers", None), "or_matchers", None)))
+    )
+    if any(alternatives):
+        yield QueryFault("`or` between matchers is not Prometheus' PromQL")
+    if selector_only:
+        if not isinstance(tree, promql_parser.VectorSelector):
+            yield QueryFault("an input is one selector, like http_requests_total{service=$service}")
+        elif tree.offset is not None or tree.at is not None:
+            yield QueryFault("an input is asked for its newest sample: no offset, no @")
+    elif isinstance(tree, (promql_parser.MatrixSelector, promql_parser.SubqueryExpr, promql_parser.StringLiteral)):
+        yield QueryFault("the query gives no single number: a range needs a function around it")
+
+
+def selectors(query: str) -> tuple[Selector, ...]:
+    """All vector selectors of a rendered query, in order. ValueError when it is not PromQL."""
+    return tuple(_selectors(promql_parser.parse(query)))
+
+
+def grouping_labels(query: str) -> tuple[str, ...]:
+    """Labels that `by`, `without`, `on` and `ignoring` name: a lint can ask whether they exist."""
+    found: dict[str, None] = {}
+
+    def visit(node: Any) -> None:
+        modifier = getattr(node, "modifier", None)
+        labels = getattr(modifier, "labels", None) or getattr(getattr(modifier, "matching", None), "labels", None)
+        found.update(dict.fromkeys(labels or ()))
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    return tuple(found)
+
+
+def _selectors(tree: promql_parser.Expr) -> list[Selector]:
+    found: list[Selector] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, promql_parser.VectorSelector):  # a range holds one too, and is walked into
+            matchers = tuple(LabelMatcher(m.name, _OPS[str(m.op)], m.value) for m in node.matchers.matchers)
+            shifted = node.offset is not None or node.at is not None
+            found.append(Selector(node.name or "", matchers, shifted))
+
+    promql_parser.walk(tree, visit)
+    return found
+
+
+_OPS = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,127 @@
+"""Settings -> stores, connectors, hands. The one place that knows both ports and vendors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from activities.actions import build, specs
+from activities.casebook import Casebook
+from activities.evidence import EvidenceHands, EvidenceLimits
+from activities.people import PeopleHands
+from activities.restores import RestoreHands
+from activities.rulebook import Rulebook, RulebookPaths
+from activities.steps import StepHands, StepLimits
+from firebreak.connectors.kubernetes import KubernetesCluster
+from firebreak.connectors.pagerduty import PagerDuty
+from firebreak.connectors.prometheus import Prometheus
+from firebreak.domain.message import Route
+from firebreak.domain.ports import PagerPort
+from firebreak.engine.clock import SystemClock
+from firebreak.locator import runbooks_dir
+from firebreak.settings import Settings
+from firebreak.storage.sqlite_store import InboxStore, TimelineStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """All that one worker process needs."""
+
+    store: TimelineStore
+    inbox: InboxStore
+    casebook: Casebook
+    rulebook: Rulebook
+    activities: Sequence[Callable[..., Any]]
+    clock: SystemClock
+
+
+class Routes:
+    """Where messages of a service go; the fallback pager key where a service names none (nobody's alert must page
+    somebody)."""
+
+    def __init__(self, rulebook: Rulebook, settings: Settings) -> None:
+        self._rulebook = rulebook
+        self._fallback = settings.fallback_pager_key.get_secret_value()
+
+    def route(self, service: str) -> Route:
+        known = self._rulebook.current().route(service)
+        if known.pager_key:
+            return known
+        return Route(team=known.team, chat_channel=known.chat_channel, pager_key=self._fallback)
+
+
+def rulebook_paths(settings: Settings) -> RulebookPaths:
+    """The documents that settings name; the shipped ones where they name none."""
+    shipped = runbooks_dir()
+    return RulebookPaths(
+        catalog=settings.catalog or shipped / "catalog",
+        severity=settings.severity or shipped / "severity" / "p1.yaml",
+        policy=settings.policy or shipped / "policies" / "default.yaml",
+        services=settings.services or shipped / "services.yaml",
+    )
+
+
+def build_rulebook(settings: Settings) -> Rulebook:
+    return Rulebook(rulebook_paths(settings), cluster=settings.cluster, specs=specs())
+
+
+def build_pager(settings: Settings) -> PagerDuty:
+    return PagerDuty(settings.pagerduty_url)
+
+
+@asynccontextmanager
+async def hands(settings: Settings) -> AsyncIterator[Hands]:
+    """Open everything of one worker process, and close it in reverse order."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / "timeline.sqlite"))
+        inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / "inbox.sqlite"))
+        cluster = await stack.enter_async_context(
+            KubernetesCluster(settings.cluster, kubeconfig=settings.kubeconfig)
+        )
+        metrics = await stack.enter_async_context(
+            Prometheus(
+                settings.prometheus_url,
+                headers={name: value.get_secret_value() for name, value in settings.prometheus_headers.items()},
+                params=settings.prometheus_params,
+            )
+        )
+        pager: PagerPort = await stack.enter_async_context(build_pager(settings))
+        rulebook = build_rulebook(settings)
+        casebook = Casebook(store, store)
+        actions = build(cluster)
+        evidence = EvidenceHands(
+            casebook=casebook,
+            metrics=metrics,
+            cluster=cluster,
+            rulebook=rulebook,
+            clock=clock,
+            limits=EvidenceLimits(page_deadline=settings.page_deadline, capture=settings.evidence_capture),
+        )
+        steps = StepHands(
+            casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode, limits=StepLimits()
+        )
+        people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
+        restores = RestoreHands(
+            casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode
+        )
+        yield Hands(
+            store=store,
+            inbox=inbox,
+            casebook=casebook,
+            rulebook=rulebook,
+            activities=(
+                evidence.gather,
+                evidence.keep,
+                evidence.watch_recovery,
+                steps.act,
+                steps.verify,
+                steps.undo,
+                people.call,
+                people.close,
+                restores.check,
+            ),
+            clock=clock,
+        )

@@ -1,0 +1,332 @@
+"""From the inbox to incidents: one dispatcher in each worker process, for the class of alerts that the process serves.
+
+It opens or joins an incident, starts its workflow (eagerly: starter and worker share this process), and tells workflows
+what happened since. Everything it does may be done again after a crash: stores are keyed, starts use the incident's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities import notices
+from activities.casebook import Casebook
+from activities.rulebook import Rulebook
+from firebreak.domain import ids
+from firebreak.domain.alert import AcceptedAlert, Alert, AlertStatus, Disposition, IntakeClass
+from firebreak.domain.codec import to_data
+from firebreak.domain.errors import FirebreakError
+from firebreak.domain.incident import Incident, IncidentOutcome
+from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
+from firebreak.domain.ports import Clock, IncidentsPort, InboxPort, LedgerPort, RestoreRecord
+from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.triage.intake import correlation_key
+from workflows.incident import IncidentWorkflow
+from workflows.messages import AlertResolved, CloseRequested, IncidentInput, RestoreWatch
+from workflows.options import TASK_TIMEOUT
+from workflows.restore import RestoreWorkflow
+
+log = structlog.get_logger()
+
+POLL = 1.0  # seconds: the net under a lost poke
+BATCH = 200
+AT_ONCE = 20  # workflow starts under way at once
+PARK_AFTER = 3  # failures of one alert, of a kind that is no outage, before it is parked and a person paged
+UNCLASSIFIED_AFTER = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatcherParts:
+    """What a dispatcher works with."""
+
+    client: Client
+    queue: str
+    intake_class: IntakeClass
+    inbox: InboxPort
+    ledger: LedgerPort
+    incidents: IncidentsPort
+    casebook: Casebook
+    rulebook: Rulebook
+    clock: Clock
+    data_dir: Path
+
+
+class Dispatcher:
+    """`run` until cancelled."""
+
+    def __init__(self, parts: DispatcherParts) -> None:
+        self._parts = parts
+        self._woken = asyncio.Event()
+        self._started: set[str] = set()
+        self._failures: Counter[int] = Counter()
+        self._told: set[int] = set()
+
+    async def run(self) -> None:
+        with self._listening():
+            await self._resume()
+            while True:
+                try:
+                    full = await self._round()
+                except (FirebreakError, RPCError) as error:
+                    log.warning("dispatcher.round_failed", error=str(error))
+                    full = False
+                if not full:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._woken.wait(), POLL)
+                self._woken.clear()
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """A datagram on `dispatch-<class>.sock` means: look now."""
+        path = self._parts.data_dir / f"dispatch-{self._parts.intake_class.value}.sock"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        heard.bind(_short(path))
+        heard.setblocking(False)
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while heard.recv(64):
+                    self._woken.set()
+
+        loop.add_reader(heard.fileno(), wake)
+        try:
+            yield
+        finally:
+            loop.remove_reader(heard.fileno())
+            heard.close()
+
+    async def _resume(self) -> None:
+        """After a start: every open incident of this class has its workflow (a start that exists costs nothing)."""
+        while True:
+            try:
+                for incident in await self._parts.incidents.open_incidents():
+                    if incident.intake_class is self._parts.intake_class:
+                        await self._start(incident)
+                return
+            except (FirebreakError, RPCError) as error:
+                log.warning("dispatcher.resume_failed", error=str(error))
+                await asyncio.sleep(POLL)
+
+    async def _round(self) -> bool:
+        """One look at the inbox; True when there may be more at once."""
+        accepted = await self._parts.inbox.claim(self._parts.intake_class, limit=BATCH)
+        if accepted:
+            gate = asyncio.Semaphore(AT_ONCE)
+            by_alert: dict[str, list[AcceptedAlert]] = {}
+            for one in accepted:  # deliveries of one alert stay in order
+                by_alert.setdefault(one.alert.fingerprint, []).append(one)
+            await asyncio.gather(*(self._handle_all(group, gate) for group in by_alert.values()))
+        await self._sweep()
+        return len(accepted) == BATCH
+
+    async def _handle_all(self, group: list[AcceptedAlert], gate: asyncio.Semaphore) -> None:
+        async with gate:
+            for accepted in group:
+                if not await self._handle(accepted):
+                    return
+
+    async def _handle(self, accepted: AcceptedAlert) -> bool:
+        """False when it must be tried again later (the rest of its group, too)."""
+        try:
+            if accepted.alert.status is AlertStatus.FIRING:
+                settled = await self._firing(accepted)
+            else:
+                settled = await self._resolved(accepted)
+        except (RPCError, OSError) as error:  # Temporal is away: the row stays, the unclassified deadline pages
+            log.warning("dispatcher.temporal_away", receipt=accepted.receipt, error=str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 # a poison alert must not stop the others: it is parked, and pages
+            self._failures[accepted.receipt] += 1
+            log.error("dispatcher.alert_failed", receipt=accepted.receipt, error=repr(error))
+            if self._failures[accepted.receipt] < PARK_AFTER:
+                return False
+            settled = await self._park(accepted, error)
+        await self._parts.inbox.settle([(accepted.receipt, *settled)])
+        return True
+
+    async def _firing(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
+        incident = self._incident(accepted)
+        now = self._parts.clock.now()
+        opened = EntryDraft(
+            incident_id=incident.id,
+            key="opened",
+            kind=EntryKind.INCIDENT_OPENED,
+            at=now,
+            actor="alertmanager",
+            body=to_data(incident),
+            target="" if incident.target is None else incident.target.text,
+            duration_ms=(now - accepted.accepted_at).total_seconds() * 1000,
+        )
+        incident_id, disposition = await self._parts.incidents.open_or_join(
+            incident,
+            opened=opened,
+            joined=self._alert_entry(incident.id, f"joined/{accepted.alert.key}", EntryKind.ALERT_JOINED, accepted.alert),
+            messages=(notices.unclassified(incident.id, now, UNCLASSIFIED_AFTER),),
+        )
+        if disposition is Disposition.OPENED:
+            self._parts.casebook.remember(incident)
+            await self._start(incident)
+        elif incident_id not in self._started:
+            known = await self._parts.incidents.incident(incident_id)
+            if known is not None and known.alert.key == accepted.alert.key:
+                await self._start(known)  # a crash between opening and starting
+        return disposition, incident_id
+
+    def _incident(self, accepted: AcceptedAlert) -> Incident:
+        resolution = self._parts.rulebook.current().resolve(accepted.alert)
+        key = correlation_key(resolution.cluster, resolution.service, accepted.alert)
+        return Incident(
+            id=ids.incident_id(key, accepted.alert.key, accepted.accepted_at),
+            opened_at=self._parts.clock.now(),
+            accepted_at=accepted.accepted_at,
+            intake_class=accepted.intake_class,
+            correlation_key=key,
+            service=resolution.service,
+            target=resolution.target,
+            alert=accepted.alert,
+            refusal=resolution.refusal,
+            truncated=accepted.truncated,
+            pod=resolution.pod,
+            bindings=resolution.bindings,
+        )
+
+    async def _start(self, incident: Incident) -> None:
+        if incident.id in self._started:
+            return
+        with contextlib.suppress(WorkflowAlreadyStartedError):
+            await self._parts.client.start_workflow(
+                IncidentWorkflow.run,
+                IncidentInput(incident_id=incident.id),
+                id=ids.incident_workflow_id(incident.id),
+                task_queue=self._parts.queue,
+                task_timeout=TASK_TIMEOUT,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                request_eager_start=True,
+            )
+        self._started.add(incident.id)
+
+    async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
+        known = await self._parts.incidents.resolve_alert(accepted.alert, at=self._parts.clock.now())
+        if known is None:
+            return Disposition.IGNORED, "no incident knows this alert"
+        incident_id, firing = known
+        entry = self._alert_entry(incident_id, f"resolved/{accepted.alert.key}", EntryKind.ALERT_RESOLVED, accepted.alert)
+        await self._parts.ledger.append([entry])
+        if firing == 0:
+            await self._signal(incident_id, "alert_resolved", AlertResolved(firing=firing))
+        return Disposition.RESOLVED, incident_id
+
+    async def _signal(self, incident_id: str, name: str, fact: object) -> bool:
+        """False when the workflow has ended (its incident then needs nothing more)."""
+        handle = self._parts.client.get_workflow_handle(ids.incident_workflow_id(incident_id))
+        try:
+            await handle.signal(name, fact)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
+        """The alert cannot be handled: written down, and a person is paged about it."""
+        incident_id = f"parked-{accepted.receipt}"
+        now = self._parts.clock.now()
+        reason = f"the alert {accepted.alert.labels.get('alertname', '?')} cannot be handled: {error!r}"
+        entry = EntryDraft(
+            incident_id=incident_id,
+            key="parked",
+            kind=EntryKind.ENGINE_FAULT,
+            at=now,
+            body={"where": "dispatcher", "error": reason, "next_step": "Handle this alert by hand.",
+                  "alert": to_data(accepted.alert)},
+        )
+        page: MessageDraft = notices.pager(
+            incident_id, NoticeKind.PERSON_NEEDED, "pager/parked", PagerAction.TRIGGER_HIGH, now, reason=reason
+        )
+        await self._parts.ledger.append([entry], messages=[page])
+        return Disposition.PARKED, reason
+
+    async def _sweep(self) -> None:
+        """What must reach a workflow though no alert says so: closes by hand, and restores."""
+        for request in await self._parts.incidents.close_requests():
+            if request.seq not in self._told:
+                await self._close(request)
+                self._told.add(request.seq)
+        if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
+            for record in await self._parts.incidents.open_restores():
+                await self._watch_restore(record)
+
+    async def _close(self, request: TimelineEntry) -> None:
+        fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
+        incident = await self._parts.incidents.incident(request.incident_id)
+        if incident is None or incident.intake_class is not self._parts.intake_class:
+            return
+        if await self._signal(request.incident_id, "close_requested", fact):
+            return
+        # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
+        ending = EntryDraft(
+            incident_id=request.incident_id,
+            key="close",
+            kind=EntryKind.INCIDENT_CLOSED,
+            at=self._parts.clock.now(),
+            actor=f"person:{fact.by}",
+            body={"outcome": IncidentOutcome.CLOSED_BY_HAND.value, "reason": fact.reason},
+        )
+        await self._parts.ledger.close_incident(
+            ending, IncidentOutcome.CLOSED_BY_HAND, messages=(), cancel_all=True
+        )
+
+    async def _watch_restore(self, record: RestoreRecord) -> None:
+        workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
+        if workflow_id in self._started:
+            return
+        watch = RestoreWatch(
+            incident_id=record.incident_id,
+            plan_digest=record.plan_digest,
+            tier=record.tier,
+            step=record.step,
+            opened_at=record.opened_at,
+        )
+        with contextlib.suppress(WorkflowAlreadyStartedError):
+            await self._parts.client.start_workflow(
+                RestoreWorkflow.run,
+                watch,
+                id=workflow_id,
+                task_queue=self._parts.queue,
+                task_timeout=TASK_TIMEOUT,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            )
+        self._started.add(workflow_id)
+
+    def _alert_entry(self, incident_id: str, key: str, kind: EntryKind, alert: Alert) -> EntryDraft:
+        return EntryDraft(
+            incident_id=incident_id,
+            key=key,
+            kind=kind,
+            at=self._parts.clock.now(),
+            actor="alertmanager",
+            body={"alert": to_data(alert)},
+        )
+
+
+def _short(path: Path) -> str:
+    """A socket's path may have 107 bytes: relative to the working directory where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)

@@ -1,0 +1,76 @@
+"""The connection to Temporal, and the workers on it: tuned as measured (docs/performance.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, TLSConfig
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from firebreak.domain.alert import IntakeClass
+from firebreak.domain.errors import SettingsInvalid
+from firebreak.settings import Settings
+from workflows.converter import DATA_CONVERTER
+from workflows.incident import IncidentWorkflow
+from workflows.restore import RestoreWorkflow
+
+STICKY_TIMEOUT = timedelta(seconds=1)
+"""A sticky task of a dead worker goes to another one after this long (the default is 10 s)."""
+
+SHUTDOWN_GRACE = timedelta(seconds=3)
+
+
+def task_queue(settings: Settings, intake_class: IntakeClass) -> str:
+    return f"{settings.task_queue_prefix}-{intake_class.value}"
+
+
+async def connect(settings: Settings, address: str) -> Client:
+    """Client with our converter. Raises SettingsInvalid for TLS files that cannot be read; RuntimeError and RPCError
+    when the server cannot be reached."""
+    tls: TLSConfig | bool = settings.temporal_tls or bool(settings.temporal_api_key.get_secret_value())
+    if settings.temporal_tls_ca or settings.temporal_tls_cert:
+        try:
+            tls = TLSConfig(
+                server_root_ca_cert=settings.temporal_tls_ca.read_bytes() if settings.temporal_tls_ca else None,
+                client_cert=settings.temporal_tls_cert.read_bytes() if settings.temporal_tls_cert else None,
+                client_private_key=settings.temporal_tls_key.read_bytes() if settings.temporal_tls_key else None,
+            )
+        except OSError as error:
+            raise SettingsInvalid(f"a Temporal TLS file cannot be read: {error}") from None
+    return await Client.connect(
+        address,
+        namespace=settings.temporal_namespace,
+        data_converter=DATA_CONVERTER,
+        tls=tls,
+        api_key=settings.temporal_api_key.get_secret_value() or None,
+    )
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox with our own pure rooms passed through: a ninth of the memory of the default one. Tests replay in the
+    strict one."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules("firebreak", "activities", "workflows")
+    )
+
+
+def incident_worker(
+    client: Client, queue: str, activities: Sequence[Callable[..., Any]], *, slots: int, cached: int = 2_000
+) -> Worker:
+    """One worker. Few workflow slots keep each task quick; activities only wait, so they may be many."""
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[IncidentWorkflow, RestoreWorkflow],
+        activities=list(activities),
+        workflow_runner=workflow_runner(),
+        max_cached_workflows=cached,
+        max_concurrent_workflow_tasks=slots,
+        max_concurrent_activities=100,
+        max_concurrent_local_activities=100,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        graceful_shutdown_timeout=SHUTDOWN_GRACE,
+    )

@@ -1,0 +1,171 @@
+"""The whole engine as one command: Temporal server, gateway, two worker processes, and the outbox in this process.
+
+Every child is known by pid and start time; what a kill -9 left is reaped at the next start. A child that ends is started
+again. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from firebreak.connectors.slack import Slack
+from firebreak.domain.alert import IntakeClass
+from firebreak.engine.clock import SystemClock
+from firebreak.engine.compose import Routes, build_pager, build_rulebook
+from firebreak.engine.data_dir import locked
+from firebreak.engine.outbox import OutboxParts, OutboxSender
+from firebreak.engine.role import ready_file
+from firebreak.servers.errors import ServerUnavailable
+from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
+from firebreak.servers.temporal import start_temporal
+from firebreak.settings import Settings
+from firebreak.storage.sqlite_store import TimelineStore
+
+log = structlog.get_logger()
+
+LOOK = 0.1  # seconds between two looks at the children
+LONGEST_WAIT = 30.0  # seconds before a child that keeps ending is started again
+READY = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What `firebreak up` tells when everything runs."""
+
+    gateway_port: int | None
+    temporal_address: str
+    reaped: int
+
+
+@dataclass(kw_only=True)
+class _Child:
+    process: ManagedProcess
+    fails: int = 0
+    start_at: float = 0.0
+    started_at: float = 0.0
+
+
+async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[Running], None]) -> None:
+    """Until SIGTERM or Ctrl-C. Raises SettingsInvalid when the data directory is taken, ServerUnavailable when a part
+    does not start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with locked(settings.data_dir) as data_dir:
+        run_dir = data_dir / "run"
+        reaped = await reap_leftovers(run_dir)
+        async with AsyncExitStack() as stack:
+            address, children = settings.temporal_address, []
+            if not address:
+                server = await start_temporal(
+                    db_file=data_dir / "temporal.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True
+                )
+                stack.push_async_callback(server.stop)
+                address = server.address
+                children.append(_Child(process=server.process, started_at=time.monotonic()))
+            roles = [*(["gateway"] if gateway else []), *(c.value for c in IntakeClass)]
+            for role in roles:
+                ready_file(data_dir, role).unlink(missing_ok=True)
+                process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
+                stack.push_async_callback(process.stop)
+                children.append(_Child(process=process, started_at=time.monotonic()))
+            for child in children[-len(roles) :]:
+                await child.process.ready(lambda c=child: _is_ready(data_dir, c.process), limit=READY)  # type: ignore[misc]
+            port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
+            announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
+            async with _outbox(settings):
+                await _watch(children, stop)
+            log.info("engine.stopping")
+
+
+async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        return ready_file(data_dir, process.name).read_text().split()[0] == str(process.pid)
+    return False
+
+
+async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
+    """Start again what ended: at once the first time, later with growing waits."""
+    while not stop.is_set():
+        now = time.monotonic()
+        for child in children:
+            if child.process.alive:
+                if child.fails and now - child.started_at > LONGEST_WAIT:
+                    child.fails = 0
+                continue
+            if not child.start_at:
+                wait = 0.0 if not child.fails else min(0.5 * 2**child.fails, LONGEST_WAIT)
+                log.error("engine.child_ended", name=child.process.name, code=child.process.exit_code, again_in=wait)
+                child.start_at, child.fails = now + wait, child.fails + 1
+            if now >= child.start_at:
+                child.process.start_again()
+                child.start_at, child.started_at = 0.0, now
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stop.wait(), LOOK)
+
+
+@asynccontextmanager
+async def _outbox(settings: Settings) -> AsyncIterator[None]:
+    """The sender runs here, apart from workers and Temporal: what is due goes out whatever they do."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / "timeline.sqlite"))
+        token = settings.slack_token.get_secret_value()
+        chat = await stack.enter_async_context(Slack(settings.slack_url, token)) if token else None
+        pager = await stack.enter_async_context(build_pager(settings))
+        sender = OutboxSender(
+            OutboxParts(
+                outbox=store,
+                ledger=store,
+                chat=chat,
+                pager=pager,
+                routes=Routes(build_rulebook(settings), settings),
+                clock=SystemClock(),
+                postmortems=settings.data_dir / "postmortems",
+            )
+        )
+        task = asyncio.create_task(sender.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
+    # -P: a file called worker.py in the current folder is not ours.
+    command = (sys.executable, "-P", "-m", "firebreak.engine.role", role)
+    environment = {**os.environ, **child_environment(settings), "FIREBREAK_TEMPORAL_ADDRESS": temporal_address}
+    return Launch(role, command, environment, die_with_parent=True)
+
+
+def child_environment(settings: Settings) -> Mapping[str, str]:
+    """Settings that were given to this process in another way than by its environment, with absolute paths."""
+    given = {
+        f"FIREBREAK_{name.upper()}": str(value.absolute())
+        for name, value in settings
+        if isinstance(value, Path)
+    }
+    return {
+        **given,
+        "FIREBREAK_MODE": settings.mode.value,
+        "FIREBREAK_GATEWAY_PORT": str(settings.gateway_port),
+        "FIREBREAK_GATEWAY_HOST": settings.gateway_host,
+        "FIREBREAK_LOG_LEVEL": settings.log_level,
+    }
+
+
+__all__ = ["Running", "ServerUnavailable", "child_environment", "run_engine"]

@@ -1,0 +1,174 @@
+"""Break, heal and look at a running lab, from any process that can read its directory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+
+from firebreak.domain.errors import ContractError, TransientError
+from firebreak.lab import manifests
+from firebreak.lab.faults import Fault, fault_named
+from firebreak.lab.kube import JSON, KubeClient
+from firebreak.lab.shape import SERVICES
+from firebreak.lab.state import LabState
+
+_SECONDS = 10.0
+_POLL = 0.1
+_ROLL_OUT = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the lab: its address, and what is wrong with it (empty = healthy)."""
+
+    name: str
+    url: str
+    problem: str = ""
+
+
+async def fetch(method: str, url: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+    """Status and JSON data (or text) of one call on this machine. TransientError when nobody answers."""
+    limits = aiohttp.ClientTimeout(total=_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limits) as session,
+            session.request(method, url, json=body) as response,
+        ):
+            if response.content_type == "application/json":
+                return response.status, await response.json()
+            return response.status, await response.text()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise TransientError(f"{url} does not answer: {error!r}", advice="Look with `firebreak lab status`.") from None
+
+
+async def shop_state(state: LabState) -> dict[str, Any]:
+    """What the shop knows: fault, since, ready pods, weights, flags."""
+    _, body = await fetch("GET", f"{state.shop_url}/healthz")
+    return dict(body)
+
+
+async def break_shop(state: LabState, name: str) -> Fault:
+    """Begin a fault; returns when it is on. ContractError for an unknown one, or while another is on."""
+    fault = fault_named(name)
+    on = (await shop_state(state))["fault"]
+    if on:
+        raise ContractError(f"the shop is broken already: {on}", advice="Heal it first: `firebreak lab heal`.")
+    if fault.rollout is None:
+        await _set_fault(state, fault.name)
+        return fault
+    rollout = fault.rollout
+    async with KubeClient(state.admin) as client:
+        shape = SERVICES[rollout.service]
+        await client.apply(
+            manifests.deployment_path(rollout.deployment), manifests.deployment(shape, rollout.version, rollout.tag)
+        )
+        await rolled_out(client, [rollout.deployment])
+        await _set_fault(state, fault.name)
+        weights = {version: 100 if version == rollout.version else 0 for version in shape.versions}
+        await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, weights))
+    return fault
+
+
+async def heal(state: LabState) -> None:
+    """End the fault, and put images, weights and flags back as they were at the start; returns when all is rolled out.
+
+    The fault ends first: taking back what was done against it, while it is on, would bring its symptoms back.
+    """
+    await _set_fault(state, "")
+    async with KubeClient(state.admin) as client:
+        names = []
+        for shape in SERVICES.values():
+            for version in shape.versions:
+                names.append(shape.deployment(version))
+                await client.apply(manifests.deployment_path(names[-1]), manifests.deployment(shape, version))
+            weights = dict(shape.baseline_weights)
+            await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, weights))
+        await client.apply(manifests.flags_path(), manifests.flags())
+        await rolled_out(client, names)
+
+
+async def rolled_out(client: KubeClient, names: list[str], limit: timedelta = _ROLL_OUT) -> None:
+    """Wait until these Deployments run what they say, all pods ready. TransientError after `limit`."""
+
+    async def finished() -> bool:
+        return all([_finished(await client.get(manifests.deployment_path(name))) for name in names])
+
+    await until(finished, limit, f"the roll-out of {', '.join(names)}")
+
+
+async def until(check: Callable[[], Awaitable[bool]], limit: timedelta, what: str) -> None:
+    """Poll `check` until it is true; a TransientError in it counts as not yet. TransientError after `limit`."""
+    end = time.monotonic() + limit.total_seconds()
+    last = ""
+    while True:
+        try:
+            if await check():
+                return
+            last = ""
+        except TransientError as error:
+            last = f": {error}"
+        if time.monotonic() > end:
+            raise TransientError(f"{what} was not done within {limit.total_seconds():.0f} s{last}")
+        await asyncio.sleep(_POLL)
+
+
+async def firing_alerts(state: LabState) -> list[dict[str, str]]:
+    """Labels of the alerts that fire in Prometheus now."""
+    _, body = await fetch("GET", f"{state.prometheus_url}/api/v1/alerts")
+    return [alert["labels"] for alert in body["data"]["alerts"] if alert["state"] == "firing"]
+
+
+async def parts(state: LabState) -> list[Part]:
+    """Every part with its address and health."""
+    return list(
+        await asyncio.gather(
+            _api_server(state),
+            _part("shop", state.shop_url, "/healthz"),
+            _part("prometheus", state.prometheus_url, "/-/ready"),
+            _part("alertmanager", state.alertmanager_url, "/-/ready"),
+            _part("slack", state.slack_url, "/healthz"),
+            _part("pagerduty", state.pagerduty_url, "/healthz"),
+        )
+    )
+
+
+async def _part(name: str, url: str, path: str) -> Part:
+    try:
+        status, _ = await fetch("GET", url + path)
+    except TransientError as error:
+        return Part(name, url, str(error))
+    return Part(name, url, "" if status == 200 else f"answers {status}")
+
+
+async def _api_server(state: LabState) -> Part:
+    try:
+        async with KubeClient(state.admin) as client:
+            nodes = await client.get("/api/v1/nodes")
+    except (TransientError, OSError) as error:
+        return Part("kubernetes", state.admin.url, str(error))
+    ready = sum(
+        c["type"] == "Ready" and c["status"] == "True" for node in nodes["items"] for c in node["status"]["conditions"]
+    )
+    return Part("kubernetes", state.admin.url, "" if ready == len(nodes["items"]) else f"{ready} nodes are ready")
+
+
+async def _set_fault(state: LabState, name: str) -> None:
+    status, body = await fetch("POST", f"{state.shop_url}/control", {"fault": name})
+    if status != 200:
+        raise ContractError(f"the shop refused fault {name!r}: {body}")
+
+
+def _finished(deployment: JSON) -> bool:
+    wanted, status = deployment["spec"]["replicas"], deployment.get("status", {})
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and status.get("replicas", 0) == wanted
+        and status.get("updatedReplicas", 0) == wanted
+        and status.get("availableReplicas", 0) == wanted
+    )

@@ -1,0 +1,301 @@
+"""A stand-in for Slack's Web API: chat.postMessage, chat.update, conversations.replies, auth.test, below `/api/`.
+
+Form-encoded and JSON bodies, bearer token or the `token` parameter; a refusal is HTTP 200 with `ok: false`, as the real
+one does it (docs.slack.dev, "Web API" and each method's table of errors). Only 429 has a status of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from firebreak.lab.receiver import Receiver, Reply
+from firebreak.lab.slack_limits import MAX_ALL_TEXT, all_text, block_errors
+
+_MAX_TEXT = 40_000  # chat.postMessage cuts there
+_MAX_UPDATE_TEXT = 4_000  # chat.update refuses there
+_BURST = 20  # one message a second and channel, "short bursts" allowed
+
+
+@dataclass(slots=True)
+class SlackMessage:
+    """One message of a channel. `thread_ts` is its head's `ts`, or empty for a head."""
+
+    ts: str
+    text: str
+    blocks: list[Any]
+    thread_ts: str = ""
+    metadata: Any = None
+    edits: int = 0
+
+
+@dataclass(slots=True)
+class SlackChannel:
+    """A channel with its messages, oldest first. `allowance` counts the messages that may come at once now."""
+
+    id: str
+    name: str
+    messages: list[SlackMessage] = field(default_factory=list)
+    allowance: float = _BURST
+    counted_at: float = field(default_factory=time.monotonic)
+
+    def find(self, ts: str) -> SlackMessage | None:
+        """The message with that timestamp."""
+        return next((message for message in self.messages if message.ts == ts), None)
+
+
+class Refused(Exception):
+    """`ok: false` with Slack's word for it."""
+
+    def __init__(self, error: str, *messages: str) -> None:
+        super().__init__(error)
+        self.error = error
+        self.messages = messages
+
+
+class _TooMany(Exception):
+    """One channel got more than one message a second for too long."""
+
+
+class Slack(Receiver):
+    """`token` is the only one it accepts; `channels` maps channel ids to names."""
+
+    title = "Chat (stand-in for Slack)"
+
+    def __init__(self, log_file: Path, token: str, channels: Mapping[str, str]) -> None:
+        super().__init__(log_file)
+        self._token = token
+        self._last_ts = 0
+        self.channels = {identity: SlackChannel(identity, name) for identity, name in channels.items()}
+        for verb in ("GET", "POST"):
+            self.app.router.add_route(verb, "/api/{method}", self._call)
+
+    def ratelimited(self, retry_after: int) -> Reply:
+        headers = {"Retry-After": str(retry_after)}
+        return Reply(429, {"ok": False, "error": "ratelimited"}, accepted=False, headers=headers)
+
+    async def _call(self, request: web.Request) -> web.Response:
+        method = request.match_info["method"]
+        forced = await self.disturbed()
+        shown: dict[str, Any] = {}
+        try:
+            shown = await _arguments(request)
+            token = shown.pop("token", "") or request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+            reply = forced or Reply(200, {"ok": True, **self._do(method, token, shown)}, accepted=True)
+        except Refused as refusal:
+            body: dict[str, Any] = {"ok": False, "error": refusal.error}
+            if refusal.messages:
+                body |= {"errors": list(refusal.messages), "response_metadata": {"messages": list(refusal.messages)}}
+            reply = forced or Reply(200, body, accepted=False)
+        except _TooMany:
+            reply = self.ratelimited(1)
+        return await self.answered(method, shown, reply)
+
+    def _do(self, method: str, token: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        methods = {
+            "auth.test": self._auth_test,
+            "chat.postMessage": self._post,
+            "chat.update": self._update,
+            "conversations.replies": self._replies,
+        }
+        if method not in methods:
+            raise Refused("unknown_method")
+        if not token:
+            raise Refused("not_authed")
+        if token != self._token:
+            raise Refused("invalid_auth")
+        return methods[method](arguments)
+
+    def _auth_test(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return {"team": "lab", "team_id": "T0LAB", "user": "firebreak", "user_id": "U0LAB", "bot_id": "B0LAB"}
+
+    def _channel(self, arguments: Mapping[str, Any], *, by_name: bool = False) -> SlackChannel:
+        wanted = str(arguments.get("channel") or "")
+        for channel in self.channels.values():
+            if wanted == channel.id or (by_name and wanted.removeprefix("#") == channel.name):
+                return channel
+        raise Refused("channel_not_found")
+
+    def _post(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        channel = self._channel(arguments, by_name=True)
+        text, blocks = _content(arguments)
+        metadata = _metadata(arguments)
+        thread = str(arguments.get("thread_ts") or "")
+        if thread:
+            head = channel.find(thread)
+            if head is None:
+                raise Refused("thread_not_found")
+            if head.thread_ts:
+                raise Refused("cannot_reply_to_message")
+        _spend(channel)
+        message = SlackMessage(self._next_ts(), text[:_MAX_TEXT], blocks, thread, metadata)
+        channel.messages.append(message)
+        return {"channel": channel.id, "ts": message.ts, "message": _shown(message)}
+
+    def _update(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        channel = self._channel(arguments)
+        message = channel.find(str(arguments.get("ts") or ""))
+        if message is None:
+            raise Refused("message_not_found")
+        text, blocks = _content(arguments)
+        if len(text) > _MAX_UPDATE_TEXT:
+            raise Refused("msg_too_long")
+        metadata = _metadata(arguments)
+        message.text = text
+        if arguments.get("blocks") is not None:  # left out: the old ones stay
+            message.blocks = blocks
+        if metadata is not None:
+            message.metadata = metadata
+        message.edits += 1
+        return {"channel": channel.id, "ts": message.ts, "text": text, "message": _shown(message)}
+
+    def _replies(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        channel = self._channel(arguments)
+        wanted = channel.find(str(arguments.get("ts") or ""))
+        if wanted is None:
+            raise Refused("thread_not_found")
+        head = wanted.thread_ts or wanted.ts
+        thread = [m for m in channel.messages if head in (m.ts, m.thread_ts)]
+        limit = _number(arguments.get("limit"), 1000)
+        start = _number(arguments.get("cursor"), 0)
+        page = thread[start : start + limit]
+        more = start + limit < len(thread)
+        with_metadata = str(arguments.get("include_all_metadata", "")).lower() in ("1", "true")
+        return {
+            "messages": [_shown(m, metadata=with_metadata) for m in page],
+            "has_more": more,
+            "response_metadata": {"next_cursor": str(start + limit) if more else ""},
+        }
+
+    def _next_ts(self) -> str:
+        # Unique and rising in the whole workspace, in microseconds.
+        self._last_ts = max(self._last_ts + 1, time.time_ns() // 1000)
+        return f"{self._last_ts // 1_000_000}.{self._last_ts % 1_000_000:06d}"
+
+    def body_html(self) -> str:
+        parts = []
+        for channel in self.channels.values():
+            heads = [message for message in channel.messages if not message.thread_ts]
+            if not heads:
+                continue
+            parts.append(f"<h2>#{escape(channel.name)}</h2>")
+            for head in reversed(heads):
+                replies = (m for m in channel.messages if m.thread_ts == head.ts)
+                inner = "".join(f"<article>{_html(message)}</article>" for message in replies)
+                parts.append(f"<article>{_html(head)}{inner}</article>")
+        return "".join(parts) or "<p>No messages.</p>"
+
+
+def _number(value: Any, default: int) -> int:
+    try:
+        return int(value) if value not in (None, "") else default
+    except (TypeError, ValueError):
+        raise Refused("invalid_arguments") from None
+
+
+async def _arguments(request: web.Request) -> dict[str, Any]:
+    if request.method == "GET":
+        return dict(request.query)
+    kind = request.content_type
+    if kind == "application/json":
+        try:
+            body = json.loads(await request.text())
+        except ValueError:
+            raise Refused("invalid_json") from None
+        if not isinstance(body, dict):
+            raise Refused("json_not_object")
+        body.pop("token", None)  # in a JSON body Slack does not look for it
+        return body
+    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        return {name: str(value) for name, value in (await request.post()).items()}
+    if kind == "application/octet-stream" and not await request.read():
+        return dict(request.query)  # no body at all
+    raise Refused("invalid_post_type")
+
+
+def _decoded(value: Any, error: str) -> Any:
+    """A form carries JSON as text, a JSON body carries it as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise Refused(error) from None
+
+
+def _content(arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    text = arguments.get("text") or ""
+    if not isinstance(text, str):
+        raise Refused("invalid_arguments")
+    blocks = _decoded(arguments.get("blocks") or [], "invalid_blocks_format")
+    if not text and not blocks and not arguments.get("attachments"):
+        raise Refused("no_text")
+    if blocks:
+        errors = block_errors(blocks)
+        if errors:
+            raise Refused("invalid_blocks", *errors)
+        if all_text(blocks) > MAX_ALL_TEXT:
+            raise Refused("msg_blocks_too_long")
+    return text, list(blocks)
+
+
+def _metadata(arguments: Mapping[str, Any]) -> Any:
+    metadata = _decoded(arguments.get("metadata"), "invalid_metadata_format")
+    if metadata is None:
+        return None
+    well = (
+        isinstance(metadata, dict)
+        and isinstance(metadata.get("event_type"), str)
+        and isinstance(metadata.get("event_payload"), dict)
+    )
+    if not well:
+        raise Refused("invalid_metadata_format")
+    return metadata
+
+
+def _spend(channel: SlackChannel) -> None:
+    now = time.monotonic()
+    channel.allowance = min(_BURST, channel.allowance + now - channel.counted_at)
+    channel.counted_at = now
+    if channel.allowance < 1:
+        raise _TooMany
+    channel.allowance -= 1
+
+
+def _shown(message: SlackMessage, *, metadata: bool = True) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "type": "message",
+        "user": "U0LAB",
+        "bot_id": "B0LAB",
+        "ts": message.ts,
+        "text": message.text,
+    }
+    if message.blocks:
+        shown["blocks"] = message.blocks
+    if message.thread_ts:
+        shown["thread_ts"] = message.thread_ts
+    if metadata and message.metadata is not None:
+        shown["metadata"] = message.metadata
+    return shown
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["text"]] if isinstance(value.get("text"), str) else []
+        return own + [text for item in value.values() for text in _texts(item)]
+    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
+
+
+def _html(message: SlackMessage) -> str:
+    at = time.strftime("%H:%M:%S", time.gmtime(float(message.ts)))
+    edited = f" · edited {message.edits}x" if message.edits else ""
+    # What a person reads: the blocks where there are any, the text elsewhere. Markup stays as it was sent.
+    lines = _texts(message.blocks) or [message.text]
+    return f"<small>{at} UTC · {message.ts}{edited}</small>" + "".join(f"<pre>{escape(t)}</pre>" for t in lines)

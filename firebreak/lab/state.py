@@ -1,0 +1,77 @@
+"""Where a lab's parts are: `<lab-dir>/lab.json`, written when all of them are up, and what the engine is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from firebreak.domain.errors import ContractError
+from firebreak.lab.kube import KubeAccess
+
+MARKER = ".firebreak-lab"
+"""A directory with this file in it is ours: its `run` folder may be emptied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabState:
+    """Addresses of a running lab. `admin` is the lab's own access to its API server; `engine` the settings of an engine
+    as FIREBREAK_ variables; `baseline_at` Unix seconds; `pid` of the process that owns it all."""
+
+    lab_dir: Path
+    pid: int
+    admin: KubeAccess
+    admin_kubeconfig: str
+    audit_log: str
+    shop_url: str
+    prometheus_url: str
+    alertmanager_url: str
+    slack_url: str
+    pagerduty_url: str
+    gateway_url: str
+    baseline_at: float
+    engine: Mapping[str, str]
+
+    def save(self) -> None:
+        """Write lab.json and engine.env, readable by their owner alone: they hold tokens."""
+        env = "".join(f"{name}={value}\n" for name, value in self.engine.items())
+        _secret(self.lab_dir / "engine.env", env)
+        raw = asdict(self) | {"lab_dir": str(self.lab_dir), "engine": dict(self.engine)}
+        _secret(self.lab_dir / "lab.json", json.dumps(raw, indent=1) + "\n")
+
+
+def load_state(lab_dir: Path) -> LabState:
+    """The lab in `lab_dir`. ContractError when there is none."""
+    try:
+        raw = json.loads((lab_dir / "lab.json").read_text())
+        return LabState(**raw | {"lab_dir": Path(raw["lab_dir"]), "admin": KubeAccess(**raw["admin"])})
+    except FileNotFoundError:
+        raise ContractError(f"no lab is up in {lab_dir}", advice="Start one with `firebreak lab up`.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContractError(
+            f"{lab_dir / 'lab.json'} cannot be read: {error!r}", advice="Run `firebreak lab down`, then `up` again."
+        ) from None
+
+
+def claim_directory(lab_dir: Path) -> Path:
+    """Make `lab_dir` a lab's directory, or find that it is one; returns it absolute.
+
+    ContractError when it holds something else: its content is going to be emptied.
+    """
+    lab_dir = lab_dir.absolute()
+    if lab_dir.exists() and not (lab_dir / MARKER).exists() and any(lab_dir.iterdir()):
+        raise ContractError(
+            f"{lab_dir} is not empty and not a lab's directory", advice="Name an empty one with --lab-dir."
+        )
+    lab_dir.mkdir(parents=True, exist_ok=True)
+    (lab_dir / MARKER).touch()
+    return lab_dir
+
+
+def _secret(path: Path, text: str) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    os.replace(fresh, path)

@@ -1,0 +1,1 @@
+"""Runbook documents: read, checked, chosen, pinned as frozen plans, and walked. Pure: data in, value out."""

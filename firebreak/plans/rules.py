@@ -1,0 +1,209 @@
+"""What a runbook must keep that its model alone cannot see: names, places, times, and the page at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+
+from firebreak.documents.conditions import STANDARD_BINDINGS, ConditionBlock, KnownNames, Rendering, check_condition
+from firebreak.documents.names import is_object_name, refuse_namespace
+from firebreak.documents.promql import BASELINE, Selector, selectors
+from firebreak.documents.yaml_file import Finding
+from firebreak.documents.yaml_nodes import NodePath
+from firebreak.domain.condition import ConditionKind
+from firebreak.plans.model import FixedTarget, RestoreBlock, RunbookModel, StepBlock, VerifyBlock
+from firebreak.plans.next_move import PAGE_ACTION
+from firebreak.plans.params import embedded, placeholders
+
+_NOTHING = timedelta(0)
+
+
+def findings(model: RunbookModel) -> tuple[Finding, ...]:
+    """Everything wrong with a runbook that can be seen without the actions' specs."""
+    found = (*_names(model), *_tiers(model), *_conditions(model), *_references(model), *_parameters(model))
+    return found or (*timings(model, {}), *_symptoms(model))  # these two need every name to be known
+
+
+def bindings_of(model: RunbookModel) -> frozenset[str]:
+    """Bindings that the runbook may use: the standard ones and the parameters that it asks of a service."""
+    return STANDARD_BINDINGS | frozenset(model.match.params)
+
+
+def hint(word: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?`, or all that is known when nothing is near."""
+    near = get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
+
+
+def steps_of(model: RunbookModel) -> Iterator[tuple[NodePath, StepBlock]]:
+    """Every step with its path in the document."""
+    for t, tier in enumerate(model.tiers):
+        for s, step in enumerate(tier.steps):
+            yield ("tiers", t, "steps", s), step
+
+
+def sample_rendering(model: RunbookModel) -> Rendering:
+    """Stand-ins for all values, to parse the queries with before an incident gives real ones."""
+    return Rendering(
+        durations=model.durations,
+        thresholds=model.thresholds,
+        bindings={name: f"${name}" for name in bindings_of(model)},
+    )
+
+
+def queries_of(block: ConditionBlock) -> Iterator[tuple[NodePath, str]]:
+    """Every query template of a condition with its path in the block."""
+    if block.query is not None:
+        yield ("query",), block.query
+    for index, selector in enumerate(block.inputs):
+        yield ("inputs", index), selector
+    if block.volume is not None:
+        yield ("volume", "query"), block.volume.query
+    for name, flow in (block.score.flows if block.score else {}).items():
+        yield ("score", "flows", name, "success"), flow.success
+        yield ("score", "flows", name, "volume_ratio"), flow.volume_ratio
+
+
+def timings(model: RunbookModel, overrides: Mapping[str, timedelta]) -> Iterator[Finding]:
+    """Times that do not fit together with a policy's `overrides` in force. Every `$name` must be known."""
+    values = {**model.durations, **{name: span for name, span in overrides.items() if name in model.durations}}
+
+    def span(value: timedelta | str) -> timedelta:
+        return values[value[1:]] if isinstance(value, str) else value
+
+    if span(model.hold) <= _NOTHING:
+        yield Finding(("hold",), "hold must be longer than nothing")
+    for path, block, settle in _watches(model):
+        what = path[-1]
+        hold, within, poll, settled = span(block.hold), span(block.within), span(block.poll), span(settle)
+        if hold <= _NOTHING:
+            yield Finding((*path, "hold"), f"{what}: hold must be longer than nothing: one moment proves nothing")
+        if within <= hold + settled:
+            sums = "settle and hold together" if settled else "hold"
+            yield Finding((*path, "within"), f"{what}: within must be longer than {sums}, or it can never be met")
+        if not _NOTHING < poll <= within:
+            yield Finding((*path, "poll"), f"{what}: poll must be longer than nothing and at most within")
+
+
+def _watches(model: RunbookModel) -> Iterator[tuple[NodePath, VerifyBlock | RestoreBlock, timedelta | str]]:
+    for path, step in steps_of(model):
+        if step.verify is not None:
+            yield (*path, "verify"), step.verify, step.verify.settle
+        if step.restore is not None:
+            yield (*path, "restore"), step.restore, _NOTHING
+
+
+def _names(model: RunbookModel) -> Iterator[Finding]:
+    for name in model.durations.keys() & model.thresholds.keys():
+        yield Finding(("thresholds", name), f"{name!r} is among the durations already", on_key=True)
+    for index, param in enumerate(model.match.params):
+        if param in STANDARD_BINDINGS | {BASELINE}:
+            yield Finding(("match", "params", index), f"{param!r} is always there: it is no parameter of a service")
+        elif param in model.durations:
+            yield Finding(("durations", param), f"{param!r} is a parameter of the service already", on_key=True)
+    for table in ("durations", "thresholds"):
+        if BASELINE in getattr(model, table):
+            yield Finding((table, BASELINE), "$baseline is the policy's and has no other meaning", on_key=True)
+    seen: dict[str, NodePath] = {}
+    for t, tier in enumerate(model.tiers):
+        if tier.name in [other.name for other in model.tiers[:t]]:
+            yield Finding(("tiers", t, "name"), f"a tier called {tier.name!r} stands above already")
+    for path, step in steps_of(model):
+        if step.id in seen:
+            yield Finding((*path, "id"), f"a step called {step.id!r} stands above already")
+        seen.setdefault(step.id, path)
+
+
+def _tiers(model: RunbookModel) -> Iterator[Finding]:
+    last = len(model.tiers) - 1
+    if [step.action for step in model.tiers[last].steps] != [PAGE_ACTION]:
+        yield Finding(
+            ("tiers", last, "steps"),
+            f"the last tier must call a person: one step with action {PAGE_ACTION!r} and nothing else",
+            on_key=True,
+        )
+    for path, step in steps_of(model):
+        if step.action == PAGE_ACTION and path[1] != last:
+            yield Finding((*path, "action"), f"action {PAGE_ACTION!r} belongs into the last tier: it ends the walk")
+        if isinstance(step.target, FixedTarget):
+            refusal = refuse_namespace(step.target.namespace)
+            if refusal:
+                yield Finding((*path, "target", "namespace"), refusal)
+            if not is_object_name(step.target.name):
+                yield Finding((*path, "target", "name"), f"{step.target.name!r} is not the name of an object")
+
+
+def _conditions(model: RunbookModel) -> Iterator[Finding]:
+    known = KnownNames(
+        durations=frozenset(model.durations), thresholds=frozenset(model.thresholds), bindings=bindings_of(model)
+    )
+    used = {name for _, name in _uses(model)}
+    for name, block in model.conditions.items():
+        for finding in check_condition(name, block, known):
+            yield finding.under(("conditions", name))
+        if name not in used:
+            yield Finding(("conditions", name), f"condition {name!r} is used nowhere", on_key=True)
+
+
+def _uses(model: RunbookModel) -> Iterator[tuple[NodePath, str]]:
+    """Every place that names a condition."""
+    for index, name in enumerate(model.recovery):
+        yield ("recovery", index), name
+    for path, step in steps_of(model):
+        if isinstance(step.check, tuple):
+            for index, name in enumerate(step.check):
+                yield (*path, "check", index), name
+        for key, block in (("verify", step.verify), ("restore", step.restore)):
+            for index, name in enumerate(block.conditions if block else ()):
+                yield (*path, key, "conditions", index), name
+
+
+def _references(model: RunbookModel) -> Iterator[Finding]:
+    for path, name in _uses(model):
+        block = model.conditions.get(name)
+        if block is None:
+            yield Finding(path, f"unknown condition {name!r}{hint(name, model.conditions)}")
+        elif block.kind is ConditionKind.LABEL and "check" not in path:
+            yield Finding(path, f"{name!r} looks at a label of the alert, which never changes: it shows no healing")
+    spans: list[tuple[NodePath, timedelta | str]] = [(("hold",), model.hold)]
+    for path, watch, settle in _watches(model):
+        spans += [((*path, "hold"), watch.hold), ((*path, "within"), watch.within), ((*path, "poll"), watch.poll)]
+        spans.append(((*path, "settle"), settle))
+    for path, span in spans:
+        if isinstance(span, str) and span[1:] not in model.durations:
+            yield Finding(path, f"unknown duration {span}{hint(span[1:], model.durations)}", token=span)
+
+
+def _parameters(model: RunbookModel) -> Iterator[Finding]:
+    known = bindings_of(model)
+    for path, step in steps_of(model):
+        for here, name in placeholders(step.params, (*path, "params")):
+            if name not in known:
+                yield Finding(here, f"unknown placeholder ${name}{hint(name, known)}; a service's go into match.params")
+        for here, text in embedded(step.params, (*path, "params")):
+            yield Finding(
+                here, f"{text} is only a part of this text, so it is never filled: it must be the whole value"
+            )
+
+
+def _symptoms(model: RunbookModel) -> Iterator[Finding]:
+    """A step that hides a symptom makes it go away: `restore` on that evidence would flip at once, and for ever."""
+    rendering = sample_rendering(model)
+
+    def seen(names: Collection[str]) -> set[Selector]:
+        templates = [t for name in names for _, t in queries_of(model.conditions[name])]
+        found = (selector for template in templates for selector in selectors(rendering.query(template)))
+        return {Selector(s.metric, tuple(sorted(s.matchers, key=lambda m: (m.name, m.op, m.value)))) for s in found}
+
+    for path, step in steps_of(model):
+        if step.verify is None or step.restore is None:
+            continue
+        symptom = seen(step.verify.conditions)
+        for index, name in enumerate(step.restore.conditions):
+            shared = sorted(s.text for s in seen([name]) & symptom)
+            if shared:
+                yield Finding(
+                    (*path, "restore", "conditions", index),
+                    f"restore looks at the symptom, not at the broken part: {name!r} and verify both read {shared[0]}",
+                )

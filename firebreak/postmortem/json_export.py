@@ -1,0 +1,14 @@
+"""A Report as JSON for programs: canonical bytes (RFC 8785), so that equal reports are equal files."""
+
+from __future__ import annotations
+
+import rfc8785
+
+from firebreak.domain.codec import to_data
+from firebreak.postmortem.model import Report
+
+
+def json_bytes(report: Report) -> bytes:
+    """One JSON object and a line feed. `schema` is the number of `model.SCHEMA`: fields may be added under the same
+    number; one that changes its meaning raises it. Times are RFC 3339 in UTC, spans are milliseconds."""
+    return rfc8785.dumps(to_data(report)) + b"\n"

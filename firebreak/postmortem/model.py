@@ -1,0 +1,261 @@
+"""A post-mortem as frozen values: what Markdown, JSON, notices and the CLI show. Texts are raw: whoever shows them
+escapes them for his medium."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from firebreak.domain.timeline import PhaseTiming
+
+SCHEMA = 1  # of the JSON export; rises when a field changes its meaning or goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertLine:
+    """One alert of the incident, as it was when it joined; `resolved_at` when its end was told."""
+
+    name: str
+    fingerprint: str
+    starts_at: datetime | None
+    joined_at: datetime
+    labels: Mapping[str, str]
+    resolved_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionLine:
+    """One condition as it was judged. `sample_age` in seconds."""
+
+    name: str
+    dimension: str
+    truth: str
+    reason: str
+    query: str
+    value: str
+    threshold: str
+    unit: str
+    sample_age: float | None
+    volume: float | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLine:
+    """One node of the severity tree; `condition` is empty for inner nodes."""
+
+    depth: int
+    operator: str
+    truth: str
+    condition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictPart:
+    """The verdict that decided. `looks` = how often the evidence was gathered up to it."""
+
+    severity: str
+    truth: str
+    may_act: bool
+    act_reason: str
+    reason: str
+    tree: str
+    tree_digest: str
+    reached_at: datetime
+    pinned_at: datetime | None
+    looks: int
+    health_score: float | None
+    dimensions: tuple[str, ...]
+    nodes: tuple[NodeLine, ...]
+    conditions: tuple[ConditionLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    tier: int
+    tier_name: str
+    step: int
+    step_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPart:
+    runbook: str
+    source: str
+    source_digest: str
+    digest: str
+    reason: str
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeLine:
+    """Something that changed before the incident, newest first in the report."""
+
+    at: datetime | None
+    target: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidencePart:
+    """What was kept before the first write; `missing` are sentences."""
+
+    kept_at: datetime
+    kept: tuple[str, ...]
+    changes: tuple[ChangeLine, ...]
+    missing: tuple[str, ...]
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldLine:
+    """One touched field; `before` and `after` are JSON text."""
+
+    path: str
+    before: str
+    after: str
+
+
+class StepState(StrEnum):
+    """How far a step came, as its entries show."""
+
+    NOT_TRIED = "not tried"
+    REFUSED = "refused"
+    INTENDED = "intended"  # an intent without an effect: the outcome is not known yet
+    WOULD_APPLY = "would apply"
+    APPLIED = "applied"
+    ALREADY_SO = "already so"
+    FAILED = "failed"
+    UNKNOWN = "outcome unknown"
+    NOT_VERIFIED = "not verified"
+    VERIFIED = "verified"
+    UNDONE = "undone"
+    UNDO_FAILED = "undo failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionPart:
+    """One step of the plan with all that its entries tell."""
+
+    tier: int
+    tier_name: str
+    step: int
+    step_id: str
+    action: str
+    state: StepState
+    reason: str
+    target: str = ""
+    uid: str = ""
+    intent_at: datetime | None = None
+    effect_at: datetime | None = None
+    effect: str = ""
+    changes: tuple[FieldLine, ...] = ()
+    verified_at: datetime | None = None
+    verification: str = ""
+    looks: int = 0
+    conditions: tuple[ConditionLine, ...] = ()
+    undone_at: datetime | None = None
+    undo: str = ""
+    undo_changes: tuple[FieldLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonLine:
+    """A call or a message. `what`: called, notified, delivered or failed."""
+
+    at: datetime
+    what: str
+    urgency: str
+    channel: str
+    notice: str
+    detail: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePart:
+    """A step that worked and is to be taken back; `outcome` empty = still in force."""
+
+    tier: int
+    step: int
+    step_id: str
+    opened_at: datetime | None
+    ended_at: datetime | None
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultLine:
+    at: datetime
+    where: str
+    error: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImpactPart:
+    """`until` None = not known or not over; `alerts` counts distinct alerts."""
+
+    dimensions: tuple[str, ...]
+    conditions: tuple[ConditionLine, ...]
+    since: datetime
+    until: datetime | None
+    duration_ms: float | None
+    alerts: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryLine:
+    """One entry in a sentence; `after_ms` counts from the acceptance of the alert."""
+
+    seq: int
+    at: datetime
+    after_ms: float
+    kind: str
+    actor: str
+    target: str
+    uid: str
+    duration_ms: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One incident, told. `outcome` is `open` until it closed; `head` is the digest of the last entry told of."""
+
+    schema: int
+    incident_id: str
+    service: str
+    target: str
+    refusal: str
+    outcome: str
+    reason: str
+    closed_by: str
+    observed_only: bool
+    accepted_at: datetime
+    opened_at: datetime
+    closed_at: datetime | None
+    headline: str
+    summary: tuple[str, ...]
+    impact: ImpactPart
+    verdict: VerdictPart | None
+    plan: PlanPart | None
+    evidence: EvidencePart | None
+    actions: tuple[ActionPart, ...]
+    people: tuple[PersonLine, ...]
+    restores: tuple[RestorePart, ...]
+    faults: tuple[FaultLine, ...]
+    alerts: tuple[AlertLine, ...]
+    phases: tuple[PhaseTiming, ...]
+    follow_ups: tuple[str, ...]
+    timeline: tuple[EntryLine, ...]
+    first_seq: int
+    last_seq: int
+    head: str

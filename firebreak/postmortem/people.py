@@ -1,0 +1,55 @@
+"""Who was told what, and which messages did not get through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from firebreak.domain.message import NoticeKind
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem import reading
+from firebreak.postmortem.model import FaultLine, PersonLine
+
+_WHAT = {
+    EntryKind.PERSON_CALLED: "called",
+    EntryKind.PERSON_NOTIFIED: "notified",
+    EntryKind.MESSAGE_DELIVERED: "delivered",
+    EntryKind.MESSAGE_FAILED: "failed",
+}
+_URGENCY = {EntryKind.PERSON_CALLED: "high", EntryKind.PERSON_NOTIFIED: "low"}
+
+
+def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
+    """Calls, notices, and the messages that carried them, in order."""
+    return tuple(
+        PersonLine(
+            at=entry.at,
+            what=_WHAT[entry.kind],
+            urgency=reading.text(entry.body, "urgency") or _URGENCY.get(entry.kind, ""),
+            channel=reading.text(entry.body, "channel"),
+            notice=reading.text(entry.body, "notice"),
+            detail=next((t for name in ("reason", "error", "receipt") if (t := reading.text(entry.body, name))), ""),
+            attempts=max(reading.whole(entry.body, "attempts"), 0),
+        )
+        for entry in entries
+        if entry.kind in _WHAT
+    )
+
+
+def was_called(people: Sequence[PersonLine]) -> bool:
+    """Whether a person was called with high urgency, by decision or by the deadline."""
+    deadline = NoticeKind.DEADLINE.value
+    return any(p.what == "called" or (p.what == "delivered" and p.notice == deadline) for p in people)
+
+
+def faults_of(entries: Sequence[TimelineEntry]) -> tuple[FaultLine, ...]:
+    """What broke in the engine itself."""
+    return tuple(
+        FaultLine(
+            at=entry.at,
+            where=reading.text(entry.body, "where"),
+            error=reading.text(entry.body, "error"),
+            next_step=reading.text(entry.body, "next_step"),
+        )
+        for entry in entries
+        if entry.kind is EntryKind.ENGINE_FAULT
+    )

@@ -1,0 +1,79 @@
+"""Reading entry bodies without trusting their shape: an older record lacks keys, and must still be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from firebreak.domain.codec import parse_time
+from firebreak.domain.target import ResourceKind
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def mapping(data: object, *path: str) -> Mapping[str, Any]:
+    """The object under `path`, or an empty one."""
+    for name in path:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data if isinstance(data, Mapping) else _NOTHING
+
+
+def items(data: object, *path: str) -> tuple[Mapping[str, Any], ...]:
+    """The objects of the list under `path`; whatever is no object is left out."""
+    *parents, name = path
+    found = mapping(data, *parents).get(name)
+    return tuple(item for item in found if isinstance(item, Mapping)) if isinstance(found, (list, tuple)) else ()
+
+
+def texts(data: object, *path: str) -> tuple[str, ...]:
+    """The list of texts under `path`."""
+    *parents, name = path
+    found = mapping(data, *parents).get(name)
+    return tuple(str(item) for item in found if item is not None) if isinstance(found, (list, tuple)) else ()
+
+
+def text(data: object, *path: str) -> str:
+    """The text (or number, as text) under `path`, or empty."""
+    *parents, name = path
+    found = mapping(data, *parents).get(name)
+    return "" if found is None or isinstance(found, (Mapping, list, tuple)) else str(found)
+
+
+def number(data: object, *path: str) -> float | None:
+    """The number under `path`, or None."""
+    *parents, name = path
+    found = mapping(data, *parents).get(name)
+    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+
+def whole(data: object, *path: str) -> int:
+    """The whole number under `path`, or -1."""
+    found = number(data, *path)
+    return -1 if found is None else int(found)
+
+
+def time(data: object, *path: str) -> datetime | None:
+    """The time under `path`, or None where there is none or it cannot be read."""
+    try:
+        return parse_time(text(data, *path))
+    except ValueError:
+        return None
+
+
+def target_text(data: object, *path: str) -> str:
+    """`cluster/namespace/Kind/name` of a stored TargetRef, or of a BoundTarget's `ref`; empty where there is none."""
+    found = mapping(data, *path)
+    ref = mapping(found, "ref") or found
+    if not text(ref, "name"):
+        return ""
+    return "/".join((text(ref, "cluster"), text(ref, "namespace"), _kind(text(ref, "kind")), text(ref, "name")))
+
+
+def _kind(stored: str) -> str:
+    """`apps/v1/deployments` -> `Deployment`; what the engine does not know stays as it is."""
+    try:
+        return ResourceKind(stored).kind
+    except ValueError:
+        return stored

@@ -1,0 +1,76 @@
+"""The verdict that decided, and how its conditions read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem import reading, wording
+from firebreak.postmortem.model import ConditionLine, NodeLine, VerdictPart
+
+# After one of these the verdict is not looked for any more: they were decided on the one before.
+_DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_CLOSED)
+
+
+def deciding_verdict(entries: Sequence[TimelineEntry]) -> VerdictPart | None:
+    """The last verdict before a plan, a page or the end; None when there was none."""
+    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
+    found = [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
+    if not found:
+        return None
+    entry, verdict = found[-1], reading.mapping(found[-1].body, "verdict")
+    return VerdictPart(
+        severity=reading.text(verdict, "severity") or "none",
+        truth=reading.text(verdict, "truth"),
+        may_act=verdict.get("may_act") is True,
+        act_reason=reading.text(verdict, "act_reason"),
+        reason=reading.text(verdict, "reason"),
+        tree=reading.text(verdict, "tree"),
+        tree_digest=reading.text(verdict, "tree_digest"),
+        reached_at=entry.at,
+        pinned_at=reading.time(verdict, "pinned_at"),
+        looks=len(found),
+        health_score=reading.number(verdict, "health_score"),
+        dimensions=reading.texts(verdict, "dimensions"),
+        nodes=tuple(
+            NodeLine(
+                depth=max(reading.whole(node, "depth"), 0),
+                operator=reading.text(node, "operator"),
+                truth=reading.text(node, "truth"),
+                condition=reading.text(node, "condition"),
+            )
+            for node in reading.items(verdict, "nodes")
+        ),
+        conditions=conditions_of(verdict),
+    )
+
+
+def conditions_of(data: Mapping[str, Any]) -> tuple[ConditionLine, ...]:
+    """The stored ConditionResults under `conditions`."""
+    return tuple(
+        ConditionLine(
+            name=reading.text(found, "name"),
+            dimension=reading.text(found, "dimension"),
+            truth=reading.text(found, "truth"),
+            reason=reading.text(found, "reason"),
+            query=reading.text(found, "query"),
+            value=reading.text(found, "value"),
+            threshold=reading.text(found, "threshold"),
+            unit=reading.text(found, "unit"),
+            sample_age=reading.number(found, "sample_age"),
+            volume=reading.number(found, "volume"),
+            since=reading.time(found, "since"),
+        )
+        for found in reading.items(data, "conditions")
+    )
+
+
+def condition_words(line: ConditionLine) -> str:
+    """`errors ratio 25.1 % (limit 5 %)`: short enough for a phone."""
+    words = wording.clean(line.name, 60).replace("_", " ")
+    if line.value:
+        words += f" {wording.value(line.value, line.unit)}"
+    if line.threshold:
+        words += f" (limit {wording.value(line.threshold, line.unit)})"
+    return words

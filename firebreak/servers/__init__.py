@@ -1,0 +1,1 @@
+"""The real servers: find, download or build, start, tune and stop them."""

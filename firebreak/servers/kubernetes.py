@@ -1,0 +1,416 @@
+"""A Kubernetes control plane without kubelets: etcd, API server, controllers, scheduler, and kwok's fake nodes.
+
+Deployments, ReplicaSets, PodDisruptionBudgets, endpoints and evictions behave as on any cluster; pods run no
+containers. The API server's audit log is the oracle outside the engine: one line for each write, with the objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+
+from firebreak.domain.errors import ContractError
+from firebreak.servers import local_http
+from firebreak.servers.errors import ServerUnavailable
+from firebreak.servers.find import require
+from firebreak.servers.process import GRACE, Launch, ManagedProcess, absolute, free_port, stop_all
+
+_READY = timedelta(seconds=60)
+_ADMIN = "firebreak-admin"
+_COMPONENTS = "firebreak:components"
+_FIELD_MANAGER = "firebreak-lab"
+
+# Reads and the components' own traffic (leases, pod status) would bury what is looked for: they are left out or short.
+_AUDIT_POLICY = f"""apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+omitManagedFields: true
+rules:
+- level: None
+  verbs: [get, list, watch]
+- level: None
+  userGroups: ["{_COMPONENTS}"]
+  resources:
+  - group: ""
+    resources: [events]
+  - group: events.k8s.io
+    resources: [events]
+  - group: coordination.k8s.io
+    resources: [leases]
+- level: Metadata
+  resources:
+  - group: authorization.k8s.io
+  - group: authentication.k8s.io
+- level: Metadata
+  userGroups: ["{_COMPONENTS}"]
+- level: Metadata
+  users: ["system:apiserver"]
+- level: RequestResponse
+  verbs: [create, update, patch, delete, deletecollection]
+- level: Metadata
+"""
+
+# With the clients' default limits 60 roll-outs of two pods took 44 s, with these 2.5 s.
+_UNLIMITED = ("--kube-api-qps=1000", "--kube-api-burst=2000")
+
+
+@dataclass(frozen=True, slots=True)
+class KubeUser:
+    """A user that the API server knows by token. Rights come from RBAC objects, or from the group `system:masters`."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    token: str = ""  # made when empty
+
+
+@dataclass(frozen=True, slots=True)
+class KubePorts:
+    """TCP ports on 127.0.0.1."""
+
+    api: int
+    etcd: int
+    etcd_peer: int
+
+    @classmethod
+    def free(cls) -> KubePorts:
+        """Three ports that nobody uses now."""
+        return cls(free_port(), free_port(), free_port())
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """A running control plane.
+
+    `url` is https; `ca_file` the PEM file that its self-made certificate is checked with; `kubeconfig` the admin's;
+    `kubeconfigs` and `tokens` have every user by name; `audit_log` holds one JSON event (audit.k8s.io/v1) a line,
+    written at about the time of the answer; `processes` are the handles by server name, for tests that stop
+    (SIGSTOP) or kill one.
+    """
+
+    url: str
+    ca_file: Path
+    kubeconfig: Path
+    kubeconfigs: Mapping[str, Path]
+    tokens: Mapping[str, str]
+    audit_log: Path
+    processes: Mapping[str, ManagedProcess]
+
+    async def stop(self, grace: timedelta = GRACE) -> None:
+        """Stop all of it, clients first and the API server before etcd; objects stay in the run directory."""
+        order = ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
+        await stop_all([self.processes[name] for name in order if name in self.processes], grace)
+
+    async def restart_api_server(self, *, kill: bool = False) -> None:
+        """End the API server and start it again on the same port; returns when it is ready.
+
+        Without `kill` (SIGKILL) it is asked first, but with watches open it may take longer to leave than it is given.
+        """
+        server = self.processes["kube-apiserver"]
+        if kill:
+            server.kill()
+            await server.exited(GRACE)
+        else:
+            await server.stop(timedelta(seconds=5))
+        server.start_again()
+        await self.ready()
+
+    async def ready(self, limit: timedelta = _READY) -> None:
+        """Wait until the API server answers /readyz. Raises ServerUnavailable with the tail of its log."""
+
+        async def answers() -> bool:
+            # The certificate file appears while the server starts.
+            return self.ca_file.exists() and (await self.request("GET", "/readyz", seconds=2.0)).status == 200
+
+        await self.processes["kube-apiserver"].ready(answers, limit=limit)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        seconds: float = 10.0,
+        user: str = _ADMIN,
+    ) -> local_http.Answer:
+        """One call as `user` (the admin by default); any status is an answer. Raises OSError when there is none."""
+        headers = {"Authorization": f"Bearer {self.tokens[user]}", "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        tls = ssl.create_default_context(cafile=str(self.ca_file))
+        return await local_http.call(method, self.url + path, body=body, headers=headers, tls=tls, seconds=seconds)
+
+    async def apply(self, path: str, document: bytes, *, force: bool = True) -> None:
+        """Server-side apply of one object, YAML or JSON, at its own path; repeating it changes nothing.
+
+        Raises ContractError with the API server's answer when it refuses.
+        """
+        query = f"?fieldManager={_FIELD_MANAGER}&force={'true' if force else 'false'}"
+        answer = await self.request("PATCH", path + query, body=document, content_type="application/apply-patch+yaml")
+        if answer.status not in (200, 201):
+            raise ContractError(f"the API server refused {path}: {answer.body.decode(errors='replace')[:2000]}")
+
+    async def apply_crds(self, files: Sequence[Path] | None = None, *, limit: timedelta = _READY) -> None:
+        """Install resource definitions (one per file, named `<group>_<plural>.yaml`) and wait until they are served.
+
+        Without `files`: the Gateway API's GatewayClass, Gateway and HTTPRoute.
+        """
+        if files is None:
+            folder = await asyncio.to_thread(require, "gateway-api-crds")
+            files = sorted(folder.glob("*.yaml"))
+        paths = []
+        for file in files:
+            group, _, plural = file.stem.partition("_")
+            paths.append(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.{group}")
+            await self.apply(paths[-1], file.read_bytes())
+
+        async def established() -> bool:
+            for path in paths:
+                answer = await self.request("GET", path)
+                conditions = json.loads(answer.body).get("status", {}).get("conditions") or []
+                if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+                    return False
+            return True
+
+        await self.processes["kube-apiserver"].ready(established, limit=limit)
+
+    async def nodes_ready(self, count: int, *, limit: timedelta = _READY) -> None:
+        """Wait until at least `count` nodes are Ready and take pods. Raises ServerUnavailable with kwok's log."""
+
+        async def ready() -> bool:
+            answer = await self.request("GET", "/api/v1/nodes")
+            nodes = json.loads(answer.body).get("items", [])
+            return sum(_takes_pods(node) for node in nodes) >= count
+
+        await self.processes["kwok"].ready(ready, limit=limit)
+
+
+def _takes_pods(node: Mapping[str, object]) -> bool:
+    spec, status = node.get("spec"), node.get("status")
+    if not isinstance(spec, dict) or not isinstance(status, dict):
+        return False
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
+    return ready and not spec.get("taints") and not spec.get("unschedulable")
+
+
+def _node(name: str) -> bytes:
+    room = {"cpu": "32", "memory": "256Gi", "pods": "250", "ephemeral-storage": "1Ti"}
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": name,
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+                "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "type": "kwok"},
+            },
+            "status": {"capacity": room, "allocatable": room},
+        }
+    ).encode()
+
+
+def signing_key_pem() -> str:
+    """A fresh P-256 private key (RFC 5915, without the optional public part, which Go computes itself)."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    scalar = (secrets.randbelow(order - 1) + 1).to_bytes(32, "big")
+    # SEQUENCE { INTEGER 1, OCTET STRING scalar, [0] { OID prime256v1 } }
+    der = bytes.fromhex("30310201010420") + scalar + bytes.fromhex("a00a06082a8648ce3d030107")
+    text = base64.b64encode(der).decode()
+    lines = [text[i : i + 64] for i in range(0, len(text), 64)]
+    return "\n".join(["-----BEGIN EC PRIVATE KEY-----", *lines, "-----END EC PRIVATE KEY-----", ""])
+
+
+def _kubeconfig(url: str, ca_file: Path, user: str, token: str) -> str:
+    # JSON is YAML, and quotes every name by itself.
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": {"server": url, "certificate-authority": str(ca_file)}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
+        "current-context": "lab",
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _secret(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Everything on disk that the servers are given."""
+
+    root: Path
+    ca_file: Path
+    signing_key: Path
+    tokens: Path
+    policy: Path
+    audit_log: Path
+    kubeconfigs: Mapping[str, Path]
+    token_of: Mapping[str, str]
+
+
+_COMPONENT_USERS = ("system:kube-controller-manager", "system:kube-scheduler", "system:kwok")
+
+
+def _write_files(root: Path, url: str, users: Sequence[KubeUser]) -> _Files:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "users").mkdir(exist_ok=True)
+    everybody = [KubeUser(_ADMIN, ("system:masters",)), *users]
+    everybody += [KubeUser(name, ("system:masters", _COMPONENTS)) for name in _COMPONENT_USERS]
+    tokens_file = root / "tokens.csv"
+    # A second start on the same directory keeps the tokens, so that kubeconfigs given away stay good.
+    kept = {}
+    if tokens_file.exists():
+        kept = {line.split(",")[1]: line.split(",")[0] for line in tokens_file.read_text().splitlines()}
+    token_of = {user.name: user.token or kept.get(user.name) or secrets.token_hex(16) for user in everybody}
+    if any(mark in user.name + user.token + "".join(user.groups) for user in everybody for mark in ',"\n'):
+        raise ContractError("names, groups and tokens of users may hold no comma, quote or line break")
+    rows = (f'{token_of[user.name]},{user.name},{user.name},"{",".join(user.groups)}"\n' for user in everybody)
+    _secret(tokens_file, "".join(rows))
+    ca_file = root / "certs" / "apiserver.crt"
+    kubeconfigs = {
+        name: _secret(root / "users" / f"{name.replace(':', '_').replace('/', '_')}.yaml", text)
+        for name, text in ((name, _kubeconfig(url, ca_file, name, token)) for name, token in token_of.items())
+    }
+    key = root / "service-account.key"
+    if not key.exists():
+        _secret(key, signing_key_pem())
+    policy = root / "audit-policy.yaml"
+    policy.write_text(_AUDIT_POLICY)
+    return _Files(root, ca_file, key, tokens_file, policy, root / "audit.log", kubeconfigs, token_of)
+
+
+def _etcd(root: Path, ports: KubePorts, fsync: bool) -> tuple[str, ...]:
+    client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd_peer}"
+    return (
+        f"--data-dir={root / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--log-level=warn",
+        *(() if fsync else ("--unsafe-no-fsync",)),
+    )
+
+
+def _api_server(files: _Files, ports: KubePorts) -> tuple[str, ...]:
+    return (
+        f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
+        f"--secure-port={ports.api}",
+        "--bind-address=127.0.0.1",
+        f"--cert-dir={files.ca_file.parent}",
+        f"--service-account-key-file={files.signing_key}",
+        f"--service-account-signing-key-file={files.signing_key}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--token-auth-file={files.tokens}",
+        "--authorization-mode=RBAC",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        "--disable-admission-plugins=ServiceAccount",  # no tokens are mounted where no container runs
+        "--endpoint-reconciler-type=none",  # one server on loopback; else it takes seconds to leave
+        f"--audit-policy-file={files.policy}",
+        f"--audit-log-path={files.audit_log}",
+        "--audit-log-maxsize=1024",  # MB: a rotated oracle is read only half
+        "-v=1",
+    )
+
+
+async def start_control_plane(
+    *,
+    run_dir: Path,
+    ports: KubePorts | None = None,
+    nodes: int = 2,
+    users: Sequence[KubeUser] = (),
+    etcd_fsync: bool = False,
+    stages: Path | None = None,
+    die_with_parent: bool = False,
+) -> ControlPlane:
+    """Start etcd, API server, controller manager, scheduler and kwok, and create `nodes` fake nodes.
+
+    Returns when the nodes take pods. Objects of an earlier start in `run_dir` are there again. `etcd_fsync` False is
+    for labs and tests: power loss may cost objects. `stages` is a folder with other kwok stages (*.yaml) than the usual
+    ones, which make pods ready at once. Raises ServerUnavailable with the tail of the server's log.
+    """
+    names = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+    binaries = {name: await asyncio.to_thread(require, name) for name in names}
+    stage_folder = await asyncio.to_thread(require, "kwok-stages") if stages is None else stages
+    where = ports or KubePorts.free()
+    url = f"https://127.0.0.1:{where.api}"
+    files = _write_files(absolute(run_dir) / "kubernetes", url, users)
+    processes: dict[str, ManagedProcess] = {}
+    plane = ControlPlane(
+        url=url,
+        ca_file=files.ca_file,
+        kubeconfig=files.kubeconfigs[_ADMIN],
+        kubeconfigs=MappingProxyType(dict(files.kubeconfigs)),
+        tokens=MappingProxyType(dict(files.token_of)),
+        audit_log=files.audit_log,
+        processes=processes,
+    )
+
+    async def start(name: str, flags: Sequence[str]) -> ManagedProcess:
+        launch = Launch(name, (str(binaries[name]), *flags), die_with_parent=die_with_parent)
+        processes[name] = await ManagedProcess.start(launch, run_dir)
+        return processes[name]
+
+    try:
+        etcd = await start("etcd", _etcd(files.root, where, etcd_fsync))
+        health = f"http://127.0.0.1:{where.etcd}/health"
+        await etcd.ready(lambda: local_http.is_ok(health), limit=_READY)
+        await start("kube-apiserver", _api_server(files, where))
+        await plane.ready()
+        config = files.kubeconfigs
+        await start(
+            "kube-controller-manager",
+            (
+                f"--kubeconfig={config['system:kube-controller-manager']}",
+                f"--service-account-private-key-file={files.signing_key}",
+                "--leader-elect=false",
+                "--secure-port=0",  # its metrics port is fixed: two labs on one machine would collide
+                "--controllers=*,-nodeipam,-cloud-node-lifecycle",
+                "--concurrent-deployment-syncs=20",
+                "--concurrent-replicaset-syncs=20",
+                "--node-monitor-grace-period=40s",  # shorter makes the fake nodes flap
+                *_UNLIMITED,
+            ),
+        )
+        await start(
+            "kube-scheduler",
+            (
+                f"--kubeconfig={config['system:kube-scheduler']}",
+                "--leader-elect=false",
+                "--secure-port=0",
+                *_UNLIMITED,
+            ),
+        )
+        stage_flags = [flag for stage in sorted(stage_folder.glob("*.yaml")) for flag in ("--config", str(stage))]
+        if not stage_flags:
+            raise ServerUnavailable(f"kwok has no stages: {stage_folder} holds no YAML file")
+        await start(
+            "kwok",
+            (
+                f"--kubeconfig={config['system:kwok']}",
+                "--manage-all-nodes=true",
+                "--node-lease-duration-seconds=40",
+                *stage_flags,
+            ),
+        )
+        for number in range(nodes):
+            await plane.apply(f"/api/v1/nodes/node-{number}", _node(f"node-{number}"))
+        await plane.nodes_ready(nodes)
+    except BaseException:
+        await plane.stop()
+        raise
+    return plane

@@ -1,0 +1,129 @@
+"""One SQLite file: how it is opened, and which schema revision it holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from firebreak.domain.errors import LedgerError
+from firebreak.storage.faults import sqlite_code, translated
+
+READ_PATIENCE_MS = 5_000
+"""How long a reader waits while another process recovers the log of a killed writer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """`schema` names the folder of its migrations, `revision` the schema that this program reads and writes."""
+
+    path: Path
+    schema: str
+    revision: str
+
+    def prepare(self) -> None:
+        """Make or migrate the file so that it holds `revision`. LedgerError when it cannot be."""
+        try:
+            present = self.present_revision() if self.path.exists() else None
+            if present != self.revision:
+                from firebreak.storage.migrate import migrate  # alembic costs start-up time: only when needed
+
+                migrate(self)
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from None
+        except OSError as error:
+            raise LedgerError(f"{self.path.name}: {error.strerror} ({self.path.parent})") from None
+
+    def check_readable(self) -> None:
+        """LedgerError with what to do when there is no file, or one of another schema. Writes nothing."""
+        if not self.path.exists():
+            raise LedgerError(
+                f"there is no {self.path.name} in {self.path.parent}",
+                advice="Check --data-dir (FIREBREAK_DATA_DIR); the store is made when the engine first starts.",
+            )
+        try:
+            present = self.present_revision()
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from None
+        if present != self.revision:
+            raise LedgerError(
+                f"{self.path.name} holds schema {present}, this program reads {self.revision}",
+                advice="Start this version's engine once (it migrates the store), or use the version that wrote it.",
+            )
+
+    def present_revision(self) -> str | None:
+        """Revision in the file; None for an empty one. Raises sqlite3.Error."""
+        with closing(self._read_only()) as raw:
+            try:
+                row = raw.execute("SELECT version_num FROM alembic_version").fetchone()
+            except sqlite3.OperationalError as error:
+                if sqlite_code(error) == sqlite3.SQLITE_ERROR:  # no such table
+                    return None
+                raise
+        return row[0] if row else None
+
+    @contextmanager
+    def connection(self, *, read_only: bool) -> Iterator[Connection]:
+        """A Core connection in driver autocommit: whoever writes says BEGIN and COMMIT itself."""
+        engine = self.engine(read_only=read_only)
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            engine.dispose()
+
+    def engine(self, *, read_only: bool) -> Engine:
+        return create_engine(
+            "sqlite://",
+            creator=self._read_only if read_only else self._read_write,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
+
+    def _read_write(self) -> sqlite3.Connection:
+        raw = sqlite3.connect(self._uri("rwc"), uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            raw.execute(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
+            raw.execute("PRAGMA journal_mode = WAL")
+            raw.execute("PRAGMA synchronous = FULL")  # in WAL: one fsync of the log a commit
+            raw.execute("PRAGMA foreign_keys = ON")
+        except sqlite3.Error:
+            raw.close()
+            raise
+        return raw
+
+    def _read_only(self) -> sqlite3.Connection:
+        try:
+            return self._open_read_only(self._uri("ro"))
+        except sqlite3.OperationalError as error:
+            log = self.path.with_name(self.path.name + "-wal")
+            untouchable = sqlite_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            if not untouchable or not self.path.exists() or (log.exists() and log.stat().st_size):
+                raise
+            # A read-only medium without a log: nobody can be writing, so no lock files are needed.
+            return self._open_read_only(self._uri("ro") + "&immutable=1")
+
+    def _open_read_only(self, uri: str) -> sqlite3.Connection:
+        raw = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            raw.execute(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
+            raw.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opening is lazy: fail here, not later
+        except sqlite3.Error:
+            raw.close()
+            raise
+        return raw
+
+    def _uri(self, mode: str) -> str:
+        return f"file:{quote(str(self.path.absolute()))}?mode={mode}"
+
+
+def driver(connection: Connection) -> sqlite3.Connection:
+    """The driver's connection below a Core connection: for transaction control and the hot path."""
+    return cast("sqlite3.Connection", connection.connection.dbapi_connection)

@@ -1,0 +1,1 @@
+"""Canonical JSON, the hash chain over the timeline, and phase timings. Pure: no IO, no clock."""

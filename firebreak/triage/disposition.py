@@ -1,0 +1,94 @@
+"""What a verdict leads to: act, look again, call a person, or close with nothing done. Pure; the clock is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from firebreak.domain.condition import Truth
+from firebreak.domain.verdict import LookAhead, NextLook, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookTimes:
+    """Named durations of the policy. `recheck`: between two looks at evidence that is not true; `quiet`: how long it
+    must stay healthy while the alert still fires; `watch`: how long such an alert is watched at most; `doubt`: how
+    long an inconclusive answer may last before a person is called."""
+
+    recheck: timedelta
+    quiet: timedelta
+    watch: timedelta
+    doubt: timedelta
+
+
+def look_ahead(
+    verdict: Verdict,
+    *,
+    alerts_firing: int,
+    opened_at: datetime,
+    quiet_since: datetime | None,
+    doubtful_since: datetime | None,
+    times: LookTimes,
+    target_refusal: str = "",
+) -> LookAhead:
+    """`quiet_since` and `doubtful_since` as the look before gave them. Rules: issue item 6 (pending, resolves or
+    breaks first), item 7 (inconclusive pages), A1 (one dimension classifies and pages, two act)."""
+    now = verdict.pinned_at
+    if verdict.truth is Truth.TRUE:
+        return _after_true(verdict, now, target_refusal)
+    if alerts_firing == 0:
+        return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
+    if verdict.truth is Truth.INCONCLUSIVE:
+        since = doubtful_since or now
+        if now - since >= times.doubt:
+            return LookAhead(
+                next=NextLook.CALL_PERSON,
+                reason=f"the evidence is inconclusive: {verdict.reason}",
+                doubtful_since=since,
+            )
+        return LookAhead(
+            next=NextLook.AGAIN,
+            reason=f"inconclusive so far: {verdict.reason}",
+            again_at=min(now + times.recheck, since + times.doubt),
+            doubtful_since=since,
+        )
+    if verdict.truth is Truth.PENDING:
+        return LookAhead(
+            next=NextLook.AGAIN,
+            reason=f"true, but has not held for its time yet: {verdict.reason}",
+            again_at=verdict.holds_at or now + times.recheck,
+        )
+    return _after_false(verdict, now, opened_at, quiet_since, times)
+
+
+def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhead:
+    if target_refusal:
+        return LookAhead(next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; no target to act on: {target_refusal}")
+    if verdict.may_act:
+        return LookAhead(next=NextLook.ACT, reason=f"{verdict.reason}; {verdict.act_reason}")
+    if verdict.holds_at is not None and verdict.holds_at > now:
+        return LookAhead(
+            next=NextLook.AGAIN,
+            reason=f"{verdict.reason}; may act when a second dimension holds: {verdict.act_reason}",
+            again_at=verdict.holds_at,
+        )
+    return LookAhead(next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; may not act: {verdict.act_reason}")
+
+
+def _after_false(
+    verdict: Verdict, now: datetime, opened_at: datetime, quiet_since: datetime | None, times: LookTimes
+) -> LookAhead:
+    """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon."""
+    since = quiet_since or now
+    if now - since >= times.quiet or now - opened_at >= times.watch:
+        return LookAhead(
+            next=NextLook.NOTHING,
+            reason=f"the evidence does not confirm the alert, for {(now - since).total_seconds():.0f} s: {verdict.reason}",
+            quiet_since=since,
+        )
+    return LookAhead(
+        next=NextLook.AGAIN,
+        reason=f"the alert fires, the evidence is healthy: {verdict.reason}",
+        again_at=min(now + times.recheck, since + times.quiet),
+        quiet_since=since,
+    )

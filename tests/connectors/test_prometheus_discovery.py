@@ -1,0 +1,190 @@
+"""Metric and label discovery, against a server of ours that answers what Prometheus and its look-alikes answer."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from firebreak.connectors.prometheus_discovery import PrometheusDiscovery
+from firebreak.domain.errors import ContractError, FirebreakError, PermanentError, PermissionDenied, TransientError
+
+Answer = tuple[int, str]
+
+
+class Backend:
+    """Answers every request with `answer`; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = (200, '{"status": "success", "data": []}')
+        self.asked: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
+        self.release = threading.Event()
+        self.hang = False
+        backend = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                backend.asked.append((parts.path, parse_qs(parts.query), dict(self.headers)))
+                if backend.hang:
+                    backend.release.wait(20)
+                status, text = backend.answer
+                body = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def stop(self) -> None:
+        self.release.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    made = Backend()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def discovery(backend: Backend) -> Iterator[PrometheusDiscovery]:
+    with PrometheusDiscovery(backend.url, timeout=timedelta(seconds=5)) as made:
+        yield made
+
+
+def success(data: object, **more: object) -> Answer:
+    return 200, json.dumps({"status": "success", "data": data, **more})
+
+
+def test_metric_names_are_what_the_back_end_lists(backend: Backend, discovery: PrometheusDiscovery) -> None:
+    """One request for the values of the name label."""
+    backend.answer = success(["up", "http_requests_total"])
+    assert discovery.metric_names() == {"up", "http_requests_total"}
+    assert [path for path, _, _ in backend.asked] == ["/api/v1/label/__name__/values"]
+
+
+def test_label_names_are_asked_for_one_metric_and_quoted(backend: Backend, discovery: PrometheusDiscovery) -> None:
+    """A metric's name reaches the back end as a quoted string, never as PromQL text."""
+    backend.answer = success(["__name__", "service"])
+    assert discovery.label_names('a"b\\c') == {"__name__", "service"}
+    ((path, query, _),) = backend.asked
+    assert path == "/api/v1/labels"
+    assert query == {"match[]": ['{__name__="a\\"b\\\\c"}']}
+
+
+def test_prefix_headers_and_parameters_go_with_every_request(backend: Backend) -> None:
+    """Mimir's prefix and tenant, Thanos' partial_response: as settings say."""
+    backend.answer = success(["x"])
+    with PrometheusDiscovery(
+        f"{backend.url}/prometheus/", headers={"X-Scope-OrgID": "shop"}, params={"partial_response": "false"}
+    ) as discovery:
+        discovery.metric_names()
+        discovery.label_names("x")
+    for path, query, headers in backend.asked:
+        assert path.startswith("/prometheus/api/v1/")
+        assert query["partial_response"] == ["false"]
+        assert headers["X-Scope-OrgID"] == "shop"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((503, "Service Unavailable"), TransientError),
+        ((429, "slow down"), TransientError),
+        ((500, '{"status": "error"}'), TransientError),
+        ((404, "404 page not found"), PermanentError),
+        ((400, '{"status": "error", "errorType": "bad_data"}'), PermanentError),
+        ((401, "who are you"), PermissionDenied),
+        ((403, "no"), PermissionDenied),
+        ((200, "<html>a login page</html>"), PermanentError),
+        ((200, "[1, 2]"), PermanentError),
+        ((200, '{"status": "success"}'), PermanentError),
+        ((200, '{"status": "success", "data": null}'), PermanentError),
+        ((200, '{"status": "success", "data": [1]}'), PermanentError),
+    ],
+)
+def test_every_wrong_answer_is_an_error_of_ours_after_one_request(
+    backend: Backend, discovery: PrometheusDiscovery, answer: Answer, error: type[FirebreakError]
+) -> None:
+    """No vendor error leaks, nothing is asked again, and the sentence says what to do."""
+    backend.answer = answer
+    for ask in (discovery.metric_names, lambda: discovery.label_names("up")):
+        backend.asked.clear()
+        with pytest.raises(error) as caught:
+            ask()
+        assert type(caught.value) is error
+        assert caught.value.next_step()
+        assert len(backend.asked) == 1
+
+
+def test_a_partial_answer_is_no_answer(backend: Backend, discovery: PrometheusDiscovery) -> None:
+    """A store that is missing would make its metrics look as if they did not exist."""
+    backend.answer = success(["up"], warnings=["store 10.0.0.7 is unreachable"])
+    with pytest.raises(TransientError, match=r"store 10\.0\.0\.7"):
+        discovery.metric_names()
+
+
+def test_warnings_of_one_answer_do_not_taint_the_next(backend: Backend, discovery: PrometheusDiscovery) -> None:
+    """Each answer is judged by itself."""
+    backend.answer = success(["up"], warnings=["half"])
+    with pytest.raises(TransientError):
+        discovery.metric_names()
+    backend.answer = success(["up"])
+    assert discovery.metric_names() == {"up"}
+
+
+def test_a_back_end_that_hangs_is_given_up_in_time(backend: Backend) -> None:
+    """The package itself would wait for ever."""
+    backend.hang = True
+    started = time.monotonic()
+    with (
+        PrometheusDiscovery(backend.url, timeout=timedelta(milliseconds=200)) as discovery,
+        pytest.raises(TransientError, match="cannot be asked"),
+    ):
+        discovery.metric_names()
+    assert time.monotonic() - started < 5
+    assert len(backend.asked) == 1
+
+
+def test_nobody_listening_is_a_transient_error() -> None:
+    """A refused connection names the address, not a vendor's traceback."""
+    backend = Backend()
+    backend.stop()
+    with PrometheusDiscovery(backend.url) as discovery, pytest.raises(TransientError, match=r"127\.0\.0\.1"):
+        discovery.metric_names()
+
+
+@pytest.mark.parametrize("url", ["", "localhost:9090", "file:///etc/passwd", "http://"])
+def test_what_is_no_http_url_is_refused_before_anything_is_sent(url: str) -> None:
+    """A wrong URL is bad input at an edge."""
+    with pytest.raises(ContractError, match="URL"):
+        PrometheusDiscovery(url)
+
+
+def test_a_password_in_the_url_is_never_shown() -> None:
+    """Error texts name the server without its credentials."""
+    backend = Backend()
+    backend.stop()
+    url = backend.url.replace("http://", "http://me:hunter2@") + "?token=hunter3"
+    asks: list[Callable[[PrometheusDiscovery], object]] = [lambda d: d.metric_names(), lambda d: d.label_names("up")]
+    for ask in asks:
+        with PrometheusDiscovery(url) as discovery, pytest.raises(TransientError) as caught:
+            ask(discovery)
+        assert "hunter" not in str(caught.value)

@@ -1,0 +1,46 @@
+"""Ids are made from incident and step alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from firebreak.domain import ids
+
+AT = datetime(2026, 11, 21, 8, 36, 44, tzinfo=UTC)
+
+
+def test_the_same_opening_alert_gives_the_same_incident_id() -> None:
+    """A crash between opening and acknowledging must not open a second incident."""
+    first = ids.incident_id("lab/pay", "f@1", AT)
+    assert first == ids.incident_id("lab/pay", "f@1", AT)
+    assert first.startswith("inc-20261121-083644-")
+    assert ids.is_incident_id(first)
+
+
+def test_another_alert_or_time_gives_another_incident_id() -> None:
+    """Two incidents of one service are told apart."""
+    names = {
+        ids.incident_id("lab/pay", "f@1", AT),
+        ids.incident_id("lab/pay", "f@2", AT),
+        ids.incident_id("lab/order", "f@1", AT),
+        ids.incident_id("lab/pay", "f@1", AT + timedelta(seconds=1)),
+    }
+    assert len(names) == 4
+
+
+def test_workflow_ids_lead_back_to_their_incident() -> None:
+    """What Temporal shows can be looked up in the record."""
+    incident = ids.incident_id("lab/pay", "f@1", AT)
+    assert ids.incident_of_workflow(ids.incident_workflow_id(incident)) == incident
+    assert ids.incident_of_workflow(ids.restore_workflow_id(incident, 1, 0)) == incident
+    with pytest.raises(ValueError, match="not a workflow of ours"):
+        ids.incident_of_workflow("somebody-elses")
+
+
+def test_each_step_and_its_undo_have_keys_of_their_own() -> None:
+    """One annotation per step: the next one must not overwrite it."""
+    keys = {ids.step_annotation(ids.step_key("i", t, s, undo=u)) for t in (0, 1) for s in (0, 1) for u in (False, True)}
+    assert len(keys) == 8
+    assert all(key.startswith("firebreak.dev/step-") and len(key.split("/")[1]) <= 63 for key in keys)

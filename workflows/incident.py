@@ -1,0 +1,206 @@
+"""One incident, from the first look at the evidence to its one end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from datetime import datetime, timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.evidence import EvidenceHands
+    from activities.messages import (
+        CloseInput,
+        GatherInput,
+        KeepInput,
+        PersonInput,
+        RecoveryInput,
+        StepInput,
+        VerifyInput,
+    )
+    from activities.people import PeopleHands
+    from activities.steps import StepHands
+    from firebreak.domain.incident import IncidentOutcome, IncidentPhase
+    from firebreak.domain.plan import Move, MoveKind, PlanOutline, StepRecord, StepStatus
+    from firebreak.domain.verdict import NextLook
+    from firebreak.plans.next_move import next_move
+    from workflows.messages import AlertResolved, CloseRequested, IncidentInput, IncidentResult, IncidentState
+    from workflows.options import RECORD, swiftly
+
+
+@workflow.defn(name="Incident")
+class IncidentWorkflow:
+    """classify -> heal in tiers -> close; a person is called wherever the engine cannot or may not go on."""
+
+    @workflow.init
+    def __init__(self, given: IncidentInput) -> None:
+        self._id = given.incident_id
+        self._state = given.state
+        self._close_request: CloseRequested | None = None
+
+    @workflow.run
+    async def run(self, given: IncidentInput) -> IncidentResult:
+        try:
+            if self._state.phase is IncidentPhase.WAITING_FOR_PERSON:
+                return await self._wait_for_recovery()
+            decision = await self._classify()
+            if decision is NextLook.NOTHING:
+                return await self._close(IncidentOutcome.NOTHING_DONE)
+            if decision is NextLook.ACT and await self._heal():
+                return await self._close(IncidentOutcome.HEALED)
+        except ActivityError as error:
+            self._note(reason=f"the engine could not go on: {_root(error)}")
+        if self._close_request is not None:
+            return await self._close(IncidentOutcome.CLOSED_BY_HAND)
+        await self._call_person()
+        return await self._wait_for_recovery()
+
+    async def _classify(self) -> NextLook:
+        """Look at the evidence until it says what to do; what is true but has not held yet is waited for."""
+        while True:
+            seen = await swiftly(
+                EvidenceHands.gather,
+                GatherInput(
+                    incident_id=self._id,
+                    round=self._state.look,
+                    quiet_since=self._state.quiet_since,
+                    doubtful_since=self._state.doubtful_since,
+                ),
+            )
+            self._note(
+                look=self._state.look + 1,
+                quiet_since=seen.quiet_since,
+                doubtful_since=seen.doubtful_since,
+                plan=seen.plan,
+                reason=seen.reason,
+                phase=IncidentPhase.PENDING if seen.next is NextLook.AGAIN else IncidentPhase.CLASSIFIED,
+            )
+            if seen.next is not NextLook.AGAIN or self._close_request is not None:
+                return seen.next
+            await self._until(seen.again_at, or_resolved=True)
+            self._carry_on_afresh()
+
+    async def _heal(self) -> bool:
+        """Tier after tier, the next only when the one before is verified not to have worked."""
+        plan = self._plan()
+        await swiftly(EvidenceHands.keep, KeepInput(incident_id=self._id, plan_digest=plan.digest))
+        while self._close_request is None:
+            move = next_move(plan, self._state.records)
+            self._note(reason=move.reason)
+            if move.kind is MoveKind.DONE:
+                return True
+            if move.kind is MoveKind.PAGE:
+                return False
+            self._record(await self._perform(plan, move))
+        return False
+
+    async def _perform(self, plan: PlanOutline, move: Move) -> StepRecord:
+        step = StepInput(incident_id=self._id, plan_digest=plan.digest, tier=move.tier, step=move.step)
+        if move.kind is MoveKind.ACT:
+            self._note(phase=IncidentPhase.ACTING)
+            return await swiftly(StepHands.act, step)
+        if move.kind is MoveKind.UNDO:
+            return await swiftly(StepHands.undo, step)
+        self._note(phase=IncidentPhase.VERIFYING)
+        return await self._verify(plan, move)
+
+    async def _verify(self, plan: PlanOutline, move: Move) -> StepRecord:
+        """Look when it could first hold, and again when the evidence says that it could by then."""
+        again_at: datetime | None = workflow.now() + plan.tiers[move.tier].steps[move.step].first_look
+        look = 0
+        while True:
+            await self._until(again_at)
+            if self._close_request is not None:
+                return StepRecord(
+                    tier=move.tier, step=move.step, status=StepStatus.NOT_VERIFIED, reason="closed by hand", wrote=True
+                )
+            seen = await swiftly(
+                StepHands.verify,
+                VerifyInput(incident_id=self._id, plan_digest=plan.digest, tier=move.tier, step=move.step, round=look),
+            )
+            if seen.record is not None:
+                return seen.record
+            again_at, look = seen.again_at, look + 1
+
+    async def _call_person(self) -> None:
+        person = PersonInput(incident_id=self._id, key="person/high", reason=self._state.reason)
+        await swiftly(PeopleHands.call, person, retry=RECORD)
+        self._note(phase=IncidentPhase.WAITING_FOR_PERSON, person_called=True)
+
+    async def _wait_for_recovery(self) -> IncidentResult:
+        """A person has it: nothing is written any more; the incident ends when the evidence is healthy and stays so."""
+        while self._close_request is None:
+            seen = await swiftly(
+                EvidenceHands.watch_recovery,
+                RecoveryInput(incident_id=self._id, round=self._state.look, quiet_since=self._state.quiet_since),
+                retry=RECORD,
+            )
+            self._note(look=self._state.look + 1, quiet_since=seen.quiet_since, reason=seen.reason)
+            if seen.recovered:
+                return await self._close(IncidentOutcome.RECOVERED)
+            await self._until(seen.again_at, or_resolved=True)
+            self._carry_on_afresh()
+        return await self._close(IncidentOutcome.CLOSED_BY_HAND)
+
+    async def _close(self, outcome: IncidentOutcome) -> IncidentResult:
+        """The closing task writes one keyed record and nothing else: a signal that arrives now runs it again."""
+        request = self._close_request
+        reason = request.reason if request and outcome is IncidentOutcome.CLOSED_BY_HAND else self._state.reason
+        by = f"person:{request.by}" if request and outcome is IncidentOutcome.CLOSED_BY_HAND else "engine"
+        ending = CloseInput(incident_id=self._id, outcome=outcome, reason=reason, by=by)
+        await swiftly(PeopleHands.close, ending, retry=RECORD)
+        self._note(phase=IncidentPhase.CLOSED)
+        return IncidentResult(incident_id=self._id, outcome=outcome, reason=reason)
+
+    # --- what the world tells, and what it may ask ------------------------------------------------------------
+
+    @workflow.signal
+    def alert_resolved(self, fact: AlertResolved) -> None:
+        self._note(resolutions=self._state.resolutions + 1)
+
+    @workflow.signal
+    def close_requested(self, fact: CloseRequested) -> None:
+        self._close_request = fact
+
+    @workflow.query
+    def status(self) -> IncidentState:
+        return self._state
+
+    # --- small print -------------------------------------------------------------------------------------------
+
+    def _note(self, **changes: Any) -> None:
+        self._state = dataclasses.replace(self._state, **changes)
+
+    def _record(self, record: StepRecord) -> None:
+        self._note(records=(*self._state.records, record))
+
+    def _plan(self) -> PlanOutline:
+        if self._state.plan is None:
+            raise AssertionError("a verdict that may act always brings a plan")
+        return self._state.plan
+
+    async def _until(self, at: datetime | None, *, or_resolved: bool = False) -> None:
+        """Sleep until `at`; wake when a person closes, or (`or_resolved`) when the alerts resolve."""
+        left = timedelta(0) if at is None else at - workflow.now()
+        heard = self._state.resolutions
+
+        def woken() -> bool:
+            return self._close_request is not None or (or_resolved and self._state.resolutions != heard)
+
+        if left > timedelta(0):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await workflow.wait_condition(woken, timeout=left)
+
+    def _carry_on_afresh(self) -> None:
+        if workflow.info().is_continue_as_new_suggested() and self._close_request is None:
+            workflow.continue_as_new(IncidentInput(incident_id=self._id, state=self._state))
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)

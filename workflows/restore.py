@@ -1,0 +1,34 @@
+"""Taking a step back that had worked: by evidence of the broken part itself, however long that takes."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.messages import RestoreInput
+    from activities.restores import RestoreHands
+    from workflows.messages import RestoreEnd, RestoreWatch
+    from workflows.options import RECORD, swiftly
+
+
+@workflow.defn(name="Restore")
+class RestoreWorkflow:
+    """Outlives its incident. Its time limit pages a person and flips nothing."""
+
+    @workflow.run
+    async def run(self, watch: RestoreWatch) -> RestoreEnd:
+        given = RestoreInput(
+            incident_id=watch.incident_id,
+            plan_digest=watch.plan_digest,
+            tier=watch.tier,
+            step=watch.step,
+            opened_at=watch.opened_at,
+        )
+        while True:
+            seen = await swiftly(RestoreHands.check, given, retry=RECORD)
+            if seen.ended:
+                return RestoreEnd(outcome=seen.outcome)
+            if seen.again_at is not None:
+                await workflow.sleep(max((seen.again_at - workflow.now()).total_seconds(), 0.05))
+            if workflow.info().is_continue_as_new_suggested():
+                workflow.continue_as_new(watch)
