@@ -29,7 +29,7 @@ from firebreak.domain.verdict import Facts, LookAhead, NextLook, Severity, Verdi
 from firebreak.plans.pin import outline, plan_bytes
 from firebreak.triage.classify import classify
 from firebreak.triage.disposition import look_ahead
-from firebreak.triage.queries import batch_of, span_of
+from firebreak.triage.queries import batch_of, span_of, step_of
 from firebreak.triage.tree import SeverityTree, tree_bytes
 
 _LONGEST_RECHECK = timedelta(seconds=60)
@@ -197,12 +197,12 @@ class EvidenceHands:
             batch_of(tree.conditions),
             start=pinned - span_of(tree.conditions),
             end=pinned,
-            step=tree.step,
+            step=step_of(tree.conditions),
             timeout=self._limits.query if local else self._limits.patient_query,
         )
         return Facts(
             pinned_at=pinned,
-            step=tree.step,
+            step=step_of(tree.conditions),
             labels=incident.alert.labels,
             service=incident.service,
             tree_digest=tree.digest,

@@ -1,4 +1,4 @@
-"""Keeps, before the first write, what a restart would destroy: pods, terminations, events, logs, and what changed before.
+"""Keeps, before the first write, what a restart would destroy: pods, terminations, events, logs, recent changes.
 
 All questions run at once under one deadline. What could not be had is recorded with its reason and stops nothing.
 """
@@ -8,34 +8,24 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
+from activities.pod_states import kept_event, last_termination, pod_state, shortened
 from activities.recent_changes import (
     config_changes,
     controller_of,
     event_time,
-    name_of,
     node_changes,
     roll_outs,
     scalings,
-    time_of,
 )
 from activities.workloads import WORKLOAD_KINDS, container_statuses, is_ready, pods_of
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
-from firebreak.domain.evidence import (
-    ChangeKind,
-    ContainerState,
-    KeptEvent,
-    KeptEvidence,
-    MissingEvidence,
-    PodState,
-    PreviousLog,
-    Termination,
-)
+from firebreak.domain.evidence import KeptEvidence, MissingEvidence, PreviousLog
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
 
@@ -47,10 +37,11 @@ MOST_CHANGES = 100
 MOST_LOGS = 8
 LOG_LINES = 50
 LINE_LENGTH = 240  # characters
-_TEXT_LENGTH = 300
 _NODE_EVENTS = "default"  # events of what has no namespace are kept there
 
 T = TypeVar("T")
+Objects = tuple[KubeObject, ...]
+_NONE: Objects = ()
 
 
 async def keep(cluster: ClusterPort, target: TargetRef, *, budget: timedelta, clock: Clock) -> KeptEvidence:
@@ -62,12 +53,12 @@ async def keep(cluster: ClusterPort, target: TargetRef, *, budget: timedelta, cl
     started = loop.time()
     asker = _Asker(deadline=started + 0.95 * budget.total_seconds())  # the rest is for putting it together
 
-    def listed(what: str, kind: ResourceKind, namespace: str = target.namespace) -> Awaitable[tuple[KubeObject, ...]]:
-        return asker.ask(what, lambda left: cluster.list(kind, namespace, timeout=left), ())
+    def listed(what: str, kind: ResourceKind, namespace: str = target.namespace) -> Awaitable[Objects]:
+        return asker.ask(what, lambda left: cluster.list(kind, namespace, timeout=left), _NONE)
 
-    (workload, pods, logs), events, sets, revisions, deployments, stateful, configs, nodes, node_events = (
-        await asyncio.gather(
-            _workload(asker, cluster, target),
+    (pods, logs), (events, sets, revisions, deployments, stateful, configs, nodes, node_events) = await asyncio.gather(
+        _pods_and_logs(asker, cluster, target),
+        asyncio.gather(
             listed("events", ResourceKind.EVENT),
             listed("roll-outs of Deployments", ResourceKind.REPLICASET),
             listed("roll-outs of StatefulSets and DaemonSets", ResourceKind.CONTROLLER_REVISION),
@@ -76,24 +67,24 @@ async def keep(cluster: ClusterPort, target: TargetRef, *, budget: timedelta, cl
             listed("changes of ConfigMaps", ResourceKind.CONFIG_MAP),
             listed("changes of nodes", ResourceKind.NODE, ""),
             listed("events of nodes", ResourceKind.EVENT, _NODE_EVENTS),
-        )
+        ),
     )
     rolled = roll_outs(sets, revisions, since)
     workloads = [("Deployment", d) for d in deployments] + [("StatefulSet", s) for s in stateful]
     changes = (
         *rolled,
         *config_changes(configs, since),
-        *scalings(workloads, events, (c.about for c in rolled if c.kind is ChangeKind.ROLLOUT), since),
+        *scalings(workloads, events, (c.about for c in rolled), since),
         *node_changes(nodes, node_events, since),
     )
-    ours = _concerning(target, workload, sets, pods, events)
+    ours = _concerning(target, sets, pods, events)
     evidence = KeptEvidence(
         target=target,
         at=now,
         took=timedelta(0),
         window=WINDOW,
-        pods=tuple(_pod_state(p) for p in asker.most("pods", sorted(pods, key=_sickest_first), MOST_PODS)),
-        events=tuple(_kept_event(e) for e in asker.most("events", sorted(ours, key=_newest_event), MOST_EVENTS)),
+        pods=tuple(pod_state(p) for p in asker.most("pods", sorted(pods, key=_sickest_first), MOST_PODS)),
+        events=tuple(kept_event(e) for e in asker.most("events", ours, MOST_EVENTS)),
         previous_logs=logs,
         changes=tuple(asker.most("changes", sorted(changes, key=lambda c: c.at, reverse=True), MOST_CHANGES)),
         missing=tuple(asker.missing),
@@ -110,7 +101,7 @@ class _Asker:
         self.missing: list[MissingEvidence] = []
 
     def lacks(self, what: str, reason: str) -> None:
-        self.missing.append(MissingEvidence(what=what, reason=reason[:_TEXT_LENGTH]))
+        self.missing.append(MissingEvidence(what=what, reason=shortened(reason)))
 
     async def ask(self, what: str, call: Callable[[timedelta], Awaitable[T]], otherwise: T) -> T:
         """The call's answer, or `otherwise`; `call` is given the time that is left."""
@@ -133,45 +124,96 @@ class _Asker:
         return found[:limit]
 
 
-async def _workload(
+async def _pods_and_logs(
     asker: _Asker, cluster: ClusterPort, target: TargetRef
-) -> tuple[KubeObject | None, tuple[KubeObject, ...], tuple[PreviousLog, ...]]:
-    """The workload, then its pods, then the logs of their containers' previous instances."""
+) -> tuple[Objects, tuple[PreviousLog, ...]]:
+    """The workload's pods, and the logs of their containers' previous instances."""
     if target.kind not in WORKLOAD_KINDS:
         asker.lacks("pods", f"{target.text} is no workload and has no pods")
-        return None, (), ()
+        return (), ()
     nothing: Mapping[str, Any] = {}
     workload = await asker.ask("the workload", lambda left: cluster.get(target, timeout=left), nothing)
     selector = (workload.get("spec") or {}).get("selector")
     if not selector:
         asker.lacks("pods", "the workload could not be read, or has no selector")
-        return None, (), ()
-    pods = await asker.ask(
-        "pods", lambda left: pods_of(cluster, target.namespace, selector, timeout=left), ()
-    )
-    ended = [
-        (pod["metadata"]["name"], str(status.get("name")), _ended_at(status) or datetime.min.replace(tzinfo=None))
-        for pod in pods
-        for status in container_statuses(pod)
-        if (status.get("lastState") or {}).get("terminated")
-    ]
+        return (), ()
+    pods = await asker.ask("pods", lambda left: pods_of(cluster, target.namespace, selector, timeout=left), _NONE)
+    ended = [(pod, status) for pod in pods for status in container_statuses(pod) if last_termination(status)]
     if pods and not ended:
         asker.lacks("previous logs", "no container has a previous instance")
-    ended.sort(key=lambda e: str(e[2]), reverse=True)
+    ended.sort(key=lambda e: str(e[1]["lastState"]["terminated"].get("finishedAt", "")), reverse=True)
     chosen = asker.most("previous logs", ended, MOST_LOGS)
-    logs = await asyncio.gather(*(_log(asker, cluster, target.namespace, pod, name) for pod, name, _ in chosen))
-    return workload, pods, tuple(log for log in logs if log is not None)
+    logs = await asyncio.gather(
+        *(_log(asker, cluster, target.namespace, pod["metadata"]["name"], str(s.get("name"))) for pod, s in chosen)
+    )
+    return pods, tuple(log for log in logs if log is not None)
 
 
-async def _log(
-    asker: _Asker, cluster: ClusterPort, namespace: str, pod: str, container: str
-) -> PreviousLog | None:
-    text = await asker.ask(
+async def _log(asker: _Asker, cluster: ClusterPort, namespace: str, pod: str, container: str) -> PreviousLog | None:
+    text: str | None = await asker.ask(
         f"previous log of {pod}/{container}",
         lambda left: cluster.logs(namespace, pod, container, previous=True, tail_lines=LOG_LINES, timeout=left),
         None,
     )
     if text is None:
         return None
-    lines = tuple(_cut(line, LINE_LENGTH) for line in text.splitlines()[-LOG_LINES:])
+    lines = tuple(shortened(line, LINE_LENGTH) for line in text.splitlines()[-LOG_LINES:])
     return PreviousLog(pod=pod, container=container, lines=lines)
+
+
+def _sickest_first(pod: KubeObject) -> tuple[bool, str]:
+    return is_ready(pod), str(pod["metadata"]["name"])
+
+
+def _newest_first(event: KubeObject) -> float:
+    at = event_time(event)
+    return -at.timestamp() if at is not None else 0.0
+
+
+def _concerning(
+    target: TargetRef, sets: Sequence[KubeObject], pods: Sequence[KubeObject], events: Sequence[KubeObject]
+) -> list[KubeObject]:
+    """Events of the workload, of its ReplicaSets, and of its pods, also of those that are gone."""
+    owner = f"{target.kind.kind}/{target.name}"
+    known = {(target.kind.kind, target.name)}
+    known |= {("ReplicaSet", s["metadata"]["name"]) for s in sets if controller_of(s) == owner}
+    known |= {("Pod", p["metadata"]["name"]) for p in pods}
+    # names as the controllers make them: <set>-<5 letters>, <stateful set>-<ordinal>, <daemon set>-<5 letters>
+    parents = {name for kind, name in known if kind != "Pod"}
+    found = []
+    for event in events:
+        involved = event.get("involvedObject") or {}
+        kind, name = str(involved.get("kind")), str(involved.get("name"))
+        parent, _, suffix = name.rpartition("-")
+        gone_pod = kind == "Pod" and parent in parents and re.fullmatch(r"[a-z0-9]{5}|\d+", suffix)
+        if (kind, name) in known or gone_pod:
+            found.append(event)
+    return sorted(found, key=_newest_first)
+
+
+def _bounded(evidence: KeptEvidence) -> KeptEvidence:
+    """At most MOST_BYTES as JSON: the oldest log lines go first, then the oldest events, changes, and healthy pods."""
+    cuts: tuple[tuple[str, Callable[[KeptEvidence], KeptEvidence]], ...] = (
+        ("previous logs", lambda e: replace(e, previous_logs=tuple(_half_log(log) for log in e.previous_logs))),
+        ("events", lambda e: replace(e, events=e.events[: len(e.events) // 2])),
+        ("changes", lambda e: replace(e, changes=e.changes[: len(e.changes) // 2])),
+        ("pods", lambda e: replace(e, pods=e.pods[: len(e.pods) // 2])),
+    )
+    for what, cut in cuts:
+        noted = False
+        for _ in range(8):  # 2^8 is more than any of the limits above
+            if _size(evidence) <= MOST_BYTES:
+                return evidence
+            evidence = cut(evidence)
+            if not noted:
+                note = MissingEvidence(what=what, reason=f"partly left out: the whole would be over {MOST_BYTES} bytes")
+                evidence, noted = replace(evidence, missing=(*evidence.missing, note)), True
+    return evidence
+
+
+def _half_log(log: PreviousLog) -> PreviousLog:
+    return replace(log, lines=log.lines[len(log.lines) - len(log.lines) // 2 :])
+
+
+def _size(evidence: KeptEvidence) -> int:
+    return len(json.dumps(to_data(evidence)))  # pure ASCII: never less than the bytes that are stored

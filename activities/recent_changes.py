@@ -1,7 +1,7 @@
 """What changed before the incident, read from the objects themselves: roll-outs, ConfigMaps, scaling, nodes. Pure.
 
-Kubernetes keeps no history of its objects; what it keeps is used: ReplicaSets and ControllerRevisions with their
-creation times, the times in managedFields (one per manager and subresource), conditions, and events (an hour by default).
+Kubernetes keeps no history of its objects; used is what it does keep: ReplicaSets and ControllerRevisions with their
+creation times, the times in managedFields (one per manager and subresource), conditions, events (an hour by default).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.ports import Clock, MetricsPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.triage.evaluate import evaluate
-from firebreak.triage.queries import batch_of, span_of
+from firebreak.triage.queries import batch_of, span_of, step_of
 
 
 class RestoreHands:
@@ -55,7 +55,7 @@ class RestoreHands:
         now = self._clock.now()
         pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
         held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
-        step = min((c.sample_step for c in held), default=timedelta(seconds=1))
+        step = step_of(held)
         answers = await self._metrics.range_batch(
             batch_of(held),
             start=pinned - span_of(held),

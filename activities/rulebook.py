@@ -72,7 +72,13 @@ class Rules:
 
     def plan(self, incident: Incident, target: TargetRef) -> tuple[Plan | None, str]:
         """The chosen runbook, pinned for this incident, and why this one (or why none)."""
-        choice = choose(self.runbooks, service=incident.service, severity=Severity.P1, labels=incident.alert.labels)
+        choice = choose(
+            self.runbooks,
+            service=incident.service,
+            severity=Severity.P1,
+            labels=incident.alert.labels,
+            bindings=incident.bindings,
+        )
         if choice.runbook is None:
             return None, choice.reason
         service = self.services.services.get(incident.service)
@@ -80,17 +86,15 @@ class Rules:
             choice.runbook,
             service=incident.service,
             target=target,
-            bindings={**incident.bindings, "workload": target.name, "namespace": target.namespace},
+            bindings=incident.bindings,
             policy=self.policy,
             service_thresholds={} if service is None else service.thresholds,
+            specs=self.specs,
         )
         return plan, choice.reason
 
     def route(self, service: str) -> Route:
-        known = self.services.services.get(service)
-        if known is None:
-            return Route()
-        return Route(team=known.team, chat_channel=known.chat_channel, pager_key=known.pager_key)
+        return self.services.route(service)
 
 
 class Rulebook:

@@ -32,14 +32,14 @@ from firebreak.domain.action import (
 )
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Condition, ConditionResult, Truth
-from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
+from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, Step, StepRecord, StepStatus, Verify
 from firebreak.domain.ports import Clock, MetricsPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.triage.evaluate import evaluate
-from firebreak.triage.queries import batch_of, span_of
+from firebreak.triage.queries import batch_of, span_of, step_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +247,7 @@ class StepHands:
         now = self._clock.now()
         pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
         local = activity.info().is_local
-        step = min((c.sample_step for c in conditions), default=timedelta(seconds=1))
+        step = step_of(conditions)
         answers = await self._metrics.range_batch(
             batch_of(conditions),
             start=pinned - span_of(conditions),
@@ -460,4 +460,3 @@ def _record(given: StepInput, entry: TimelineEntry) -> StepRecord:
             undone = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED, EffectOutcome.WOULD_APPLY)
             status = StepStatus.UNDONE if undone else StepStatus.UNDO_FAILED
     return StepRecord(tier=given.tier, step=given.step, status=status, reason=reason, wrote=wrote)
-

@@ -17,6 +17,7 @@ from enum import StrEnum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import ModuleType, TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -185,7 +186,8 @@ class HttpEdge:
     ) -> None:
         try:
             url = httpx.URL(base_url)
-        except httpx.InvalidURL:
+            urlsplit(base_url)  # sees a broken IPv6 host, which httpx lets pass
+        except (httpx.InvalidURL, ValueError):
             raise SettingsInvalid(f"the address of {system} is no URL") from None
         if url.scheme not in ("http", "https") or not url.host:
             raise SettingsInvalid(f"the address of {system} must be http://host or https://host")

@@ -1,4 +1,4 @@
-"""Where the API server is and who we are there: a kubeconfig file or the in-cluster account, as lightkube reads them."""
+"""Where the API server is and who we are there: a kubeconfig or the in-cluster account, as lightkube reads them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import msgspec
-import yaml
 from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from firebreak.domain.errors import SettingsInvalid
 
@@ -31,12 +32,15 @@ def load_config(kubeconfig: Path | None = None, context: str | None = None) -> S
         kubeconfig = kubeconfig or Path(first or "~/.kube/config").expanduser()
         source = f"kubeconfig {kubeconfig}"
     try:
-        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        if kubeconfig is None:
+            config = KubeConfig.from_service_account()
+        else:
+            config = KubeConfig.from_dict(YAML(typ="safe").load(kubeconfig.read_text("utf-8")), fname=kubeconfig)
         single = config.get(context)
     except (
         ConfigError,
         OSError,
-        yaml.YAMLError,
+        YAMLError,
         msgspec.ValidationError,
         KeyError,
         TypeError,

@@ -54,7 +54,7 @@ class _Look:
         return self.until - asyncio.get_running_loop().time()
 
 
-class PrometheusMetrics:
+class Prometheus:
     """MetricsPort over one back end. `params` go with every query (Thanos: `partial_response=false`, VictoriaMetrics:
     `deny_partial_response=1`, `nocache=1`), `headers` with every request (tenant, token)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from activities.actions import build, specs
@@ -47,9 +47,7 @@ class Routes:
 
     def route(self, service: str) -> Route:
         known = self._rulebook.current().route(service)
-        if known.pager_key:
-            return known
-        return Route(team=known.team, chat_channel=known.chat_channel, pager_key=self._fallback)
+        return known if known.pager_key else replace(known, pager_key=self._fallback)
 
 
 def rulebook_paths(settings: Settings) -> RulebookPaths:
@@ -78,9 +76,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / "timeline.sqlite"))
         inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / "inbox.sqlite"))
-        cluster = await stack.enter_async_context(
-            KubernetesCluster(settings.cluster, kubeconfig=settings.kubeconfig)
-        )
+        cluster = await stack.enter_async_context(KubernetesCluster(settings.cluster, kubeconfig=settings.kubeconfig))
         metrics = await stack.enter_async_context(
             Prometheus(
                 settings.prometheus_url,
@@ -104,9 +100,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode, limits=StepLimits()
         )
         people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
-        restores = RestoreHands(
-            casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode
-        )
+        restores = RestoreHands(casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode)
         yield Hands(
             store=store,
             inbox=inbox,

@@ -31,7 +31,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
-from firebreak.domain.ports import Clock, IncidentsPort, InboxPort, LedgerPort, RestoreRecord
+from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.triage.intake import correlation_key
 from workflows.incident import IncidentWorkflow
@@ -176,7 +176,9 @@ class Dispatcher:
         incident_id, disposition = await self._parts.incidents.open_or_join(
             incident,
             opened=opened,
-            joined=self._alert_entry(incident.id, f"joined/{accepted.alert.key}", EntryKind.ALERT_JOINED, accepted.alert),
+            joined=self._alert_entry(
+                incident.id, f"joined/{accepted.alert.key}", EntryKind.ALERT_JOINED, accepted.alert
+            ),
             messages=(notices.unclassified(incident.id, now, UNCLASSIFIED_AFTER),),
         )
         if disposition is Disposition.OPENED:
@@ -227,7 +229,9 @@ class Dispatcher:
         if known is None:
             return Disposition.IGNORED, "no incident knows this alert"
         incident_id, firing = known
-        entry = self._alert_entry(incident_id, f"resolved/{accepted.alert.key}", EntryKind.ALERT_RESOLVED, accepted.alert)
+        entry = self._alert_entry(
+            incident_id, f"resolved/{accepted.alert.key}", EntryKind.ALERT_RESOLVED, accepted.alert
+        )
         await self._parts.ledger.append([entry])
         if firing == 0:
             await self._signal(incident_id, "alert_resolved", AlertResolved(firing=firing))
@@ -254,8 +258,12 @@ class Dispatcher:
             key="parked",
             kind=EntryKind.ENGINE_FAULT,
             at=now,
-            body={"where": "dispatcher", "error": reason, "next_step": "Handle this alert by hand.",
-                  "alert": to_data(accepted.alert)},
+            body={
+                "where": "dispatcher",
+                "error": reason,
+                "next_step": "Handle this alert by hand.",
+                "alert": to_data(accepted.alert),
+            },
         )
         page: MessageDraft = notices.pager(
             incident_id, NoticeKind.PERSON_NEEDED, "pager/parked", PagerAction.TRIGGER_HIGH, now, reason=reason
@@ -289,9 +297,7 @@ class Dispatcher:
             actor=f"person:{fact.by}",
             body={"outcome": IncidentOutcome.CLOSED_BY_HAND.value, "reason": fact.reason},
         )
-        await self._parts.ledger.close_incident(
-            ending, IncidentOutcome.CLOSED_BY_HAND, messages=(), cancel_all=True
-        )
+        await self._parts.ledger.close_incident(ending, IncidentOutcome.CLOSED_BY_HAND, messages=(), cancel_all=True)
 
     async def _watch_restore(self, record: RestoreRecord) -> None:
         workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)

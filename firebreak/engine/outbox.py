@@ -15,10 +15,11 @@ from firebreak.domain.errors import FirebreakError, PermanentError, TransientErr
 from firebreak.domain.message import Channel, Message, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.postmortem.json_export import to_json
-from firebreak.postmortem.markdown import to_markdown
+from firebreak.postmortem.json_export import json_bytes
+from firebreak.postmortem.markdown import markdown
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build
+from firebreak.timeline.phases import phases_of
 
 log = structlog.get_logger()
 
@@ -84,7 +85,9 @@ class OutboxSender:
         if draft.channel is Channel.PAGER:
             return await self._page(message, route, entries)
         if self._parts.chat is None:
-            raise PermanentError("no chat is configured", advice="Set FIREBREAK_SLACK_TOKEN to follow incidents in Slack.")
+            raise PermanentError(
+                "no chat is configured", advice="Set FIREBREAK_SLACK_TOKEN to follow incidents in Slack."
+            )
         if not route.chat_channel:
             raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
         head = await self._parts.outbox.receipt(draft.incident_id, "chat/classified")
@@ -94,7 +97,9 @@ class OutboxSender:
 
     async def _page(self, message: Message, route: Route, entries: tuple[TimelineEntry, ...]) -> str:
         draft = message.draft
-        if draft.pager in (PagerAction.RESOLVE_LOW, PagerAction.RESOLVE_HIGH) and not await self._was_triggered(message):
+        if draft.pager in (PagerAction.RESOLVE_LOW, PagerAction.RESOLVE_HIGH) and not await self._was_triggered(
+            message
+        ):
             return "nothing to resolve"
         if not route.pager_key:
             raise PermanentError(
@@ -120,11 +125,12 @@ class OutboxSender:
 
     def _write_postmortem(self, incident_id: str, entries: tuple[TimelineEntry, ...]) -> str:
         self._parts.postmortems.mkdir(parents=True, exist_ok=True)
-        report = build(entries)
+        report = build(entries, phases=phases_of(entries))
         path = self._parts.postmortems / f"{incident_id}.md"
-        for target, text in ((path, to_markdown(report)), (path.with_suffix(".json"), to_json(report))):
+        files = ((path.with_suffix(".json"), json_bytes(report)), (path, markdown(report).encode()))
+        for target, content in files:
             fresh = target.with_name(target.name + ".new")
-            fresh.write_text(text, encoding="utf-8")
+            fresh.write_bytes(content)
             os.replace(fresh, target)
         return str(path)
 
@@ -153,15 +159,19 @@ class OutboxSender:
             key=f"message/{draft.key}{suffix}",
             kind=kind,
             at=self._parts.clock.now(),
-            body={"channel": draft.channel.value, "notice": draft.notice.value, "key": draft.key,
-                  "pager": draft.pager.value, **body},
+            body={
+                "channel": draft.channel.value,
+                "notice": draft.notice.value,
+                "key": draft.key,
+                "pager": draft.pager.value,
+                **body,
+            },
         )
 
 
 def _backoff(attempts: int, error: FirebreakError) -> timedelta:
     asked = error.retry_after if isinstance(error, TransientError) else None
     return asked or min(FIRST_RETRY * 2 ** min(attempts - 1, 10), LONGEST_RETRY)
-
 
 
 def service_of(entries: tuple[TimelineEntry, ...]) -> str:

@@ -154,11 +154,7 @@ def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
 
 def child_environment(settings: Settings) -> Mapping[str, str]:
     """Settings that were given to this process in another way than by its environment, with absolute paths."""
-    given = {
-        f"FIREBREAK_{name.upper()}": str(value.absolute())
-        for name, value in settings
-        if isinstance(value, Path)
-    }
+    given = {f"FIREBREAK_{name.upper()}": str(value.absolute()) for name, value in settings if isinstance(value, Path)}
     return {
         **given,
         "FIREBREAK_MODE": settings.mode.value,

@@ -114,7 +114,10 @@ async def until(check: Callable[[], Awaitable[bool]], limit: timedelta, what: st
         except TransientError as error:
             last = f": {error}"
         if time.monotonic() > end:
-            raise TransientError(f"{what} was not done within {limit.total_seconds():.0f} s{last}")
+            raise TransientError(
+                f"{what} was not done within {limit.total_seconds():.0f} s{last}",
+                advice="Read the logs in the lab's `run` directory.",
+            )
         await asyncio.sleep(_POLL)
 
 
@@ -166,9 +169,5 @@ async def _set_fault(state: LabState, name: str) -> None:
 
 def _finished(deployment: JSON) -> bool:
     wanted, status = deployment["spec"]["replicas"], deployment.get("status", {})
-    return (
-        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
-        and status.get("replicas", 0) == wanted
-        and status.get("updatedReplicas", 0) == wanted
-        and status.get("availableReplicas", 0) == wanted
-    )
+    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"]["generation"])
+    return seen and all(status.get(f, 0) == wanted for f in ("replicas", "updatedReplicas", "availableReplicas"))

@@ -1,4 +1,4 @@
-"""The engine's documents that the lab writes for it: policy and services. The lab's own templates, filled with values."""
+"""The documents that the lab writes for an engine: policy and services, from templates of its own."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from firebreak.lab.model import GAVE_UP
 from firebreak.lab.shape import FLOWS, SERVICES
@@ -15,7 +15,6 @@ class Meters:
     """All series of the shop, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # they would double the scrape
         self._registry = CollectorRegistry()
         labels = ("service", "version", "deployment")
         self._requests = Counter(

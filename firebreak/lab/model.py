@@ -1,4 +1,4 @@
-"""How the shop behaves: pure functions of the cluster's state, the fault and the dice. The processes only carry it out."""
+"""How the shop behaves: pure functions of the cluster's state, the fault and the dice. The process carries it out."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class Answer:
     hangs: bool = False
 
 
-def answer(view: ClusterView, active: ActiveFault | None, service: str, version: str, dice: Dice, now: float) -> Answer:
+def answer(
+    view: ClusterView, active: ActiveFault | None, service: str, version: str, *, dice: Dice, now: float
+) -> Answer:
     """One call to `version` of `service` at `now` (Unix seconds)."""
     pod = view.pod_for(service, version, dice.pod)
     if pod is None:
@@ -84,9 +86,11 @@ def answer(view: ClusterView, active: ActiveFault | None, service: str, version:
     return Answer(OWN_FAILURE if dice.fate < symptom.failing else OK, delay)
 
 
-def probe(view: ClusterView, active: ActiveFault | None, service: str, version: str, draw: float, now: float) -> Answer:
+def probe(
+    view: ClusterView, active: ActiveFault | None, service: str, version: str, *, draw: float, now: float
+) -> Answer:
     """The deep health check of one pod of that version: it fails for certain wherever a fault touches the pod."""
-    return answer(view, active, service, version, Dice(draw, 0.0, 0.0), now)
+    return answer(view, active, service, version, dice=Dice(draw, 0.0, 0.0), now=now)
 
 
 def after_callee(service: str, callee: str, code: int | None) -> int:

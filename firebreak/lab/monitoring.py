@@ -119,7 +119,7 @@ def alertmanager_config(*, gateway_port: int, token: str) -> str:
                             "http_config": {"authorization": {"type": "Bearer", "credentials": token}},
                         }
                     ],
-                }
+                },
             ],
         },
         indent=1,

@@ -33,8 +33,8 @@ _HIGH = ("critical", "error")
 
 @dataclass(slots=True)
 class PagerAlert:
-    """One alert as the service keeps it: `status` triggered | acknowledged | resolved. Its severity is that of the first
-    trigger: a later one under the same key is only a line in its log, and wakes nobody."""
+    """One alert as the service keeps it: `status` triggered | acknowledged | resolved. Its severity is that of the
+    first trigger: a later one under the same key is only a line in its log, and wakes nobody."""
 
     routing_key: str
     dedup_key: str
@@ -135,7 +135,8 @@ class PagerDuty(Receiver):
         for alert in reversed(self.alerts):
             state = "resolved" if alert.status == "resolved" else alert.urgency
             details = alert.details if isinstance(alert.details, str) else json.dumps(alert.details, indent=1)
-            shown = f"<details><summary>details</summary><pre>{escape(details)}</pre></details>" if alert.details else ""
+            shown = f"<details><summary>details</summary><pre>{escape(details)}</pre></details>"
+            shown = shown if alert.details else ""
             lines = "".join(f"<pre>{escape(line)}</pre>" for line in alert.history)
             cards.append(
                 f'<article class="{state}"><b>{escape(alert.summary)}</b><br>'
@@ -187,9 +188,8 @@ def _event_errors(event: Mapping[str, Any]) -> list[str]:
 def _payload_errors(payload: Any) -> list[str]:
     if not isinstance(payload, dict):
         return ["'payload' is missing or blank"]
-    errors = [
-        f"'payload.{name}' is missing or blank" for name in ("summary", "source", "severity") if _blank(payload.get(name))
-    ]
+    needed = ("summary", "source", "severity")
+    errors = [f"'payload.{name}' is missing or blank" for name in needed if _blank(payload.get(name))]
     summary, severity = payload.get("summary"), payload.get("severity")
     if not _blank(summary):
         if not isinstance(summary, str):

@@ -94,7 +94,9 @@ class Receiver(ABC):
         return None
 
     async def _page(self, _: web.Request) -> web.Response:
-        return web.Response(text=_PAGE.format(title=escape(self.title), body=self.body_html()), content_type="text/html")
+        return web.Response(
+            text=_PAGE.format(title=escape(self.title), body=self.body_html()), content_type="text/html"
+        )
 
     async def _get_log(self, _: web.Request) -> web.Response:
         return web.json_response({"mode": self.mode, "calls": self._log})

@@ -1,4 +1,4 @@
-"""What the shop is made of: services, versions, flows, latencies and objectives. One table for cluster, shop and rules."""
+"""What the shop is made of: services, versions, flows, objectives. One table for cluster, shop and alert rules."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ FLOW_RATE = 20.0
 """Calls per second of each flow, evenly spaced and open loop: a slow shop is asked as often as a quick one."""
 
 RECOMMEND_PATIENCE = 1.3
-"""Seconds that order waits for recommend before it fails the call: its bug, an optional part should not cost the order."""
+"""Seconds that order waits for recommend before it fails the call: its bug, for recommend is optional."""
 
 PATIENCE = 4.0
 """Seconds that any other caller waits."""

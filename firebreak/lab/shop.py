@@ -1,7 +1,7 @@
 """The shop's process: real HTTP on loopback for every pod, a steady load, probes, metrics, the route controller.
 
-`python -m firebreak.lab.shop CONFIG.json`. What it knows of the world comes through the Kubernetes API; only which fault
-is on comes from the lab, by POST /control. One listening port per Service; the pod is picked behind it.
+`python -m firebreak.lab.shop CONFIG.json`. What it knows of the world comes through the Kubernetes API; only which
+fault is on comes from the lab, by POST /control. One listening port per Service; the pod is picked behind it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Shop:
 
     async def _work(self, service: str, version: str, flow: str) -> int:
         dice = Dice(self._random.random(), self._random.random(), self._random.random())
-        own = answer(self._watcher.view, self.active, service, version, dice, time.time())
+        own = answer(self._watcher.view, self.active, service, version, dice=dice, now=time.time())
         await asyncio.sleep(_HANG if own.hangs else own.delay)
         if own.code != OK:
             return own.code
@@ -111,7 +111,7 @@ class Shop:
             return None
 
     async def _serve_probe(self, service: str, version: str) -> web.Response:
-        own = probe(self._watcher.view, self.active, service, version, self._random.random(), time.time())
+        own = probe(self._watcher.view, self.active, service, version, draw=self._random.random(), now=time.time())
         await asyncio.sleep(_HANG if own.hangs else own.delay)
         return web.Response(status=own.code)
 
@@ -187,7 +187,8 @@ async def _listening(shop: Shop, config: ShopConfig) -> AsyncIterator[None]:
         for shape in SERVICES.values():
             for version in shape.versions:
                 # Cancelled when the caller goes away: a hanging pod must not keep calls that nobody waits for.
-                server = web.Server(partial(shop.serve, shape.name, version), handler_cancellation=True, access_log=None)
+                handler = partial(shop.serve, shape.name, version)
+                server = web.Server(handler, handler_cancellation=True, access_log=None)
                 runners.append(web.ServerRunner(server))
                 await runners[-1].setup()
                 await web.TCPSite(runners[-1], "127.0.0.1", config.ports[shape.deployment(version)]).start()

@@ -1,5 +1,6 @@
 """What Slack refuses in a message's blocks. Figures: docs.slack.dev, Block Kit reference; the total of all text is
-undocumented, about 13,200 characters (slackapi/bolt-js#2509). Written down here on purpose, not shared with the connector.
+undocumented, about 13,200 characters (slackapi/bolt-js#2509). Written down here on purpose, not shared with the
+connector.
 """
 
 from __future__ import annotations

@@ -98,8 +98,10 @@ def _names(model: RunbookModel) -> Iterator[Finding]:
     for name in model.durations.keys() & model.thresholds.keys():
         yield Finding(("thresholds", name), f"{name!r} is among the durations already", on_key=True)
     for index, param in enumerate(model.match.params):
-        if param in STANDARD_BINDINGS | {BASELINE}:
-            yield Finding(("match", "params", index), f"{param!r} is always there: it is no parameter of a service")
+        if param in STANDARD_BINDINGS | {BASELINE, "step"}:
+            yield Finding(
+                ("match", "params", index), f"{param!r} means something else already: it is no parameter of a service"
+            )
         elif param in model.durations:
             yield Finding(("durations", param), f"{param!r} is a parameter of the service already", on_key=True)
     for table in ("durations", "thresholds"):

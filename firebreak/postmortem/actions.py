@@ -12,6 +12,8 @@ from firebreak.postmortem import reading
 from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, RestorePart, StepState
 from firebreak.postmortem.verdicts import conditions_of
 
+PAGE_ACTION = "page"
+
 _STATE_OF_EFFECT = {
     EffectOutcome.APPLIED.value: StepState.APPLIED,
     EffectOutcome.ALREADY_APPLIED.value: StepState.APPLIED,
@@ -65,7 +67,15 @@ def actions_of(entries: Sequence[TimelineEntry], plan: PlanPart | None) -> tuple
         if (tell := _TELLS.get(entry.kind)) is not None:
             place = (reading.whole(entry.body, "tier"), reading.whole(entry.body, "step"))
             steps[place] = tell(steps.get(place) or _unplanned(place, entry.body), entry)
-    return tuple(steps[place] for place in sorted(steps))
+    call = next((e for e in entries if e.kind is EntryKind.PERSON_CALLED), None)
+    return tuple(_paged(steps[place], call) for place in sorted(steps))
+
+
+def _paged(part: ActionPart, call: TimelineEntry | None) -> ActionPart:
+    """The page tier has no entries of its own: the call is its effect."""
+    if call is None or part.action != PAGE_ACTION or part.state is not StepState.NOT_TRIED:
+        return part
+    return replace(part, state=StepState.PERSON_CALLED, reason=reading.text(call.body, "reason"), effect_at=call.at)
 
 
 def _unplanned(place: tuple[int, int], body: Mapping[str, Any]) -> ActionPart:

@@ -1,4 +1,4 @@
-"""What was kept before the first write, and what had changed before."""
+"""What was kept before the first write (`firebreak.domain.evidence.KeptEvidence`), and what had changed before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
-from firebreak.postmortem.model import ChangeLine, EvidencePart
+from firebreak.postmortem.model import ChangeLine, EvidencePart, LogPart
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,43 +19,49 @@ def evidence_of(entries: Sequence[TimelineEntry]) -> EvidencePart | None:
     if entry is None:
         return None
     body = entry.body
-    changes = [_change(found) for found in reading.items(body, "changes")]
+    changes = [
+        ChangeLine(at=reading.time(found, "at"), about=reading.text(found, "about"), what=reading.text(found, "what"))
+        for found in reading.items(body, "changes")
+    ]
     return EvidencePart(
         kept_at=entry.at,
-        kept=tuple(_kept(body)),
-        changes=tuple(sorted(changes, key=lambda c: (c.at or _LONG_AGO, c.target, c.what), reverse=True)),
-        missing=tuple(_missing(body)),
-        raw=body,
+        pods=tuple(_pod(pod) for pod in reading.items(body, "pods")),
+        events=tuple(_event(event) for event in reading.items(body, "events")),
+        logs=tuple(
+            LogPart(
+                pod=reading.text(log, "pod"),
+                container=reading.text(log, "container"),
+                lines=reading.texts(log, "lines"),
+            )
+            for log in reading.items(body, "previous_logs")
+        ),
+        changes=tuple(sorted(changes, key=lambda c: (c.at or _LONG_AGO, c.about, c.what), reverse=True)),
+        missing=tuple(
+            ": ".join(t for t in (reading.text(found, "what"), reading.text(found, "reason")) if t)
+            for found in reading.items(body, "missing")
+        ),
     )
 
 
-def _change(found: Mapping[str, Any]) -> ChangeLine:
-    target = reading.target_text(found, "target") or next(
-        (t for name in ("target", "object", "ref") if (t := reading.text(found, name))), ""
-    )
-    what = next((t for name in ("what", "summary", "reason", "detail") if (t := reading.text(found, name))), "changed")
-    return ChangeLine(at=reading.time(found, "at"), target=target, what=what)
+def _pod(pod: Mapping[str, Any]) -> str:
+    """`pay-v1-x on node-1, Running, not ready: ...; app restarted 3 times, last ended by OOMKilled (137)`."""
+    ready = "ready" if pod.get("ready") is True else "not ready"
+    words = [f"{reading.text(pod, 'name')} on {reading.text(pod, 'node') or 'no node'}"]
+    words += [t for t in (reading.text(pod, "phase"), ready) if t]
+    told = [", ".join(words), *reading.texts(pod, "problems")]
+    for container in reading.items(pod, "containers"):
+        restarts = reading.whole(container, "restarts")
+        ended = reading.mapping(container, "last_termination")
+        if restarts > 0 or ended:
+            line = f"{reading.text(container, 'name')} restarted {wording.several(max(restarts, 0), 'time')}"
+            if ended:
+                line += f", last ended by {reading.text(ended, 'reason')} ({reading.text(ended, 'exit_code')})"
+            told.append(line)
+    return "; ".join(told)
 
 
-def _kept(body: Mapping[str, Any]) -> list[str]:
-    """`4 pods`, `2 previous logs`: the lists that hold something."""
-    return [
-        f"{len(found)} {name.replace('_', ' ')}"
-        for name, found in sorted(body.items())
-        if name not in ("changes", "missing") and isinstance(found, (list, tuple)) and found
-    ]
-
-
-def _missing(body: Mapping[str, Any]) -> list[str]:
-    found = body.get("missing")
-    if not isinstance(found, (list, tuple)):
-        return []
-    lines = []
-    for item in found:
-        if isinstance(item, Mapping):
-            what = next((t for name in ("what", "name", "kind") if (t := reading.text(item, name))), "something")
-            why = next((t for name in ("reason", "why", "detail") if (t := reading.text(item, name))), "")
-            lines.append(f"{what}: {why}" if why else what)
-        else:
-            lines.append(wording.clean(str(item)))
-    return lines
+def _event(event: Mapping[str, Any]) -> str:
+    count = reading.whole(event, "count")
+    words = f"{wording.clock(reading.time(event, 'at'))} {reading.text(event, 'about')} {reading.text(event, 'reason')}"
+    times = f" ({count} times)" if count > 1 else ""
+    return f"{words.strip()}{times}: {reading.text(event, 'message')}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from firebreak.domain.condition import Truth
 from firebreak.domain.timeline import PhaseTiming
 from firebreak.postmortem import wording
+from firebreak.postmortem.actions import PAGE_ACTION
 from firebreak.postmortem.model import (
     ActionPart,
     EvidencePart,
@@ -76,7 +77,7 @@ def _from_actions(actions: Sequence[ActionPart]) -> Iterator[str]:
             yield f"Undo {name}{where} by hand: {part.undo}"
         elif part.state is StepState.FAILED:
             yield f"Find out why {name}{where} failed{why}"
-        elif part.state is StepState.REFUSED and part.action != "page":
+        elif part.state is StepState.REFUSED and part.action != PAGE_ACTION:
             yield f"Find out whether the refusal of {name}{where} was right{why}"
         elif part.verification == "not_verified":
             yield f"Find out why {name}{where} did not help{why}"

@@ -20,10 +20,13 @@ from firebreak.postmortem.model import Report
 from firebreak.postmortem.verdicts import condition_words
 
 # CommonMark 2.4: any ASCII punctuation may be escaped. These have a meaning inside a line.
-_MARKUP = re.compile(r"([\\*_\[\](){}#~$!])")
+_MARKUP = re.compile(r"([\\*#~$!]|(?<![^\W_])_|_(?![^\W_]))")  # inside a word an underscore is just that
 _RISKY = re.compile(r"[<>&`|@\[\]\\]|://|www\.", re.IGNORECASE)
-_STARTS_BLOCK = re.compile(r"^(?:([-+=:>])|(\d+)([.)]))")
+_COMPARISONS = frozenset({"<", "<=", ">", ">="})  # alone in prose they can be no tag
+_STARTS_BLOCK = re.compile(r"^(?:([-+=:<>])|(\d+)([.)])(?= |$))")
 _BACKTICKS = re.compile(r"`+")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_BROKEN_BAR = "\N{BROKEN BAR}"
 _LONGEST_QUERY = 2_000
 _LONGEST_VALUE = 400
 
@@ -33,10 +36,13 @@ class _Safe(str):
 
     __slots__ = ()
 
+    def __html__(self) -> str:
+        return self
+
 
 def markdown(report: Report) -> str:
     """The post-mortem, one file, ending in a line feed. Deterministic: nothing but the report goes in."""
-    return _template().render(report=report)
+    return _BLANK_LINES.sub("\n\n", _template().render(report=report)).rstrip("\n") + "\n"
 
 
 @functools.cache
@@ -45,23 +51,25 @@ def _template() -> Template:
         loader=PackageLoader("firebreak.postmortem", "templates"),
         undefined=StrictUndefined,
         finalize=_finish,
-        autoescape=False,  # noqa: S701 -- HTML escaping is not Markdown's; `_finish` escapes every expression instead
+        autoescape=True,  # a second net: what `_finish` has not made safe would come out as HTML entities
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters.update(
         code=code,
-        prose=prose,
+        query=lambda text: code(text, _LONGEST_QUERY),
         moment=lambda at: _Safe(wording.moment(at)),
         clock=lambda at: _Safe(wording.clock(at)),
+        precise=_precise,
         span=lambda ms: _Safe(wording.span(ms)),
         condition=lambda line: code(condition_words(line)),
         value=lambda raw, unit: code(wording.value(raw, unit)) if raw else _Safe(""),
         json_value=json_value,
         words=lambda text: prose(str(text).replace("_", " ")),
-        entry_time=_entry_time,
+        indented=lambda depth: _Safe("  " * min(depth, 20)),
     )
+    environment.globals.update(row=_row, said=_said)
     return environment.get_template("postmortem.md.j2")
 
 
@@ -69,28 +77,41 @@ def _finish(value: object) -> str:
     if isinstance(value, _Safe):
         return value
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _Safe("yes" if value else "no")
     if isinstance(value, (int, float)):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return _Safe(f"{value:g}" if isinstance(value, float) else str(value))
     if isinstance(value, str):
         return prose(value)
     raise FirebreakError(f"a {type(value).__name__} cannot be shown in a post-mortem: the template lacks a filter")
 
 
+def _said(*parts: object) -> _Safe:
+    """Parts of one line, each finished by itself, with blanks between those that say something."""
+    return _Safe(" ".join(done for part in parts if (done := _finish(part))))
+
+
+def _row(*cells: object) -> _Safe:
+    """One row of a table. A table is cut into cells before its code spans are seen, and renderers differ in how a bar
+    may be escaped there: a bar inside a cell is shown as a broken one."""
+    return _Safe("".join(f"| {_finish(cell).replace('|', _BROKEN_BAR)} " for cell in cells) + "|")
+
+
 def code(text: str, limit: int = _LONGEST_VALUE) -> _Safe:
-    """A code span that its content cannot leave: the fence is longer than any run of backticks in it. A vertical bar
-    is escaped, since a table is cut into cells before its code spans are seen."""
+    """A code span that its content cannot leave: the fence is longer than any run of backticks in it."""
     line = wording.clean(text, limit)
     if not line:
         return _Safe("")
     fence = "`" * (max((len(run) for run in _BACKTICKS.findall(line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
-    return _Safe(f"{fence}{pad}{line}{pad}{fence}".replace("|", "\N{BROKEN BAR}"))
+    return _Safe(f"{fence}{pad}{line}{pad}{fence}")
 
 
 def prose(text: str) -> _Safe:
     """Text as text: punctuation escaped, and each word that could become a link, mention or tag as a code span."""
-    words = [code(word) if _RISKY.search(word) else _MARKUP.sub(r"\\\1", word) for word in wording.clean(text).split()]
+    words = (
+        code(word) if word not in _COMPARISONS and _RISKY.search(word) else _MARKUP.sub(r"\\\1", word)
+        for word in wording.clean(text).split()
+    )
     return _Safe(_STARTS_BLOCK.sub(_escape_start, " ".join(words)))
 
 
@@ -110,5 +131,5 @@ def json_value(text: str) -> _Safe:
     return code(shown if isinstance(shown, str) and shown else text)
 
 
-def _entry_time(at: datetime) -> _Safe:
+def _precise(at: datetime) -> _Safe:
     return _Safe(f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}")

@@ -4,10 +4,9 @@ escapes them for his medium."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from firebreak.domain.timeline import PhaseTiming
 
@@ -94,22 +93,32 @@ class PlanPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeLine:
-    """Something that changed before the incident, newest first in the report."""
+    """Something that changed before the incident, newest first in the report; `about` = Kind/name."""
 
     at: datetime | None
-    target: str
+    about: str
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """Last lines of a container's instance before the present one."""
+
+    pod: str
+    container: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidencePart:
-    """What was kept before the first write; `missing` are sentences."""
+    """What was kept before the first write, one line each; `missing` says what could not be had, and why."""
 
     kept_at: datetime
-    kept: tuple[str, ...]
+    pods: tuple[str, ...]
+    events: tuple[str, ...]
+    logs: tuple[LogPart, ...]
     changes: tuple[ChangeLine, ...]
     missing: tuple[str, ...]
-    raw: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +145,7 @@ class StepState(StrEnum):
     VERIFIED = "verified"
     UNDONE = "undone"
     UNDO_FAILED = "undo failed"
+    PERSON_CALLED = "person called"  # a step of the page tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,14 @@ from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
-from firebreak.postmortem.actions import actions_of, plan_of, restores_of
+from firebreak.postmortem.actions import PAGE_ACTION, actions_of, plan_of, restores_of
 from firebreak.postmortem.evidence import evidence_of
 from firebreak.postmortem.follow_ups import follow_ups
 from firebreak.postmortem.model import (
     SCHEMA,
     ActionPart,
     AlertLine,
+    ConditionLine,
     EntryLine,
     EvidencePart,
     ImpactPart,
@@ -27,7 +28,7 @@ from firebreak.postmortem.model import (
 )
 from firebreak.postmortem.people import faults_of, people_of, was_called
 from firebreak.postmortem.telling import tell
-from firebreak.postmortem.verdicts import condition_words, deciding_verdict
+from firebreak.postmortem.verdicts import condition_words, deciding_verdict, worst_seen
 
 _ALERTS = (EntryKind.INCIDENT_OPENED, EntryKind.ALERT_JOINED)
 
@@ -53,7 +54,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
     impact = _impact(
         entries=entries,
         accepted_at=accepted_at,
-        verdict=verdict,
+        hurt=worst_seen(entries),
         alerts=alerts,
         truncated=reading.whole(first.body, "truncated"),
         outcome=outcome,
@@ -76,7 +77,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
         summary=tuple(
             wording.sentence(line)
             for line in (
-                _seen(service, alerts, verdict, refusal),
+                _seen(service, alerts, verdict, refusal, impact),
                 _done(actions),
                 *([_before(evidence)] if evidence and evidence.changes else []),
                 _ended(outcome, reason, closed.at if closed else None, accepted_at, people),
@@ -141,13 +142,12 @@ def _impact(
     *,
     entries: Sequence[TimelineEntry],
     accepted_at: datetime,
-    verdict: VerdictPart | None,
+    hurt: tuple[ConditionLine, ...],
     alerts: Sequence[AlertLine],
     truncated: int,
     outcome: str,
 ) -> ImpactPart:
     """From the first known sign (the earliest true condition, else the alert's own start) to proven health."""
-    hurt = tuple(c for c in (verdict.conditions if verdict else ()) if c.truth in (Truth.TRUE, Truth.PENDING))
     signs = [c.since for c in hurt if c.since] or [a.starts_at for a in alerts if a.starts_at]
     since = min([*signs, accepted_at])
     ends = [
@@ -182,19 +182,24 @@ def _headline(service: str, alerts: Sequence[AlertLine], verdict: VerdictPart | 
     return wording.clean(f"{severity} on {service}: {name}", wording.CUT)
 
 
-def _seen(service: str, alerts: Sequence[AlertLine], verdict: VerdictPart | None, refusal: str) -> str:
+def _seen(
+    service: str, alerts: Sequence[AlertLine], verdict: VerdictPart | None, refusal: str, impact: ImpactPart
+) -> str:
     names = list(dict.fromkeys(wording.clean(a.name, 60) for a in alerts if a.name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     seen = f"{'Alerts' if len(names) > 1 else 'Alert'} {', '.join(names[:3]) or 'without a name'}{more} on {service}"
     if verdict is None:
         return f"{seen} was not classified{': ' + refusal if refusal else ''}"
     told = _worst(verdict) or verdict.reason
+    pending = [condition_words(c) for c in impact.conditions if c.truth == Truth.PENDING]
+    if verdict.severity == "none" and pending:
+        told = f"{', '.join(pending[:3])} did not hold for its time"
     words = f"{seen} was classified as {'P1' if verdict.severity == 'P1' else 'no P1'} ({verdict.truth})"
     return f"{words}: {told}" if told else words
 
 
 def _done(actions: Sequence[ActionPart]) -> str:
-    tried = [a for a in actions if a.state is not StepState.NOT_TRIED and a.action != "page"]
+    tried = [a for a in actions if a.state is not StepState.NOT_TRIED and a.action != PAGE_ACTION]
     if not tried:
         return "No step was tried"
     return "; ".join(f"step {a.step_id} ({a.action}) {a.state.value}" for a in tried)
@@ -203,7 +208,7 @@ def _done(actions: Sequence[ActionPart]) -> str:
 def _before(evidence: EvidencePart) -> str:
     newest = evidence.changes[0]
     words = f"{wording.several(len(evidence.changes), 'change')} in the time before, the last one"
-    return f"{words} {wording.clock(newest.at)} {newest.target} {newest.what}".replace("  ", " ")
+    return f"{words} {wording.clock(newest.at)} {newest.about} {newest.what}".replace("  ", " ")
 
 
 def _ended(

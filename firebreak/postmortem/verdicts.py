@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from firebreak.domain.condition import Truth
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.model import ConditionLine, NodeLine, VerdictPart
@@ -15,8 +16,7 @@ _DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_C
 
 def deciding_verdict(entries: Sequence[TimelineEntry]) -> VerdictPart | None:
     """The last verdict before a plan, a page or the end; None when there was none."""
-    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
-    found = [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
+    found = _looks(entries)
     if not found:
         return None
     entry, verdict = found[-1], reading.mapping(found[-1].body, "verdict")
@@ -44,6 +44,24 @@ def deciding_verdict(entries: Sequence[TimelineEntry]) -> VerdictPart | None:
         ),
         conditions=conditions_of(verdict),
     )
+
+
+def worst_seen(entries: Sequence[TimelineEntry]) -> tuple[ConditionLine, ...]:
+    """The conditions that were true or pending in the last look that found any: what a moment's jitter was, too."""
+    for entry in reversed(_looks(entries)):
+        hurt = tuple(
+            line
+            for line in conditions_of(reading.mapping(entry.body, "verdict"))
+            if line.truth in (Truth.TRUE, Truth.PENDING)
+        )
+        if hurt:
+            return hurt
+    return ()
+
+
+def _looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
+    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
+    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
 
 
 def conditions_of(data: Mapping[str, Any]) -> tuple[ConditionLine, ...]:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from firebreak.documents.durations import spoken
 from firebreak.domain.condition import (
     Absence,
-    AnswerStatus,
     Comparison,
     Condition,
     ConditionKind,
@@ -24,6 +23,7 @@ from firebreak.domain.condition import (
     MetricAnswer,
     Truth,
 )
+from firebreak.triage.board import Board, millis, time_of
 from firebreak.triage.queries import expressions_of, newest_sample, whole_steps
 from firebreak.triage.score import Score, health_score
 
@@ -34,12 +34,6 @@ _COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
     Comparison.LE: operator.le,
     Comparison.EQ: operator.eq,
     Comparison.NE: operator.ne,
-}
-_DISTRUST = {
-    AnswerStatus.AMBIGUOUS: "more than one series came back, the query must aggregate",
-    AnswerStatus.WARNED: "the answer came with warnings or was partial",
-    AnswerStatus.REFUSED: "Prometheus refused the query",
-    AnswerStatus.UNAVAILABLE: "Prometheus did not answer",
 }
 
 
@@ -65,7 +59,7 @@ def evaluate(
         return _label(condition, draft, labels or {})
     if condition.kind is ConditionKind.SCORE and human_score is not None:
         return _human(condition, draft, human_score)
-    board = _Board(answers, pinned_at, step)
+    board = Board(answers, pinned_at, step)
     return _Judgement(condition, draft, board, not_before).result()
 
 
@@ -121,54 +115,14 @@ def _human(condition: Condition, draft: _Draft, score: float) -> ConditionResult
     )
 
 
-class _Board:
-    """Answers by expression and whole millisecond."""
-
-    def __init__(self, answers: Iterable[MetricAnswer], pinned_at: datetime, step: timedelta) -> None:
-        self._answers = {answer.key: answer for answer in answers}
-        self._points: dict[str, dict[int, str]] = {}
-        self.pinned = _millis(pinned_at)
-        self.step = step // timedelta(milliseconds=1)
-        if self.step <= 0:
-            raise ValueError("the step of a range query is at least a millisecond")
-
-    def distrust(self, expressions: Iterable[str]) -> str:
-        """Why an answer cannot be trusted, or empty."""
-        for expr in expressions:
-            answer = self._answers.get(expr)
-            if answer is None:
-                return f"no answer to {expr}"
-            if answer.status is not AnswerStatus.OK:
-                detail = f": {answer.detail}" if answer.detail else ""
-                return f"{_DISTRUST[answer.status]}{detail}"
-        return ""
-
-    def text(self, expr: str, at: int) -> str | None:
-        points = self._points.get(expr)
-        if points is None:
-            points = {_millis(point.at): point.value for point in self._answers[expr].points}
-            self._points[expr] = points
-        return points.get(at)
-
-    def number(self, expr: str, at: int) -> float | None:
-        """NaN also for a text that is no number."""
-        text = self.text(expr, at)
-        if text is None:
-            return None
-        try:
-            return float(text)
-        except ValueError:
-            return math.nan
-
-
 class _Judgement:
     """One METRIC or SCORE condition against its answers."""
 
-    def __init__(self, condition: Condition, draft: _Draft, board: _Board, not_before: datetime | None) -> None:
+    def __init__(self, condition: Condition, draft: _Draft, board: Board, not_before: datetime | None) -> None:
         self.c = condition
         self.draft = draft
         self.board = board
-        self.not_before = None if not_before is None else _millis(not_before)
+        self.not_before = None if not_before is None else millis(not_before)
         self.score: Score | None = None
 
     def result(self) -> ConditionResult:
@@ -278,11 +232,11 @@ class _Judgement:
             at -= board.step
         if counted < 0:  # true now, but nothing before the effect has settled counts
             start = self.not_before or board.pinned
-            holds_at = _time(start + needed * board.step)
+            holds_at = time_of(start + needed * board.step)
             return self.draft.result(
-                Truth.PENDING, f"{words}; counted from {_clock(_time(start))} on", holds_at=holds_at
+                Truth.PENDING, f"{words}; counted from {_clock(time_of(start))} on", holds_at=holds_at
             )
-        since = _time(board.pinned - counted * board.step)
+        since = time_of(board.pinned - counted * board.step)
         held = timedelta(milliseconds=counted * board.step)
         words = f"{words} since {_clock(since)}{' or before' if counted > needed else ''}"
         if held >= c.held_for:
@@ -296,14 +250,6 @@ class _Judgement:
             since=since,
             holds_at=holds_at,
         )
-
-
-def _millis(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
-
-
-def _time(millis: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)
 
 
 def _clock(at: datetime) -> str:

@@ -54,17 +54,19 @@ def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def outline(*tiers: str) -> PlanOutline:
     """A plan with one quick step per tier, page last."""
-    step = StepOutline(
-        id="s",
-        action="a",
-        undoable=True,
-        needs_approval=False,
-        first_look=timedelta(milliseconds=10),
-        within=timedelta(seconds=1),
-    )
-    return PlanOutline(
-        digest="d", runbook="r", tiers=tuple(TierOutline(name=name, steps=(step,)) for name in (*tiers, "page"))
-    )
+
+    def tier(name: str) -> TierOutline:
+        step = StepOutline(
+            id=name,
+            action="page" if name == "page" else "played",
+            undoable=True,
+            needs_approval=False,
+            first_look=timedelta(milliseconds=10),
+            within=timedelta(seconds=1),
+        )
+        return TierOutline(name=name, steps=(step,))
+
+    return PlanOutline(digest="d", runbook="r", tiers=tuple(tier(name) for name in (*tiers, "page")))
 
 
 Script = Callable[[Any], Any]

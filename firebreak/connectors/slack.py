@@ -1,0 +1,245 @@
+"""Slack as ChatPort, by slack_sdk's Web client.
+
+chat.postMessage knows no idempotency key: our dedup id travels in the message's metadata, and when it is in doubt
+whether a message got through (a time-out, a process that died while sending) it is looked for before it is posted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from firebreak.connectors.http import IDLE_SECONDS, checked_headers, retry_after
+from firebreak.connectors.slack_blocks import blocks, fallback, metadata, posted
+from firebreak.connectors.wording import plain
+from firebreak.domain.errors import FirebreakError, PermanentError, SettingsInvalid, TransientError
+from firebreak.domain.message import NoticeText
+
+LOOK_FIRST = timedelta(minutes=2)
+"""After a start: the process before may have died between sending a message and writing down that it was sent."""
+
+PAGE = 200
+"""Messages looked through: the newest of a channel; of a thread the first THREAD_PAGES times as many."""
+
+THREAD_PAGES = 5
+
+_SDK_ERRORS = (
+    SlackClientError,
+    aiohttp.ClientError,
+    OSError,
+    ValueError,  # an answer that is no JSON
+    AttributeError,  # slack_sdk reads a text/plain answer as if it were an object
+    TypeError,  # the same for a JSON list
+)
+_BUSY = frozenset(
+    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+)
+_BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+_TOKEN = "Check the Slack bot token (FIREBREAK_SLACK_TOKEN): it is wrong, expired or revoked."  # noqa: S105 a sentence
+_ADVICE: Mapping[str, str] = {
+    "invalid_auth": _TOKEN,
+    "not_authed": _TOKEN,
+    "account_inactive": _TOKEN,
+    "token_revoked": _TOKEN,
+    "token_expired": _TOKEN,
+    "missing_scope": "Give the Slack app chat:write (and channels:history, groups:history), then reinstall it.",
+    "channel_not_found": "Check chat_channel in services.yaml: no such channel, or a private one without the app.",
+    "not_in_channel": "Invite the Slack app into the channel that services.yaml names.",
+    "is_archived": "The channel that services.yaml names is archived: name another one.",
+    "restricted_action": "A workspace rule forbids the Slack app to post there: ask the workspace's owner.",
+}
+
+
+class Slack:
+    """ChatPort over one workspace. `base_url` is `https://slack.com/api/`. Use within one event loop, then `aclose`.
+
+    `look_first`: for that long after the start every message is looked for before it is posted.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        timeout: timedelta = timedelta(seconds=10),
+        look_first: timedelta = LOOK_FIRST,
+    ) -> None:
+        if not token.strip():
+            raise SettingsInvalid("the Slack token is empty")
+        checked_headers({"authorization": f"Bearer {token}"}, "Slack")
+        self._token, self._base_url = token, base_url
+        self._seconds = timeout.total_seconds()
+        self._look_first_until = time.monotonic() + look_first.total_seconds()
+        self._doubtful: set[str] = set()
+        self._before_us: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._web: AsyncWebClient | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"Slack({self._base_url})"
+
+    async def post(self, channel: str, text: NoticeText, *, thread: str, dedup: str) -> str:
+        """See ChatPort. Calling again with the same `dedup` after TransientError does not post twice, as far as the
+        messages that are looked through tell. PermanentError says what to change."""
+        if not channel:
+            raise PermanentError("no Slack channel", advice="Set chat_channel for the service in services.yaml.")
+        found = await self._found(channel, thread, dedup)
+        if found:
+            self._doubtful.discard(dedup)
+            return found
+        body: dict[str, Any] = {
+            "channel": channel,
+            "text": fallback(text),
+            "metadata": metadata(dedup),
+            "mrkdwn": False,
+            "parse": "none",
+            "link_names": False,
+            "unfurl_links": False,
+            "unfurl_media": False,
+        } | ({"thread_ts": thread} if thread else {})
+        self._doubtful.add(dedup)  # from here on a cancellation, too, leaves it in doubt
+        try:
+            answer = await self._call("chat.postMessage", body | {"blocks": blocks(text)})
+        except _Refused as refused:
+            if refused.code not in _BLOCKS_REFUSED:
+                self._settled(dedup, refused)
+                raise refused.error from None
+            answer = await self._text_alone(body, dedup)
+        ts = answer.get("ts")
+        if not isinstance(ts, str) or not ts:
+            raise TransientError("Slack took a message but named no timestamp for it")
+        self._doubtful.discard(dedup)
+        return ts
+
+    async def _text_alone(self, body: dict[str, Any], dedup: str) -> Mapping[str, Any]:
+        """A plain message is better than none."""
+        try:
+            return await self._call("chat.postMessage", body)
+        except _Refused as refused:
+            self._settled(dedup, refused)
+            raise refused.error from None
+
+    def _settled(self, dedup: str, refused: _Refused) -> None:
+        """Slack itself said no: nothing was posted. After a 5xx or no answer that is not known."""
+        if refused.code:
+            self._doubtful.discard(dedup)
+
+    async def _found(self, channel: str, thread: str, dedup: str) -> str:
+        """`ts` of an earlier message with this `dedup`, or empty: also when there is no reason to look."""
+        if dedup in self._doubtful:
+            return (await self._posted(channel, thread)).get(dedup, "")
+        if time.monotonic() >= self._look_first_until:
+            self._before_us.clear()
+            return ""
+        place = (channel, thread)
+        if place not in self._before_us:  # once per place: the process before us posts no more
+            self._before_us[place] = await self._posted(channel, thread)
+        return self._before_us[place].get(dedup, "")
+
+    async def _posted(self, channel: str, thread: str) -> Mapping[str, str]:
+        """Dedup id -> `ts` of our newest messages there. Where reading is refused for good (a missing scope) none are
+        known: a message twice is better than none."""
+        query = {"channel": channel, "limit": PAGE, "include_all_metadata": True}
+        method = "conversations.replies" if thread else "conversations.history"
+        if thread:
+            query["ts"] = thread
+        ours: dict[str, str] = {}
+        for _ in range(THREAD_PAGES if thread else 1):  # a thread comes oldest first, a channel newest first
+            try:
+                answer = await self._call(method, query)
+            except _Refused as refused:
+                if isinstance(refused.error, TransientError):
+                    raise refused.error from None
+                break
+            ours |= posted(answer.get("messages"))
+            more = answer.get("response_metadata")
+            query["cursor"] = str((more.get("next_cursor") if isinstance(more, dict) else "") or "")
+            if not query["cursor"]:
+                break
+        return ours
+
+    async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One call, never repeated. Raises _Refused."""
+        read = method.startswith("conversations.")  # Slack takes JSON bodies for writing methods only
+        arguments: dict[str, Any] = {"params": dict(body)} if read else {"json": dict(body)}
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await self._client().api_call(method, http_verb="GET" if read else "POST", **arguments)
+        except _SDK_ERRORS as error:
+            raise refused_by(error, method, self._seconds) from None
+        data = answer.data
+        if not isinstance(data, dict):
+            raise _Refused(TransientError(f"Slack's answer to {method} is no JSON object"))
+        return data
+
+    def _client(self) -> AsyncWebClient:
+        if self._web is None:
+            self._session = aiohttp.ClientSession(
+                trust_env=False,
+                connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=IDLE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=self._seconds),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+            quiet = logging.getLogger("firebreak.slack_sdk")
+            quiet.setLevel(logging.WARNING)  # at DEBUG it would write whole messages and their headers
+            self._web = AsyncWebClient(
+                token=self._token,
+                base_url=self._base_url,
+                session=self._session,
+                retry_handlers=[],  # a repeat after a lost connection may post twice
+                logger=quiet,
+            )
+            self._web.proxy = None  # slack_sdk takes one from the environment
+        return self._web
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        self._session = self._web = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Refused(Exception):
+    """A call that gave nothing: the error to raise, and Slack's own error code (empty = Slack did not say no)."""
+
+    def __init__(self, error: FirebreakError, code: str = "") -> None:
+        super().__init__(str(error))
+        self.error, self.code = error, code
+
+
+def refused_by(error: Exception, method: str, seconds: float) -> _Refused:
+    """What an error of slack_sdk or aiohttp means. No text of theirs is told that could hold a header."""
+    if isinstance(error, TimeoutError):
+        return _Refused(TransientError(f"Slack did not answer {method} within {seconds:.3g} s"))
+    if not isinstance(error, SlackApiError):
+        return _Refused(TransientError(f"Slack cannot be reached for {method} ({type(error).__name__})"))
+    response = error.response
+    data = getattr(response, "data", None)
+    status = getattr(response, "status_code", 0)
+    code = plain(str(data.get("error", "")), 80) if isinstance(data, dict) else ""
+    if status == 429 or code in ("ratelimited", "rate_limited"):
+        headers = {str(k).lower(): str(v) for k, v in (getattr(response, "headers", None) or {}).items()}
+        wait = retry_after(headers.get("retry-after", "")) or timedelta(seconds=30)
+        return _Refused(TransientError(f"Slack asks to wait before {method}", retry_after=wait), code or "ratelimited")
+    if code and code not in _BUSY and status < 500:
+        needed = plain(str(data.get("needed", "")), 80) if isinstance(data, dict) else ""
+        more = f" (needed scope: {needed})" if needed else ""
+        advice = _ADVICE.get(code, f"Look up the error {code} of {method} in Slack's documentation.")
+        return _Refused(PermanentError(f"Slack refused {method}: {code}{more}", advice=advice), code)
+    return _Refused(TransientError(f"Slack failed at {method}: status {status}{' ' + code if code else ''}"))

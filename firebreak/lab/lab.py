@@ -1,0 +1,342 @@
+"""Start a whole lab in this process, or in one of its own that outlives the command.
+
+`start_lab` is the lab itself; `up` and `down` run it as a background process that owns everything, known by pid and
+start time. Whatever an earlier lab in the same directory left running is ended first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from aiohttp import web
+
+from firebreak.domain.errors import ContractError, TransientError
+from firebreak.lab import manifests
+from firebreak.lab.control import fetch, rolled_out, until
+from firebreak.lab.documents import policy_text, services_text
+from firebreak.lab.kube import KubeAccess, KubeClient
+from firebreak.lab.monitoring import RULES_FILE, alertmanager_config, prometheus_config, rules_text
+from firebreak.lab.pagerduty import PagerDuty
+from firebreak.lab.receiver import Receiver
+from firebreak.lab.shape import CLUSTER, FALLBACK_CHANNEL, FALLBACK_PAGER_KEY, FLOW_RATE, READY_DELAY, SERVICES
+from firebreak.lab.shop import ShopConfig
+from firebreak.lab.slack import Slack
+from firebreak.lab.state import MARKER, LabState, claim_directory, load_state
+from firebreak.servers.alertmanager import start_alertmanager
+from firebreak.servers.catalogue import spec_of
+from firebreak.servers.find import require
+from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.process import (
+    Entry,
+    Launch,
+    ManagedProcess,
+    Registry,
+    boot_id,
+    free_port,
+    reap_leftovers,
+    start_time,
+)
+from firebreak.servers.prometheus import start_prometheus
+
+SERVERS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok",
+    "kwok-stages",
+    "gateway-api-crds",
+    "prometheus",
+    "alertmanager",
+)
+"""What must be installed, by its name in the catalogue."""
+
+DEFAULT_DIR = Path(".firebreak-lab")
+
+_STEADY_SECONDS = 8.0
+"""How long the shop must have run well before the baseline is taken: longer than any window that looks back from it."""
+
+_START = timedelta(seconds=120)
+_OWNER_GRACE = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class Lab:
+    """A running lab. Break, heal and look at it with `firebreak.lab.control` and its `state`.
+
+    `slack` and `pagerduty` are the stand-ins themselves, `control_plane` the handles of the cluster's servers: for
+    tests that ask or disturb them directly.
+    """
+
+    state: LabState
+    slack: Slack
+    pagerduty: PagerDuty
+    control_plane: ControlPlane
+    _stack: AsyncExitStack
+
+    async def stop(self) -> None:
+        """Stop everything, clients before servers."""
+        (self.state.lab_dir / "lab.json").unlink(missing_ok=True)
+        await self._stack.aclose()
+
+
+async def start_lab(lab_dir: Path, *, gateway_port: int | None = None, die_with_parent: bool = False) -> Lab:
+    """Start all parts; returns when the shop has run well for a while and the baseline is taken.
+
+    `gateway_port` is where Alertmanager will find the engine (any free one by default); `die_with_parent` is for tests.
+    An earlier lab's leftovers in `lab_dir` are ended and its data removed. Raises ServerUnavailable or TransientError
+    with the reason; nothing is left running then.
+    """
+    lab_dir = claim_directory(lab_dir)
+    run_dir = lab_dir / "run"
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_sole_owner(lab_dir))
+        await reap_leftovers(run_dir)
+        shutil.rmtree(run_dir)
+        run_dir.mkdir()
+        (lab_dir / "lab.json").unlink(missing_ok=True)
+        lab = await _start(lab_dir, run_dir, gateway_port or free_port(), die_with_parent, stack)
+        lab._stack = stack.pop_all()
+        return lab
+
+
+async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_parent: bool, stack: AsyncExitStack) -> Lab:
+    token, slack_token = secrets.token_urlsafe(24), f"xoxb-lab-{secrets.token_hex(12)}"
+    channels = {shape.chat_channel: f"incidents-{shape.name}" for shape in SERVICES.values()}
+    slack = Slack(lab_dir / "slack.jsonl", slack_token, channels | {FALLBACK_CHANNEL: "incidents"})
+    keys = {shape.pager_key: shape.name for shape in SERVICES.values()}
+    pagerduty = PagerDuty(lab_dir / "pagerduty.jsonl", keys | {FALLBACK_PAGER_KEY: "fallback"})
+    slack_url = await _serve(slack, stack)
+    pagerduty_url = await _serve(pagerduty, stack)
+
+    with _slow_stages(run_dir / "stages"):
+        plane = await start_control_plane(
+            run_dir=run_dir,
+            users=[KubeUser(manifests.ENGINE_USER), KubeUser(manifests.SHOP_USER)],
+            die_with_parent=die_with_parent,
+        )
+    stack.push_async_callback(plane.stop)
+    admin = KubeAccess(plane.url, str(plane.ca_file), plane.tokens["firebreak-admin"])
+    await plane.apply_crds()
+    async with KubeClient(admin) as client:
+        for path, manifest in (*manifests.shop(), *manifests.rbac()):
+            await client.apply(path, manifest)
+        names = [shape.deployment(version) for shape in SERVICES.values() for version in shape.versions]
+        await rolled_out(client, names, _START)
+
+    shop_access = KubeAccess(plane.url, str(plane.ca_file), plane.tokens[manifests.SHOP_USER])
+    config = ShopConfig(ports={name: free_port() for name in names}, control_port=free_port(), access=shop_access)
+    shop_url = await _start_shop(config, run_dir, die_with_parent, stack)
+
+    alertmanager_port = free_port()
+    prometheus = await start_prometheus(
+        config=prometheus_config(shop_port=config.control_port, alertmanager_port=alertmanager_port),
+        files={RULES_FILE: rules_text()},
+        port=free_port(),
+        run_dir=run_dir,
+        flags=("--rules.alert.resend-delay=5s",),  # after a restart Alertmanager knows again within seconds
+        die_with_parent=die_with_parent,
+    )
+    stack.push_async_callback(prometheus.stop)
+    alertmanager = await start_alertmanager(
+        config=alertmanager_config(gateway_port=gateway_port, token=token),
+        port=alertmanager_port,
+        run_dir=run_dir,
+        die_with_parent=die_with_parent,
+    )
+    stack.push_async_callback(alertmanager.stop)
+
+    baseline_at = await _steady(prometheus.url)
+    (lab_dir / "policy.yaml").write_text(policy_text(baseline_at))
+    (lab_dir / "services.yaml").write_text(services_text())
+    state = LabState(
+        lab_dir=lab_dir,
+        pid=os.getpid(),
+        admin=admin,
+        admin_kubeconfig=str(plane.kubeconfig),
+        audit_log=str(plane.audit_log),
+        shop_url=shop_url,
+        prometheus_url=prometheus.url,
+        alertmanager_url=alertmanager.url,
+        slack_url=slack_url,
+        pagerduty_url=pagerduty_url,
+        gateway_url=f"http://127.0.0.1:{gateway_port}",
+        baseline_at=baseline_at,
+        engine={
+            "FIREBREAK_MODE": "act",
+            "FIREBREAK_DATA_DIR": str(lab_dir / "engine"),
+            "FIREBREAK_CLUSTER": CLUSTER,
+            "FIREBREAK_KUBECONFIG": str(plane.kubeconfigs[manifests.ENGINE_USER]),
+            "FIREBREAK_PROMETHEUS_URL": prometheus.url,
+            "FIREBREAK_SLACK_URL": f"{slack_url}/api/",
+            "FIREBREAK_SLACK_TOKEN": slack_token,
+            "FIREBREAK_PAGERDUTY_URL": pagerduty_url,
+            "FIREBREAK_FALLBACK_PAGER_KEY": FALLBACK_PAGER_KEY,
+            "FIREBREAK_GATEWAY_PORT": str(gateway_port),
+            "FIREBREAK_WEBHOOK_TOKEN": token,
+            "FIREBREAK_POLICY": str(lab_dir / "policy.yaml"),
+            "FIREBREAK_SERVICES": str(lab_dir / "services.yaml"),
+        },
+    )
+    state.save()
+    return Lab(state, slack, pagerduty, plane, stack)
+
+
+async def _serve(receiver: Receiver, stack: AsyncExitStack) -> str:
+    runner = web.AppRunner(receiver.app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    return f"http://127.0.0.1:{port}"
+
+
+async def _start_shop(config: ShopConfig, run_dir: Path, die_with_parent: bool, stack: AsyncExitStack) -> str:
+    path = run_dir / "shop.json"
+    config.save(path)
+    command = (sys.executable, "-P", "-m", "firebreak.lab.shop", str(path))
+    process = await ManagedProcess.start(
+        Launch(
+            "shop",
+            command,
+            environment={"PROMETHEUS_DISABLE_CREATED_SERIES": "True"},  # they would double the scrape
+            die_with_parent=die_with_parent,
+        ),
+        run_dir,
+    )
+    stack.push_async_callback(process.stop)
+    url = f"http://127.0.0.1:{config.control_port}"
+
+    async def healthy() -> bool:
+        try:
+            status, _ = await fetch("GET", f"{url}/healthz")
+        except TransientError:
+            return False
+        return status == 200
+
+    await process.ready(healthy, limit=_START)
+    return url
+
+
+async def _steady(prometheus_url: str) -> float:
+    """Wait till both flows have gone well at their full rate for a while; returns the Unix time of that moment."""
+    seconds = int(_STEADY_SECONDS)
+    flows = "sum by (flow) (rate(main_flow_success_total[3s]))"
+    expr = f"min(min_over_time(({flows})[{seconds}s:1s])) >= {0.9 * FLOW_RATE}"
+    expr += f" and on () sum(count_over_time(up[{seconds}s])) >= {seconds - 1}"
+    found = 0.0
+
+    async def well() -> bool:
+        nonlocal found
+        _, body = await fetch("GET", f"{prometheus_url}/api/v1/query?query={quote(expr)}")
+        result = body["data"]["result"]
+        if result:
+            found = float(result[0]["value"][0])
+        return bool(result)
+
+    await until(well, _START, "a steady run of the shop")
+    return found
+
+
+@contextmanager
+def _slow_stages(folder: Path) -> Iterator[None]:
+    """kwok's stages, but a pod takes a second to become ready, as containers do. An explicit setting goes before."""
+    setting = spec_of("kwok-stages").setting
+    if os.environ.get(setting):
+        yield
+        return
+    folder.mkdir()
+    for stage in require("kwok-stages").glob("*.yaml"):
+        text = stage.read_text()
+        if stage.name == "pod-ready.yaml":
+            delay = f"  delay:\n    durationMilliseconds: {READY_DELAY * 1000:.0f}\n"
+            if "\n  next:\n" not in text:
+                raise ContractError("kwok's pod-ready stage has another form than expected")
+            text = text.replace("\n  next:\n", f"\n{delay}  next:\n")
+        (folder / stage.name).write_text(text)
+    os.environ[setting] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[setting]
+
+
+@contextmanager
+def _sole_owner(lab_dir: Path) -> Iterator[None]:
+    """Held while a lab runs in `lab_dir`, and let go by the kernel when its process is killed."""
+    with open(lab_dir / "lock", "a+b") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _already_up(lab_dir) from None
+        yield
+
+
+def _already_up(lab_dir: Path) -> ContractError:
+    return ContractError(f"a lab is up in {lab_dir} already", advice="Use it, or run `firebreak lab down` first.")
+
+
+def register_owner(lab_dir: Path) -> None:
+    """Write this very process down as the lab's owner, so that `down` finds it: for a lab in the foreground."""
+    lab_dir = claim_directory(lab_dir)
+    if owner_alive(lab_dir):
+        raise _already_up(lab_dir)
+    Registry(lab_dir / "owner").add(Entry("lab", os.getpid(), start_time(os.getpid()) or 0, boot_id()))
+
+
+def owner_alive(lab_dir: Path) -> bool:
+    """True while the background process of the lab in `lab_dir` runs."""
+    folder = lab_dir.absolute() / "owner"
+    return folder.exists() and any(entry.lives() for entry in Registry(folder).entries())
+
+
+async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
+    """Start a lab in a background process; returns when it is ready.
+
+    ContractError when one runs in `lab_dir` already; TransientError with the tail of its log when it does not come up.
+    """
+    lab_dir = claim_directory(lab_dir)
+    if owner_alive(lab_dir):
+        raise _already_up(lab_dir)
+    owner_dir = lab_dir / "owner"
+    await reap_leftovers(owner_dir)
+    (lab_dir / "lab.json").unlink(missing_ok=True)
+    command = (sys.executable, "-P", "-m", "firebreak.lab.owner", str(lab_dir), str(gateway_port or 0))
+    # The whole environment: it may say where the servers are.
+    process = await ManagedProcess.start(Launch("lab", command, environment=dict(os.environ)), owner_dir)
+
+    async def ready() -> bool:
+        return (lab_dir / "lab.json").exists()
+
+    try:
+        await process.ready(ready, limit=_START * 2)
+    except BaseException:
+        await process.stop(_OWNER_GRACE)
+        await reap_leftovers(lab_dir / "run")
+        raise
+    return load_state(lab_dir)
+
+
+async def down(lab_dir: Path) -> int:
+    """Stop the lab in `lab_dir`, also what a killed one left, so that nothing of it runs.
+
+    Returns how many processes were ended. ContractError when `lab_dir` is not a lab's.
+    """
+    if not (lab_dir / MARKER).exists():
+        raise ContractError(f"no lab has been up in {lab_dir}")
+    run_dir = lab_dir / "run"
+    children = sum(entry.lives() for entry in Registry(run_dir).entries())
+    owners = await reap_leftovers(lab_dir / "owner", grace=_OWNER_GRACE)
+    await reap_leftovers(run_dir)
+    (lab_dir / "lab.json").unlink(missing_ok=True)
+    return len(owners) + children

@@ -1,0 +1,82 @@
+"""The rules of a runbook that need the actions: every step that writes says check, verify, and the way back.
+
+`load_runbook` has seen the rest already. The specs are given by the caller: this room knows no action's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from firebreak.documents.yaml_file import Finding
+from firebreak.documents.yaml_nodes import NodePath
+from firebreak.domain.action import ActionSpec
+from firebreak.domain.errors import Problem
+from firebreak.domain.plan import UndoRule
+from firebreak.plans.model import StepBlock
+from firebreak.plans.rules import hint, steps_of, timings
+from firebreak.plans.runbook import Runbook
+
+
+def lint_runbook(
+    runbook: Runbook, specs: Mapping[str, ActionSpec], *, overrides: Mapping[str, timedelta] | None = None
+) -> tuple[Problem, ...]:
+    """Everything wrong with the steps, in order of the file; empty when the runbook may be used. With a policy's
+    named durations as `overrides`, its times are judged as they will be in force."""
+    findings = [f for path, step in steps_of(runbook.model) for f in _step(path, step, specs)]
+    if overrides:
+        findings += [
+            Finding(f.path, f"with the policy's durations, {f.message}", f.token, f.on_key)
+            for f in timings(runbook.model, overrides)
+        ]
+    return runbook.document.problems(findings)
+
+
+def _step(path: NodePath, step: StepBlock, specs: Mapping[str, ActionSpec]) -> Iterator[Finding]:
+    spec = specs.get(step.action)
+    if spec is None:
+        yield Finding((*path, "action"), f"unknown action {step.action!r}{hint(step.action, specs)}")
+        return
+    for problem in spec.validate(step.params):
+        where = (*path, "params", *problem.path)
+        yield Finding(where, problem.message, on_key=len(problem.path) == 1 and problem.path[0] in step.params)
+    yield from _mutating(path, step, spec) if spec.mutates else _harmless(path, step)
+
+
+def _mutating(path: NodePath, step: StepBlock, spec: ActionSpec) -> Iterator[Finding]:
+    if step.check is None:
+        yield Finding(
+            path, f"step {step.id!r} writes and has no `check`: name conditions, or `check: action` for its own alone"
+        )
+    if step.verify is None:
+        yield Finding(path, f"step {step.id!r} writes and has no `verify`: nobody would know whether it healed")
+    if step.undo is None:
+        yield Finding(path, f"step {step.id!r} writes and has no `undo`: `action`, or `none` with an undo_reason")
+    if step.undo is UndoRule.NONE and not step.undo_reason.strip():
+        yield Finding((*path, "undo"), "`undo: none` needs an undo_reason: why is it fine that this stays?")
+    if step.undo is UndoRule.BY_ACTION and step.undo_reason:
+        yield Finding((*path, "undo_reason"), "undo_reason belongs to `undo: none`", on_key=True)
+    if spec.reversible:
+        if step.undo is UndoRule.BY_ACTION and step.restore is None:
+            yield Finding(
+                path,
+                f"step {step.id!r} leaves a lasting change and has no `restore`: when is it taken back, by what "
+                "evidence of the broken part itself?",
+            )
+        return
+    if step.undo is UndoRule.BY_ACTION:
+        yield Finding((*path, "undo"), f"{spec.name} cannot be undone ({spec.irreversible_reason}): write `undo: none`")
+    if step.restore is not None:
+        yield Finding(
+            (*path, "restore"),
+            f"{spec.name} cannot be taken back ({spec.irreversible_reason}): no restore",
+            on_key=True,
+        )
+
+
+def _harmless(path: NodePath, step: StepBlock) -> Iterator[Finding]:
+    given: dict[str, object] = {"check": step.check, "verify": step.verify, "undo": step.undo, "restore": step.restore}
+    given |= {"undo_reason": step.undo_reason or None, "approval": step.approval or None}
+    for key, value in given.items():
+        if value is not None:
+            yield Finding((*path, key), f"{step.action} writes nothing: it has no `{key}`", on_key=True)

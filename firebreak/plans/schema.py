@@ -1,0 +1,75 @@
+"""The JSON Schema (draft 2020-12) that editors complete runbooks from: the models, and each action's own parameters."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from firebreak.documents.durations import promql_duration
+from firebreak.domain.action import ActionSpec
+from firebreak.domain.codec import parse_duration
+from firebreak.plans.model import RunbookModel, StepBlock
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_STEP = StepBlock.__name__
+
+
+def runbook_schema(specs: Mapping[str, ActionSpec]) -> dict[str, Any]:
+    """Schema of a runbook document; `specs` are the actions that a step may name."""
+    schema = RunbookModel.model_json_schema(by_alias=True)
+    _walk(schema, _durations_as_written)
+    step = schema["$defs"][_STEP]
+    step["properties"]["action"] |= {
+        "enum": sorted(specs),
+        "description": "What is done. " + " ".join(f"{n}: {specs[n].summary}" for n in sorted(specs)),
+    }
+    step["allOf"] = [_branch(schema["$defs"], specs[name]) for name in sorted(specs)]
+    return {"$schema": DIALECT, "title": "Firebreak runbook", **{k: v for k, v in schema.items() if k != "title"}}
+
+
+def schema_text(specs: Mapping[str, ActionSpec]) -> str:
+    """The same bytes for the same models and actions: what is committed can be compared with what is generated."""
+    return json.dumps(runbook_schema(specs), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _branch(definitions: dict[str, Any], spec: ActionSpec) -> dict[str, Any]:
+    """`if` the step names this action, `then` these are its parameters, and these keys are needed."""
+    params = copy.deepcopy(dict(spec.params_schema))
+    for name, definition in params.pop("$defs", {}).items():
+        definitions[f"{spec.name}.{name}"] = definition
+        _walk(definition, lambda node: _moved(node, spec.name))
+    _walk(params, lambda node: _moved(node, spec.name))
+    params["title"] = f"Parameters of {spec.name}"
+    then: dict[str, Any] = {"properties": {"params": params}}
+    needed = ["check", "verify", "undo"] if spec.mutates else []
+    if params.get("required"):
+        needed.append("params")
+    if needed:
+        then["required"] = needed
+    return {"if": {"properties": {"action": {"const": spec.name}}, "required": ["action"]}, "then": then}
+
+
+def _moved(node: dict[str, Any], action: str) -> None:
+    """A reference into the action's own definitions, after these have moved to the document's."""
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        node["$ref"] = f"#/$defs/{action}.{reference.removeprefix('#/$defs/')}"
+
+
+def _durations_as_written(node: dict[str, Any]) -> None:
+    """Pydantic writes the default of a duration in ISO 8601; documents write `10s`."""
+    default = node.get("default")
+    if isinstance(default, str) and default.startswith("PT"):
+        node["default"] = promql_duration(parse_duration(default))
+
+
+def _walk(node: Any, visit: Callable[[dict[str, Any]], None]) -> None:
+    if isinstance(node, dict):
+        visit(node)
+        for child in node.values():
+            _walk(child, visit)
+    elif isinstance(node, list):
+        for child in node:
+            _walk(child, visit)

@@ -1,0 +1,201 @@
+"""From facts and tree to a verdict: pure, so that the same record always gives the same verdict, byte for byte.
+
+Every node counts its children: it is TRUE when enough are TRUE; PENDING when those that only have to hold longer
+could make it true; INCONCLUSIVE when those that could not be judged could; else FALSE. NOT_APPLICABLE counts as not
+true. So an inconclusive condition never makes anything true, and it is told exactly where it decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from firebreak.domain.condition import Condition, ConditionKind, ConditionResult, Dimension, Truth
+from firebreak.domain.errors import ContractError
+from firebreak.domain.verdict import Facts, NodeResult, Severity, Verdict
+from firebreak.triage.evaluate import evaluate
+from firebreak.triage.tree import SeverityTree, TreeNode
+
+
+def classify(facts: Facts, tree: SeverityTree) -> Verdict:
+    """The verdict on `facts`. ContractError when they were gathered for another tree.
+
+    `holds_at`: with PENDING the earliest time at which the tree could become true; with TRUE and too few dimensions
+    the earliest time at which a further one could hold, so that the engine looks again before it only pages."""
+    if facts.tree_digest != tree.digest:
+        raise ContractError(
+            f"the facts were gathered for tree {facts.tree_digest[:12]}, not for {tree.digest[:12]}",
+            advice="Recompute with the tree that is kept with the incident.",
+        )
+    results = tuple(
+        evaluate(
+            condition,
+            facts.answers,
+            facts.pinned_at,
+            facts.step,
+            labels=facts.labels,
+            human_score=facts.human_score,
+        )
+        for condition in tree.conditions
+    )
+    by_name = {result.name: result for result in results}
+    nodes, root = _walk(tree.nodes, by_name)
+    used = [by_name[name] for name in dict.fromkeys(n.condition for n in tree.nodes if n.condition)]
+    acting = _acting(facts, tree, root, used)
+    return Verdict(
+        severity=Severity.P1 if root.truth is Truth.TRUE else Severity.NONE,
+        truth=root.truth,
+        may_act=acting.may,
+        act_reason=acting.reason,
+        reason=_reason(root.truth, used),
+        pinned_at=facts.pinned_at,
+        tree=tree.name,
+        tree_digest=tree.digest,
+        dimensions=acting.dimensions,
+        conditions=results,
+        nodes=nodes,
+        holds_at=acting.holds_at if root.truth is Truth.TRUE else root.holds_at,
+        health_score=_health(facts, tree, by_name),
+        labels=facts.labels,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    truth: Truth
+    holds_at: datetime | None = None
+
+
+def _walk(nodes: Sequence[TreeNode], results: Mapping[str, ConditionResult]) -> tuple[tuple[NodeResult, ...], _Outcome]:
+    told: list[NodeResult | None] = [None] * len(nodes)
+
+    def visit(index: int) -> tuple[_Outcome, int]:
+        node = nodes[index]
+        if node.operator == "condition":
+            result = results[node.condition]
+            outcome = _Outcome(result.truth, result.holds_at)
+            told[index] = NodeResult(
+                operator="condition", truth=result.truth, condition=node.condition, depth=node.depth
+            )
+            return outcome, index + 1
+        children: list[_Outcome] = []
+        after = index + 1
+        while after < len(nodes) and nodes[after].depth > node.depth:
+            child, after = visit(after)
+            children.append(child)
+        outcome = _count(children, node.at_least)
+        operator = f"at_least:{node.at_least}" if node.operator == "at_least" else node.operator
+        told[index] = NodeResult(operator=operator, truth=outcome.truth, depth=node.depth)
+        return outcome, after
+
+    root, _ = visit(0)
+    return tuple(n for n in told if n is not None), root
+
+
+def _count(children: Sequence[_Outcome], needed: int) -> _Outcome:
+    def of(truth: Truth) -> int:
+        return sum(child.truth is truth for child in children)
+
+    missing = needed - of(Truth.TRUE)
+    if missing <= 0:
+        return _Outcome(Truth.TRUE)
+    waiting = sorted(c.holds_at for c in children if c.truth is Truth.PENDING and c.holds_at is not None)
+    if len(waiting) >= missing:
+        return _Outcome(Truth.PENDING, waiting[missing - 1])
+    if len(waiting) + of(Truth.INCONCLUSIVE) >= missing:
+        return _Outcome(Truth.INCONCLUSIVE)
+    if children and of(Truth.NOT_APPLICABLE) == len(children):
+        return _Outcome(Truth.NOT_APPLICABLE)
+    return _Outcome(Truth.FALSE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Acting:
+    may: bool
+    reason: str
+    dimensions: tuple[Dimension, ...]
+    holds_at: datetime | None = None
+
+
+def _acting(facts: Facts, tree: SeverityTree, root: _Outcome, used: Sequence[ConditionResult]) -> _Acting:
+    """Whether the engine may act without a person (row A1), and what is missing if not.
+
+    A label condition brings no dimension of its own: a label is written into a rule beforehand and is no measurement.
+    It lets the engine act only where the policy trusts it."""
+    conditions = {condition.name: condition for condition in tree.conditions}
+    held = _dimensions(used, conditions, Truth.TRUE)
+    told = tuple(d for d in Dimension if d in held)
+    if root.truth is not Truth.TRUE:
+        return _Acting(False, "no P1: nothing is done", told)
+    if facts.truncated > 0:
+        return _Acting(
+            False, f"the source left out {facts.truncated} alerts of the group: what they say is not known", told
+        )
+    for trusted in tree.trusted_labels:
+        value = facts.labels.get(trusted.label)
+        if value is not None and value in trusted.values:
+            return _Acting(True, f"policy {tree.policy} trusts the label {trusted.label}={value}", told)
+    names = " and ".join(told) or "none"
+    needed = tree.may_act_dimensions
+    if len(held) >= needed:
+        return _Acting(True, f"{len(held)} independent dimensions hold: {names}", told)
+    waiting = _dimensions(used, conditions, Truth.PENDING)
+    later = sorted((at, d) for d, at in waiting.items() if d not in held and at is not None)
+    doubtful = sorted(d for d in _dimensions(used, conditions, Truth.INCONCLUSIVE) if d not in held)
+    reason = f"{len(held)} of {needed} dimensions hold ({names})"
+    missing = needed - len(held)
+    if len(later) >= missing:
+        at, dimension = later[missing - 1]
+        return _Acting(False, f"{reason}; {dimension} could hold at {at:%H:%M:%S}", told, at)
+    if doubtful:
+        return _Acting(False, f"{reason}; {' and '.join(doubtful)} could not be judged", told)
+    return _Acting(False, f"{reason}, and no further one is about to", told)
+
+
+def _dimensions(
+    used: Sequence[ConditionResult], conditions: Mapping[str, Condition], truth: Truth
+) -> dict[Dimension, datetime | None]:
+    """Dimensions in which a measured condition came out so, with the earliest `holds_at` of each."""
+    found: dict[Dimension, datetime | None] = {}
+    for result in used:
+        if result.truth is not truth or result.dimension is Dimension.HEALTH:
+            continue
+        if conditions[result.name].kind is ConditionKind.LABEL:
+            continue
+        known = found.get(result.dimension)
+        found[result.dimension] = min((at for at in (known, result.holds_at) if at is not None), default=None)
+    return found
+
+
+def _reason(truth: Truth, used: Sequence[ConditionResult]) -> str:
+    told = [result for result in used if result.truth is truth]
+    match truth:
+        case Truth.TRUE:
+            return f"P1: {_list(told)}"
+        case Truth.PENDING:
+            return f"true but not held yet: {_list(told)}"
+        case Truth.INCONCLUSIVE:
+            return f"could not be judged: {_list(told)}"
+        case Truth.NOT_APPLICABLE:
+            return f"no condition applies: {_list(used)}"
+        case Truth.FALSE:
+            return f"nothing confirms a P1: {_list(used)}"
+
+
+def _list(results: Sequence[ConditionResult]) -> str:
+    return "; ".join(_clauses(results))
+
+
+def _clauses(results: Sequence[ConditionResult]) -> Iterator[str]:
+    for result in results:
+        yield f"{result.name} ({result.reason})"
+
+
+def _health(facts: Facts, tree: SeverityTree, results: Mapping[str, ConditionResult]) -> float | None:
+    if facts.human_score is not None:
+        return facts.human_score
+    for condition in tree.conditions:
+        if condition.kind is ConditionKind.SCORE and results[condition.name].value:
+            return float(results[condition.name].value)
+    return None

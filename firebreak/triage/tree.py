@@ -1,0 +1,265 @@
+"""The severity tree: a document, and the tree of one incident with every name filled in.
+
+A tree is data (row A5). `render_tree` makes a frozen `SeverityTree`; its bytes are kept with the incident, and from
+these bytes and the facts alone anyone can reach the verdict again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from firebreak.documents.conditions import (
+    DEFAULT_STEP,
+    STANDARD_BINDINGS,
+    ConditionBlock,
+    KnownNames,
+    Rendering,
+    check_condition,
+    render_condition,
+)
+from firebreak.documents.fields import Block, Name, Number, Span
+from firebreak.documents.policy import Policy, TrustedLabel
+from firebreak.documents.promql import BASELINE
+from firebreak.documents.services import Service
+from firebreak.documents.yaml_file import Finding, YamlDocument, load_yaml, refuse, validate
+from firebreak.documents.yaml_nodes import NodePath
+from firebreak.domain.codec import from_data, to_data
+from firebreak.domain.condition import Condition, Dimension
+from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
+
+NEEDED_DURATIONS = ("window", "step", "stale_after", "recheck", "quiet", "watch", "doubt")
+"""Named durations that every severity document gives: the engine itself reads them."""
+
+
+def _shape(value: Any) -> str:
+    return "name" if isinstance(value, str) else "node"
+
+
+class NodeBlock(Block):
+    """`{all: [...]}`, `{any: [...]}` or `{at_least: n, of: [...]}`."""
+
+    all: tuple[NodeRef, ...] | None = Field(default=None, min_length=1)
+    any: tuple[NodeRef, ...] | None = Field(default=None, min_length=1)
+    at_least: int | None = Field(default=None, ge=1)
+    of: tuple[NodeRef, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_operator(self) -> NodeBlock:
+        if sum(part is not None for part in (self.all, self.any, self.at_least)) != 1:
+            raise ValueError("a node has exactly one of `all`, `any` and `at_least`")
+        if (self.at_least is None) != (self.of is None):
+            raise ValueError("`at_least` and `of` go together")
+        if self.of is not None and (self.at_least or 0) > len(self.of):
+            raise ValueError(f"at_least {self.at_least} of {len(self.of)} can never be true")
+        return self
+
+
+NodeRef = Annotated[Annotated[Name, Tag("name")] | Annotated[NodeBlock, Tag("node")], Discriminator(_shape)]
+
+
+class MayActBlock(Block):
+    """How many independent dimensions must hold before the engine acts without a person (row A1: 2)."""
+
+    dimensions: int = Field(default=2, ge=1, le=3)
+
+
+class SeverityModel(Block):
+    """A severity document as it is written. `params` are service parameters that its queries use as `$name`."""
+
+    kind: Literal["severity"]
+    name: Name
+    summary: str = ""
+    params: tuple[Name, ...] = ()
+    durations: dict[Name, Span]
+    thresholds: dict[Name, Number] = Field(default_factory=dict)
+    conditions: dict[Name, ConditionBlock] = Field(min_length=1)
+    tree: NodeRef
+    may_act: MayActBlock = MayActBlock()
+
+
+NodeBlock.model_rebuild()
+SeverityModel.model_rebuild()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeNode:
+    """One node; a tree is its nodes in preorder with their depth. `at_least` true children make it true: 1 for
+    `any`, all of them for `all`."""
+
+    operator: str  # all | any | at_least | condition
+    depth: int
+    condition: str = ""
+    at_least: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeverityDocument:
+    """A checked document. `digest` is the SHA-256 (hex) of the file's bytes."""
+
+    name: str
+    source: str
+    digest: str
+    durations: Mapping[str, timedelta]
+    thresholds: Mapping[str, float]
+    conditions: Mapping[str, ConditionBlock]
+    nodes: tuple[TreeNode, ...]
+    may_act_dimensions: int
+    document: YamlDocument = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeverityTree:
+    """The tree of one incident. `source_digest` and `policy_digest` are of the files that it was made from (row A5),
+    `digest` of `tree_bytes`."""
+
+    name: str
+    service: str
+    step: timedelta
+    conditions: tuple[Condition, ...]
+    nodes: tuple[TreeNode, ...]
+    may_act_dimensions: int
+    trusted_labels: tuple[TrustedLabel, ...]
+    source_digest: str
+    policy: str
+    policy_digest: str
+    digest: str = ""
+
+
+def load_severity(data: bytes, source: str) -> SeverityDocument:
+    """RunbookInvalid with file, line and column of everything wrong."""
+    document = load_yaml(data, source)
+    model = validate(document, SeverityModel)
+    nodes = tuple(_flatten(model.tree, 0))
+    if findings := tuple(_wrong(model, nodes)):
+        raise refuse(document.problems(findings))
+    return SeverityDocument(
+        name=model.name,
+        source=source,
+        digest=document.digest,
+        durations=dict(model.durations),
+        thresholds=dict(model.thresholds),
+        conditions=dict(model.conditions),
+        nodes=nodes,
+        may_act_dimensions=model.may_act.dimensions,
+        document=document,
+    )
+
+
+def _flatten(node: str | NodeBlock, depth: int) -> Iterator[TreeNode]:
+    if isinstance(node, str):
+        yield TreeNode(operator="condition", depth=depth, condition=node)
+        return
+    operator = "all" if node.all else "any" if node.any else "at_least"
+    children = node.all or node.any or node.of or ()
+    needed = len(children) if node.all else node.at_least or 1
+    yield TreeNode(operator=operator, depth=depth, at_least=needed)
+    for child in children:
+        yield from _flatten(child, depth + 1)
+
+
+def _wrong(model: SeverityModel, nodes: tuple[TreeNode, ...]) -> Iterator[Finding]:
+    for name in NEEDED_DURATIONS:
+        if name not in model.durations:
+            yield Finding(("durations",), f"duration {name!r} is missing here", on_key=True)
+    for name, span in model.durations.items():
+        path: NodePath = ("durations", name)
+        if span <= timedelta(0):
+            yield Finding(path, "a duration must be longer than nothing")
+        if name in STANDARD_BINDINGS or name == BASELINE or name in model.params:
+            yield Finding(path, f"{name!r} means something else in queries", on_key=True)
+    known = KnownNames(
+        durations=frozenset(model.durations),
+        thresholds=frozenset(model.thresholds),
+        bindings=STANDARD_BINDINGS | frozenset(model.params),
+    )
+    used = {node.condition for node in nodes}
+    for name, block in model.conditions.items():
+        for finding in check_condition(name, block, known):
+            yield finding.under(("conditions", name))
+        if name not in used:
+            yield Finding(("conditions", name), f"condition {name!r} is not in the tree", on_key=True)
+        if block.dimension is Dimension.HEALTH:
+            yield Finding(
+                ("conditions", name, "dimension"),
+                "dimension health belongs to verifications: it never counts for a severity",
+            )
+    yield from _unknown_leaves(model.tree, ("tree",), frozenset(model.conditions))
+
+
+def _unknown_leaves(node: str | NodeBlock, path: NodePath, known: frozenset[str]) -> Iterator[Finding]:
+    if isinstance(node, str):
+        if node not in known:
+            yield Finding(path, f"unknown condition {node!r}; known here: {', '.join(sorted(known))}")
+        return
+    for key in ("all", "any", "of"):
+        for index, child in enumerate(getattr(node, key) or ()):
+            yield from _unknown_leaves(child, (*path, key, index), known)
+
+
+def render_tree(
+    document: SeverityDocument, policy: Policy, service: Service | None, bindings: Mapping[str, str]
+) -> SeverityTree:
+    """The tree for one incident: names of the document, overridden by the policy, overridden by the service.
+
+    A condition that uses a binding which this incident does not have is kept with its `fault`: it is inconclusive, so
+    that an alert that leads to no target still gets its verdict. PolicyInvalid where an override is out of range."""
+    rendering = Rendering(
+        durations={**document.durations, **policy.durations},
+        thresholds={**document.thresholds, **policy.thresholds, **(service.thresholds if service else {})},
+        bindings=bindings,
+        baseline=policy.baseline,
+    )
+    conditions = tuple(_rendered(name, block, rendering) for name, block in document.conditions.items())
+    for condition in conditions:
+        for flow in condition.flows:
+            if flow.weight < 0 or not 0 <= flow.volume_weight <= 1:
+                raise PolicyInvalid(
+                    f"policy {policy.source} or service {service.name if service else ''!r} sets a weight of flow "
+                    f"{flow.name!r} out of range: weight {flow.weight:g} (at least 0), volume weight "
+                    f"{flow.volume_weight:g} (0 to 1)"
+                )
+    tree = SeverityTree(
+        name=document.name,
+        service=service.name if service else "",
+        step=rendering.durations.get("step", DEFAULT_STEP),
+        conditions=conditions,
+        nodes=document.nodes,
+        may_act_dimensions=document.may_act_dimensions,
+        trusted_labels=policy.trusted_labels,
+        source_digest=document.digest,
+        policy=policy.name,
+        policy_digest=policy.digest,
+    )
+    return replace(tree, digest=hashlib.sha256(tree_bytes(tree)).hexdigest())
+
+
+def _rendered(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:
+    try:
+        return render_condition(name, block, rendering)
+    except RunbookInvalid as broken:
+        return Condition(
+            name=name, kind=block.kind, dimension=block.dimension, title=block.title, unit=block.unit, fault=str(broken)
+        )
+
+
+def tree_bytes(tree: SeverityTree) -> bytes:
+    """Canonical JSON (sorted keys, no spaces, UTF-8) of all fields but `digest`, which is its SHA-256 (hex)."""
+    data = to_data(tree)
+    del data["digest"]
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def tree_from_bytes(data: bytes) -> SeverityTree:
+    """Inverse of `tree_bytes`, with `digest`. ContractError's RunbookInvalid for bytes that are no tree."""
+    try:
+        tree = from_data(SeverityTree, json.loads(data))
+    except (ValueError, TypeError, KeyError, AttributeError) as broken:
+        raise RunbookInvalid(f"the kept bytes are no severity tree: {broken}") from None
+    return replace(tree, digest=hashlib.sha256(data).hexdigest())

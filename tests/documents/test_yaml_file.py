@@ -1,0 +1,150 @@
+"""YAML documents: what is refused, and where a mistake is shown."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from firebreak.documents.yaml_file import Finding, findings_of, load_yaml, validate
+from firebreak.documents.yaml_nodes import MAX_ALIASES
+from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
+
+
+def refused(data: bytes) -> list[str]:
+    with pytest.raises(RunbookInvalid) as caught:
+        load_yaml(data, "f.yaml")
+    assert str(caught.value) == "\n".join(str(problem) for problem in caught.value.problems)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_every_duplicate_key_is_named_with_both_places() -> None:
+    """Two duplicates are two problems, each with its line and column and the first one's."""
+    assert refused(b"a: 1\nb: {c: 1, c: 2}\na: 3\n") == [
+        "f.yaml:2:11: key 'c' is written twice; first at line 2, column 5",
+        "f.yaml:3:1: key 'a' is written twice; first at line 1, column 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "where", "words"),
+    [
+        (b"a: \xc3\n", "1:4", "not UTF-8"),
+        ("ä: 1\nb: \udcff".encode("utf-8", "surrogatepass"), "2:4", "not UTF-8"),
+        (b"a: \x01\n", "1:4", "control character"),
+        (b"a: [1,\nb: }", "2:4", "not YAML"),
+        (b"a: 1\n\tb: 2", "2:1", "not YAML"),
+        (b"- 1", "1:1", "must be a mapping"),
+        (b"", "1:1", "must be a mapping"),
+        (b"a: !!python/object:os.system 1", "1:4", "tags are not read"),
+        (b"a: !x {b: 1}", "1:4", "tags are not read"),
+        (b"a: &a [*a]", "1:8", "inside its own anchor"),
+        (b"a: *nope", "1:4", "no anchor"),
+        (b"%YAML 1.1\n---\na: yes", "2:1", "directives"),
+        (b"a: 1\n---\nb: 2", "2:1", "second document"),
+        (b"<<: {a: 1}", "1:1", "merge keys"),
+        (b"1: 2", "1:1", "not text"),
+        (b"{a: 1}: 2", "1:1", "key"),
+        (b"a: .inf", "1:4", "not a number"),
+        (b"a: 1e999", "1:4", "too large"),
+        (b"a: " + b"9" * 41, "1:4", "digits"),
+        (b"a: " + b"[" * 60, "1:36", "nested deeper"),
+        (b"a: &x 1\nb: [" + b"*x, " * (MAX_ALIASES + 1) + b"]", "2:405", "aliases"),
+        (b"a: '" + b"x" * 1024 * 1024 + b"'", "1:1", "bytes"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_where_it_stands(data: bytes, where: str, words: str) -> None:
+    """Each kind of bad input gets one sentence with file, line and column."""
+    (told,) = refused(data)
+    assert told.startswith(f"f.yaml:{where}: ")
+    assert words in told
+
+
+def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
+    """Aliases of aliases count with all that they stand for."""
+    levels = ["a: &a [x, x, x, x, x, x, x, x]"]
+    for this, before in zip("bcdefgh", "abcdefg", strict=True):
+        levels.append(f"{this}: &{this} [" + ", ".join([f"*{before}"] * 8) + "]")
+    assert "more than 50000 nodes" in refused("\n".join(levels).encode())[0]
+
+
+def test_scalars_follow_the_core_schema_of_yaml_1_2() -> None:
+    """`yes` is text, `012` is twelve, a time stays text: nothing is guessed."""
+    text = b"a: yes\nb: 012\nc: 0x1F\nd: 1e3\ne: ~\nf: '1'\ng: 2026-11-21\nh: true\ni: 0o17\nj: off\nk: -1.5\nl:\n"
+    assert load_yaml(text, "f").data == {
+        "a": "yes",
+        "b": 12,
+        "c": 31,
+        "d": 1000.0,
+        "e": None,
+        "f": "1",
+        "g": "2026-11-21",
+        "h": True,
+        "i": 15,
+        "j": "off",
+        "k": -1.5,
+        "l": None,
+    }
+
+
+def test_an_alias_gives_the_same_data_and_its_mistakes_point_to_the_anchor() -> None:
+    """What is written once is shown where it is written; the alias itself where it stands."""
+    document = load_yaml(b"a: &x {b: {c: 1}}\nd: *x\n", "f")
+    assert document.data["d"] == {"b": {"c": 1}}
+    assert document.located.position(("d", "b", "c")) == (1, 15)
+    assert document.located.position(("d",)) == (2, 4)
+
+
+def test_windows_line_ends_and_a_byte_order_mark_change_no_position() -> None:
+    """Editors on Windows write both."""
+    assert load_yaml(b"\xef\xbb\xbfa: 1\r\nb:\r\n  c: 2\r\n", "f").located.position(("b", "c")) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("q: sum($widnow)\n", (1, 8)),
+        ("q: 'sum($widnow)'\n", (1, 9)),
+        ("q: >-\n  sum(\n  $widnow)\n", (3, 3)),
+        ("q: |\n  sum($widnow)\n", (2, 7)),
+        ("q: none\n", (1, 4)),
+    ],
+)
+def test_a_token_inside_a_value_is_found_in_every_style(text: str, expected: tuple[int, int]) -> None:
+    """The column of a wrong placeholder is its own, not the query's."""
+    located = load_yaml(text.encode(), "f").located
+    assert located.position(("q",), token="$widnow") == expected
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    number: int
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    items: dict[str, list[Inner]]
+
+
+def test_every_mistake_of_a_model_has_its_place() -> None:
+    """Unknown keys point at the key, wrong values at the value, missing keys at what lacks them."""
+    document = load_yaml(b"items:\n  a:\n    - number: x\n    - numbr: 1\n    - {}\nmore: 1\n", "f.yaml")
+    with pytest.raises(PolicyInvalid) as caught:
+        validate(document, Outer, error=PolicyInvalid)
+    places = [(p.line, p.column, p.message.split(",")[0]) for p in caught.value.problems]
+    assert [(line, column) for line, column, _ in places] == [(3, 15), (4, 7), (4, 7), (5, 7), (6, 1)]
+    assert {message for _, _, message in places[1:3]} == {"key 'number' is missing here", "unknown key 'numbr'"}
+    assert places[4][2] == "unknown key 'more'"
+
+
+def test_problems_come_once_and_in_order_of_the_file() -> None:
+    """Two checks that find the same mistake tell it once."""
+    document = load_yaml(b"a: 1\nb: 2\n", "f")
+    found = document.problems([Finding(("b",), "x"), Finding(("a",), "y"), Finding(("b",), "x")])
+    assert [str(problem) for problem in found] == ["f:1:4: y", "f:2:4: x"]
+
+
+def test_a_path_that_is_not_in_the_file_falls_back_to_its_parent() -> None:
+    """A check of a default value still points somewhere sensible."""
+    document = load_yaml(b"a: {b: 1}\n", "f")
+    assert document.problem(Finding(("a", "z"), "m")).column == 1
+    assert findings_of  # the mapping from pydantic is public: other rooms validate parts of documents with it

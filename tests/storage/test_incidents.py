@@ -1,0 +1,203 @@
+"""Which alert belongs to which incident."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from firebreak.domain.alert import Alert, AlertStatus, Disposition
+from firebreak.domain.incident import Incident, IncidentOutcome
+from firebreak.domain.timeline import EntryKind
+from firebreak.storage.sqlite_store import TimelineStore
+
+if TYPE_CHECKING:
+    from tests.storage.conftest import Make
+
+
+async def _tell(store: TimelineStore, make: Make, incident: Incident) -> tuple[str, Disposition]:
+    key = incident.alert.key
+    return await store.open_or_join(
+        incident,
+        opened=make.draft(incident.id, "opened", kind=EntryKind.INCIDENT_OPENED),
+        joined=make.draft("to be filled in", f"joined/{key}", kind=EntryKind.ALERT_JOINED),
+        messages=[make.message("deadline", incident=incident.id, due=60)],
+    )
+
+
+async def _close(store: TimelineStore, make: Make, incident: str, *, at: float) -> None:
+    await store.close_incident(
+        make.draft(incident, "close", at=at), IncidentOutcome.NOTHING_DONE, messages=[], cancel_all=True
+    )
+
+
+def _resolved(make: Make, fingerprint: str = "f1", *, start: float = 0, end: float = 60) -> Alert:
+    return make.alert(fingerprint, start=start, status=AlertStatus.RESOLVED, end=end)
+
+
+async def test_a_new_alert_opens_an_incident(store: TimelineStore, make: Make) -> None:
+    """The incident comes back as it was given, with its first entry, its deadline and one firing alert."""
+    incident = make.incident()
+    assert await _tell(store, make, incident) == (incident.id, Disposition.OPENED)
+    assert await store.incident(incident.id) == incident
+    assert await store.open_incidents() == (incident,)
+    assert [entry.key for entry in await store.entries(incident.id)] == ["opened"]
+    assert await store.next_due() == make.time(60)
+    assert await store.firing(incident.id) == 1
+    (row,) = await store.rows(limit=5)
+    assert (row.id, row.alertname, row.service, row.alerts_firing) == (incident.id, "PayDown", "pay", 1)
+    assert (row.outcome, row.closed_at) == (IncidentOutcome.OPEN, None)
+
+
+async def test_a_second_delivery_changes_nothing(store: TimelineStore, make: Make) -> None:
+    """The same alert again is a duplicate of the incident that knows it."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    assert await _tell(store, make, make.incident(accepted=5)) == (incident.id, Disposition.DUPLICATE)
+    assert len(await store.entries(incident.id)) == 1
+    assert await store.firing(incident.id) == 1
+
+
+async def test_an_alert_of_an_open_correlation_joins(store: TimelineStore, make: Make) -> None:
+    """Another alert with the same correlation key joins: one incident, one entry of its own, no second deadline."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    other = make.incident(make.alert("f2", start=3), accepted=3)
+    assert await _tell(store, make, other) == (incident.id, Disposition.JOINED)
+    assert [entry.kind for entry in await store.entries(incident.id)] == [
+        EntryKind.INCIDENT_OPENED,
+        EntryKind.ALERT_JOINED,
+    ]
+    assert await store.incident(other.id) is None
+    assert await store.firing(incident.id) == 2
+
+
+async def test_another_correlation_opens_its_own(store: TimelineStore, make: Make) -> None:
+    """Alerts of different correlation keys have different incidents, newest first in the list."""
+    first, second = make.incident(), make.incident(make.alert("f2"), correlation="order", accepted=1)
+    assert (await _tell(store, make, first))[1] is Disposition.OPENED
+    assert (await _tell(store, make, second))[1] is Disposition.OPENED
+    assert [row.id for row in await store.rows(limit=9)] == [second.id, first.id]
+    assert [row.id for row in await store.rows(limit=1)] == [second.id]
+
+
+async def test_many_at_once_open_one_incident(store: TimelineStore, make: Make) -> None:
+    """A storm with one correlation key opens one incident, and every other alert joins it."""
+    told = await asyncio.gather(
+        *(_tell(store, make, make.incident(make.alert(f"f{n}"), accepted=n)) for n in range(50))
+    )
+    assert sorted(disposition for _, disposition in told) == [Disposition.JOINED] * 49 + [Disposition.OPENED]
+    assert len({incident for incident, _ in told}) == 1
+    assert await store.firing(told[0][0]) == 50
+
+
+async def test_a_repeat_soon_after_the_close_is_a_duplicate(store: TimelineStore, make: Make) -> None:
+    """A healed incident is not opened again by the notification that was already on its way."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await _close(store, make, incident.id, at=30)
+    assert await _tell(store, make, make.incident(accepted=60)) == (incident.id, Disposition.DUPLICATE)
+
+
+async def test_a_repeat_long_after_the_close_opens_afresh(store: TimelineStore, make: Make) -> None:
+    """An alert that Alertmanager still repeats after `rearm` is looked at again, in an incident of its own."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await _close(store, make, incident.id, at=30)
+    later = make.incident(accepted=30 + 301)
+    assert await _tell(store, make, later) == (later.id, Disposition.OPENED)
+    assert await store.firing(later.id) == 1
+    assert await store.firing(incident.id) == 0
+
+
+async def test_rearm_is_the_callers_to_set(store: TimelineStore, make: Make) -> None:
+    """A shorter rearm opens sooner."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await _close(store, make, incident.id, at=30)
+    later = make.incident(accepted=45)
+    _, disposition = await store.open_or_join(
+        later,
+        opened=make.draft(later.id, "opened"),
+        joined=make.draft("", "joined"),
+        messages=[],
+        rearm=timedelta(seconds=10),
+    )
+    assert disposition is Disposition.OPENED
+
+
+async def test_a_resolved_alert_tells_its_incident_how_many_are_left(store: TimelineStore, make: Make) -> None:
+    """Each resolution counts once; a repeated one gives the same answer; an unknown one gives none."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await _tell(store, make, make.incident(make.alert("f2")))
+    assert await store.resolve_alert(_resolved(make), at=make.time(61)) == (incident.id, 1)
+    assert await store.resolve_alert(_resolved(make), at=make.time(62)) == (incident.id, 1)
+    assert await store.resolve_alert(_resolved(make, "f2"), at=make.time(63)) == (incident.id, 0)
+    assert await store.resolve_alert(_resolved(make, "f3"), at=make.time(64)) is None
+
+
+async def test_what_resolves_an_alert_resolves_its_earlier_starts(store: TimelineStore, make: Make) -> None:
+    """One label set has one alert at a time: a start that Alertmanager moved leaves nothing firing for ever."""
+    incident = make.incident(make.alert(start=10))
+    await _tell(store, make, incident)
+    await _tell(store, make, make.incident(make.alert(start=5)))
+    assert await store.resolve_alert(_resolved(make, start=5, end=60), at=make.time(61)) == (incident.id, 0)
+
+
+async def test_a_late_resolution_of_an_earlier_episode_leaves_the_new_one_firing(
+    store: TimelineStore, make: Make
+) -> None:
+    """A resolution speaks only of what began before its end."""
+    incident = make.incident(make.alert(start=100))
+    await _tell(store, make, incident)
+    assert await store.resolve_alert(_resolved(make, start=0, end=60), at=make.time(130)) is None
+    assert await store.firing(incident.id) == 1
+
+
+async def test_an_alert_that_fires_again_with_the_same_start_joins_its_open_incident(
+    store: TimelineStore, make: Make
+) -> None:
+    """Resolved because its source was out of sight, and back: it fires in the books again."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store.resolve_alert(_resolved(make), at=make.time(61))
+    assert await _tell(store, make, make.incident(accepted=90)) == (incident.id, Disposition.JOINED)
+    assert await store.firing(incident.id) == 1
+
+
+async def test_an_alert_that_fires_again_after_the_close_opens_a_new_incident(store: TimelineStore, make: Make) -> None:
+    """Resolved, closed, and firing again at once: an outage is not missed, however soon it comes back."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store.resolve_alert(_resolved(make), at=make.time(20))
+    await _close(store, make, incident.id, at=21)
+    later = make.incident(accepted=22)
+    assert await _tell(store, make, later) == (later.id, Disposition.OPENED)
+    assert await store.resolve_alert(_resolved(make), at=make.time(99)) == (later.id, 0)
+
+
+async def test_an_incident_id_is_used_once(store: TimelineStore, make: Make) -> None:
+    """Refired within the very second that its id is made of: a duplicate, not an error."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store.resolve_alert(_resolved(make), at=make.time(0.1))
+    await _close(store, make, incident.id, at=0.2)
+    assert await _tell(store, make, make.incident(accepted=0.3)) == (incident.id, Disposition.DUPLICATE)
+
+
+async def test_close_requests_are_those_of_open_incidents(store: TimelineStore, make: Make) -> None:
+    """A person's request is seen until the incident is closed."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store.append([make.draft(incident.id, "close-request", kind=EntryKind.CLOSE_REQUESTED)])
+    assert [entry.key for entry in await store.close_requests()] == ["close-request"]
+    await _close(store, make, incident.id, at=9)
+    assert await store.close_requests() == ()
+
+
+async def test_an_unknown_incident_is_none(store: TimelineStore) -> None:
+    """Asking for what is not there is no error."""
+    assert await store.incident("inc-20261121-083644-00000000") is None
+    assert await store.entries("inc-20261121-083644-00000000") == ()
+    assert await store.firing("inc-20261121-083644-00000000") == 0
