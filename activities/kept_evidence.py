@@ -56,25 +56,25 @@ async def keep(cluster: ClusterPort, target: TargetRef, *, budget: timedelta, cl
     def listed(what: str, kind: ResourceKind, namespace: str = target.namespace) -> Awaitable[Objects]:
         return asker.ask(what, lambda left: cluster.list(kind, namespace, timeout=left), _NONE)
 
-    (pods, logs), (events, sets, revisions, deployments, stateful, configs, nodes, node_events) = await asyncio.gather(
+    (pods, logs), (events, sets, revisions, deployments, configs, nodes, node_events) = await asyncio.gather(
         _pods_and_logs(asker, cluster, target),
         asyncio.gather(
             listed("events", ResourceKind.EVENT),
             listed("roll-outs of Deployments", ResourceKind.REPLICASET),
             listed("roll-outs of StatefulSets and DaemonSets", ResourceKind.CONTROLLER_REVISION),
-            listed("scaling of Deployments", ResourceKind.DEPLOYMENT),
-            listed("scaling of StatefulSets", ResourceKind.STATEFULSET),
+            listed("who scaled Deployments", ResourceKind.DEPLOYMENT),
             listed("changes of ConfigMaps", ResourceKind.CONFIG_MAP),
             listed("changes of nodes", ResourceKind.NODE, ""),
             listed("events of nodes", ResourceKind.EVENT, _NODE_EVENTS),
         ),
     )
     rolled = roll_outs(sets, revisions, since)
-    workloads = [("Deployment", d) for d in deployments] + [("StatefulSet", s) for s in stateful]
+    if target.kind is ResourceKind.STATEFULSET:
+        asker.lacks("scaling", "Kubernetes keeps no time at which a StatefulSet was scaled")
     changes = (
         *rolled,
         *config_changes(configs, since),
-        *scalings(workloads, events, (c.about for c in rolled), since),
+        *scalings(deployments, events, rolled, since),
         *node_changes(nodes, node_events, since),
     )
     ours = _concerning(target, sets, pods, events)
@@ -192,28 +192,42 @@ def _concerning(
 
 
 def _bounded(evidence: KeptEvidence) -> KeptEvidence:
-    """At most MOST_BYTES as JSON: the oldest log lines go first, then the oldest events, changes, and healthy pods."""
-    cuts: tuple[tuple[str, Callable[[KeptEvidence], KeptEvidence]], ...] = (
-        ("previous logs", lambda e: replace(e, previous_logs=tuple(_half_log(log) for log in e.previous_logs))),
-        ("events", lambda e: replace(e, events=e.events[: len(e.events) // 2])),
-        ("changes", lambda e: replace(e, changes=e.changes[: len(e.changes) // 2])),
-        ("pods", lambda e: replace(e, pods=e.pods[: len(e.pods) // 2])),
+    """At most MOST_BYTES as JSON: the largest part is halved until it fits; old log lines, old events, old changes and
+    healthy pods go first."""
+    cut_parts: set[str] = set()
+    while _size(evidence) > MOST_BYTES:
+        sizes = {part: _size(getattr(evidence, part)) for part in _CUTS}
+        largest = max(sizes, key=lambda part: sizes[part])
+        if sizes[largest] <= _EMPTY:
+            break
+        evidence = replace(evidence, **{largest: _CUTS[largest](getattr(evidence, largest))})
+        cut_parts.add(largest)
+    notes = tuple(
+        MissingEvidence(what=part.replace("_", " "), reason=f"partly left out: the whole was over {MOST_BYTES} bytes")
+        for part in sorted(cut_parts)
     )
-    for what, cut in cuts:
-        noted = False
-        for _ in range(8):  # 2^8 is more than any of the limits above
-            if _size(evidence) <= MOST_BYTES:
-                return evidence
-            evidence = cut(evidence)
-            if not noted:
-                note = MissingEvidence(what=what, reason=f"partly left out: the whole would be over {MOST_BYTES} bytes")
-                evidence, noted = replace(evidence, missing=(*evidence.missing, note)), True
-    return evidence
+    return replace(evidence, missing=(*evidence.missing, *notes))
 
 
-def _half_log(log: PreviousLog) -> PreviousLog:
-    return replace(log, lines=log.lines[len(log.lines) - len(log.lines) // 2 :])
+def _half(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    return items[: len(items) // 2]
 
 
-def _size(evidence: KeptEvidence) -> int:
-    return len(json.dumps(to_data(evidence)))  # pure ASCII: never less than the bytes that are stored
+def _half_logs(logs: tuple[PreviousLog, ...]) -> tuple[PreviousLog, ...]:
+    """Half the lines of each; a log without lines goes."""
+    cut = (replace(log, lines=log.lines[len(log.lines) - len(log.lines) // 2 :]) for log in logs)
+    return tuple(log for log in cut if log.lines)
+
+
+_CUTS: Mapping[str, Callable[[Any], Any]] = {
+    "previous_logs": _half_logs,
+    "events": _half,
+    "changes": _half,
+    "pods": _half,
+}
+_EMPTY = len("[]")
+
+
+def _size(value: Any) -> int:
+    """Bytes as JSON."""
+    return len(json.dumps(to_data(value), ensure_ascii=False).encode("utf-8", "surrogatepass"))

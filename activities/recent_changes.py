@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from firebreak.domain.codec import parse_time
@@ -19,6 +19,11 @@ from firebreak.domain.ports import KubeObject
 _REVISION = "deployment.kubernetes.io/revision"
 _RESTORED = "deployment.kubernetes.io/revision-history"  # a ReplicaSet that was rolled back to carries it
 _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+
+_ROLLING = timedelta(
+    seconds=60
+)  # a roll-out scales ReplicaSets, too: for so long after it began its events are its own
+_MOST_SCALINGS = 5
 
 
 def time_of(text: Any) -> datetime | None:
@@ -104,29 +109,36 @@ def config_changes(config_maps: Iterable[KubeObject], since: datetime) -> tuple[
 
 
 def scalings(
-    workloads: Iterable[tuple[str, KubeObject]],
-    events: Iterable[KubeObject],
-    rolled_out: Iterable[str],
-    since: datetime,
+    deployments: Iterable[KubeObject], events: Iterable[KubeObject], rolled: Iterable[RecentChange], since: datetime
 ) -> tuple[RecentChange, ...]:
-    """Writes to the scale subresource, autoscalers' decisions, and replica counts that moved without a roll-out.
-    `workloads`: (kind, object); `rolled_out`: `Kind/name` of what had a roll-out since then."""
-    changes = []
-    for kind, obj in workloads:
-        for entry, at in _writes(obj, since, subresource="scale"):
-            what = f"scaled to {obj['spec'].get('replicas', 1)} by {entry.get('manager')}"
-            changes.append(RecentChange(kind=ChangeKind.SCALING, about=name_of(obj, kind), at=at, what=what))
-    rolling = frozenset(rolled_out)
+    """Autoscalers' decisions, and replica counts that moved while nothing rolled out; the newest few of each object.
+
+    The entry that a write to the scale subresource leaves in managedFields has no time (seen on 1.34), so that it says
+    who, and the events say when."""
+    writers = {
+        name_of(obj, "Deployment"): str(entry.get("manager"))
+        for obj in deployments
+        for entry in obj["metadata"].get("managedFields") or ()
+        if entry.get("subresource") == "scale"
+    }
+    roll_out_times: dict[str, list[datetime]] = {}
+    for change in rolled:
+        roll_out_times.setdefault(change.about, []).append(change.at)
+    found: dict[str, list[RecentChange]] = {}
     for event in events:
-        seen = event_time(event)
-        involved = event.get("involvedObject") or {}
-        about = f"{involved.get('kind')}/{involved.get('name')}"
-        reason = event.get("reason")
-        plain_scaling = reason == "ScalingReplicaSet" and about not in rolling
-        if seen is not None and seen >= since and (reason == "SuccessfulRescale" or plain_scaling):
-            what = str(event.get("message") or reason)[:300]
-            changes.append(RecentChange(kind=ChangeKind.SCALING, about=about, at=seen, what=what))
-    return tuple(changes)
+        at, involved = event_time(event), event.get("involvedObject") or {}
+        about, reason = f"{involved.get('kind')}/{involved.get('name')}", event.get("reason")
+        if at is None or at < since or reason not in ("SuccessfulRescale", "ScalingReplicaSet"):
+            continue
+        if reason == "ScalingReplicaSet" and any(
+            timedelta(0) <= at - began <= _ROLLING for began in roll_out_times.get(about, ())
+        ):
+            continue
+        who = f" (replicas last set by {writers[about]})" if about in writers else ""
+        what = f"{str(event.get('message') or reason)[:300]}{who}"
+        found.setdefault(about, []).append(RecentChange(kind=ChangeKind.SCALING, about=about, at=at, what=what))
+    newest = (sorted(changes, key=lambda c: c.at)[-_MOST_SCALINGS:] for changes in found.values())
+    return tuple(change for changes in newest for change in changes)
 
 
 def node_changes(
@@ -176,13 +188,11 @@ def _of_replica_set(obj: KubeObject) -> _Revision:
     )
 
 
-def _writes(
-    obj: KubeObject, since: datetime | None, subresource: str = ""
-) -> Iterator[tuple[Mapping[str, Any], datetime]]:
-    """managedFields entries of one subresource ("" = the object itself) since then, with their times."""
+def _writes(obj: KubeObject, since: datetime | None) -> Iterator[tuple[Mapping[str, Any], datetime]]:
+    """managedFields entries of the object itself (of no subresource) since then, with their times."""
     for entry in obj["metadata"].get("managedFields") or ():
         at = time_of(entry.get("time"))
-        if entry.get("subresource", "") == subresource and at is not None and (since is None or at >= since):
+        if not entry.get("subresource") and at is not None and (since is None or at >= since):
             yield entry, at
 
 

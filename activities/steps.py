@@ -51,7 +51,7 @@ class StepLimits:
 
 
 class StepHands:
-    """`step.act`, `step.verify`, `step.undo`."""
+    """`step.act`, `step.verify`, `step.hold`, `step.undo`."""
 
     def __init__(
         self,
@@ -311,6 +311,52 @@ class StepHands:
     def _restore_entry(self, at: StepInput, plan: Plan) -> EntryDraft:
         return self._draft(at, plan, "restore-opened", EntryKind.RESTORE_OPENED, reason="taken back by evidence later")
 
+    @activity.defn(name="step.hold")
+    @translated
+    async def hold(self, given: VerifyInput) -> VerifyResult:
+        """After a verification: healthy all the way through the plan's hold time, or a relapse. Not knowing for three
+        times that long is a relapse, too: doubt is not health."""
+        at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
+        done = await self._casebook.found(given.incident_id, _key("hold", at))
+        if done is not None:
+            return VerifyResult(record=_record(at, done))
+        plan = await self._casebook.plan(given.plan_digest)
+        verified = await self._casebook.found(given.incident_id, _key("verify", at))
+        if verified is None:
+            raise PermanentError("nothing has been verified yet, so nothing can hold")
+        held = tuple(replace(c, held_for=max(c.held_for, plan.hold)) for c in plan.recovery)
+        results = await self._evaluate(held, not_before=verified.at)
+        now = self._clock.now()
+        unmet = [r for r in results if r.truth is not Truth.TRUE]
+        if not unmet:
+            reason = f"stayed healthy for {plan.hold.total_seconds():g} s"
+            return await self._held(at, plan, StepStatus.VERIFIED, reason, results)
+        why = "; ".join(r.reason for r in unmet)
+        broken = any(r.truth in (Truth.FALSE, Truth.NOT_APPLICABLE) for r in unmet)
+        if broken or now >= verified.at + 3 * plan.hold:
+            return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", results)
+        wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=now + plan.hold / 4)
+        return VerifyResult(record=None, again_at=wait, reason=why)
+
+    async def _held(
+        self, at: StepInput, plan: Plan, status: StepStatus, reason: str, results: tuple[ConditionResult, ...]
+    ) -> VerifyResult:
+        conditions = [to_data(r) for r in results]
+        draft = self._draft(
+            at,
+            plan,
+            "hold",
+            EntryKind.HOLD_ENDED,
+            outcome=status.value,
+            reason=reason,
+            wrote=True,
+            conditions=conditions,
+        )
+        now = self._clock.now()
+        relapse = notices.person_needed(at.incident_id, _key("relapse", at), reason, now)
+        written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)
+        return VerifyResult(record=_record(at, written[0].entry))
+
     # --- undo --------------------------------------------------------------------------------------------------
 
     @activity.defn(name="step.undo")
@@ -451,7 +497,7 @@ def _record(given: StepInput, entry: TimelineEntry) -> StepRecord:
         status, reason = StepStatus.REFUSED, str(body["reason"])
     elif entry.kind is EntryKind.STEP_WOULD_APPLY:
         status, reason = StepStatus.WOULD_APPLY, str(body["check"]["reason"])
-    elif entry.kind is EntryKind.VERIFICATION:
+    elif entry.kind in (EntryKind.VERIFICATION, EntryKind.HOLD_ENDED):
         status, reason, wrote = StepStatus(body["outcome"]), str(body["reason"]), bool(body["wrote"])
     else:
         effect = from_data(Effect, body["effect"])

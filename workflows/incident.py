@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.evidence import EvidenceHands
@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
         RecoveryInput,
         StepInput,
         VerifyInput,
+        VerifyResult,
     )
     from activities.people import PeopleHands
     from activities.steps import StepHands
@@ -29,7 +30,9 @@ with workflow.unsafe.imports_passed_through():
     from firebreak.domain.verdict import NextLook
     from firebreak.plans.next_move import next_move
     from workflows.messages import AlertResolved, CloseRequested, IncidentInput, IncidentResult, IncidentState
-    from workflows.options import RECORD, swiftly
+    from workflows.options import HAND_FAILED, RECORD, swiftly
+
+Look = Callable[[Any, "VerifyInput"], Awaitable["VerifyResult"]]
 
 
 @workflow.defn(name="Incident")
@@ -52,7 +55,7 @@ class IncidentWorkflow:
                 return await self._close(IncidentOutcome.NOTHING_DONE)
             if decision is NextLook.ACT and await self._heal():
                 return await self._close(IncidentOutcome.HEALED)
-        except ActivityError as error:
+        except HAND_FAILED as error:
             self._note(reason=f"the engine could not go on: {_root(error)}")
         if self._close_request is not None:
             return await self._close(IncidentOutcome.CLOSED_BY_HAND)
@@ -92,7 +95,9 @@ class IncidentWorkflow:
             move = next_move(plan, self._state.records)
             self._note(reason=move.reason)
             if move.kind is MoveKind.DONE:
-                return True
+                if await self._holds(plan, move):
+                    return True
+                continue  # a relapse: that tier did not work after all
             if move.kind is MoveKind.PAGE:
                 return False
             self._record(await self._perform(plan, move))
@@ -106,25 +111,32 @@ class IncidentWorkflow:
         if move.kind is MoveKind.UNDO:
             return await swiftly(StepHands.undo, step)
         self._note(phase=IncidentPhase.VERIFYING)
-        return await self._verify(plan, move)
+        first_look = plan.tiers[move.tier].steps[move.step].first_look
+        return await self._look_at(StepHands.verify, plan, move.tier, move.step, first=first_look)
 
-    async def _verify(self, plan: PlanOutline, move: Move) -> StepRecord:
-        """Look when it could first hold, and again when the evidence says that it could by then."""
-        again_at: datetime | None = workflow.now() + plan.tiers[move.tier].steps[move.step].first_look
+    async def _look_at(self, hand: Look, plan: PlanOutline, tier: int, step: int, *, first: timedelta) -> StepRecord:
+        """Look when it could first be decided, and again whenever the evidence says that it could be by then."""
+        again_at: datetime | None = workflow.now() + first
         look = 0
         while True:
             await self._until(again_at)
             if self._close_request is not None:
-                return StepRecord(
-                    tier=move.tier, step=move.step, status=StepStatus.NOT_VERIFIED, reason="closed by hand", wrote=True
-                )
-            seen = await swiftly(
-                StepHands.verify,
-                VerifyInput(incident_id=self._id, plan_digest=plan.digest, tier=move.tier, step=move.step, round=look),
-            )
+                why = "closed by hand before it was decided"
+                return StepRecord(tier=tier, step=step, status=StepStatus.NOT_VERIFIED, reason=why, wrote=True)
+            given = VerifyInput(incident_id=self._id, plan_digest=plan.digest, tier=tier, step=step, round=look)
+            seen = await swiftly(hand, given)
             if seen.record is not None:
                 return seen.record
             again_at, look = seen.again_at, look + 1
+
+    async def _holds(self, plan: PlanOutline, move: Move) -> bool:
+        """Verified is not over: all must stay healthy for the plan's hold time."""
+        self._note(phase=IncidentPhase.HOLDING)
+        step = len(plan.tiers[move.tier].steps) - 1
+        held = await self._look_at(StepHands.hold, plan, move.tier, step, first=plan.hold)
+        if held.status is not StepStatus.VERIFIED:
+            self._record(held)
+        return held.status is StepStatus.VERIFIED
 
     async def _call_person(self) -> None:
         person = PersonInput(incident_id=self._id, key="person/high", reason=self._state.reason)

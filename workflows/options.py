@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
@@ -24,6 +24,9 @@ SWIFT_LIMIT = timedelta(milliseconds=900)
 
 TASK_TIMEOUT = timedelta(seconds=2)
 """A task in flight at a kill -9 waits this long before another worker gets it (the default is 10 s)."""
+
+HAND_FAILED = (ActivityError, ApplicationError)
+"""A regular activity fails as the first, a local one that may not be retried as the second."""
 
 SWIFT = RetryPolicy(maximum_attempts=1)
 
@@ -46,12 +49,13 @@ async def swiftly(
     retry: RetryPolicy = PATIENT,
     limit: timedelta = timedelta(seconds=10),
 ) -> Answer:
-    """Answer of `hand(given)`. Raises temporalio.exceptions.ActivityError when the patient tries failed, too."""
+    """Answer of `hand(given)`. Raises HAND_FAILED when it failed for good, or when the patient tries failed, too."""
     try:
         return await workflow.execute_local_activity_method(
             hand, given, start_to_close_timeout=SWIFT_LIMIT, schedule_to_close_timeout=SWIFT_LIMIT, retry_policy=SWIFT
         )
-    except ActivityError as error:
-        if getattr(error.cause, "non_retryable", False):
+    except HAND_FAILED as error:
+        cause = error.cause if isinstance(error, ActivityError) else error
+        if isinstance(cause, ApplicationError) and cause.non_retryable:
             raise
         return await workflow.execute_activity_method(hand, given, start_to_close_timeout=limit, retry_policy=retry)

@@ -146,7 +146,8 @@ class Action(ABC):
         return await self._guarded(look)
 
     async def apply(self, intent: Intent) -> Effect:
-        """Writes once. APPLIED, or ALREADY_APPLIED when this step's annotation is on the object. Raises TargetChanged
+        """Writes once. APPLIED, or ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED only for an
+        intent without changes. Raises TargetChanged
         (other UID, touched field moved), TargetNotFound, PermissionDenied, PreconditionFailed: nothing was written;
         TransientError: not known, call `read_back`."""
         ref = intent.target.ref
@@ -161,6 +162,8 @@ class Action(ABC):
             if self._mark(intent.step_key, obj) is not None:
                 return self._found(intent, obj, EffectOutcome.ALREADY_APPLIED, "this step's own mark was found on it")
             self._unmoved(intent, obj)
+            if not intent.changes:  # it was already so at the check: a mark alone would be a write nobody planned
+                return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "nothing to write: it was already so")
             body = self._body(obj, intent.changes, intent.step_key, intent.stamp)
             try:
                 answer = await self.cluster.patch(ref, body, kind=PatchKind.MERGE, timeout=self.call_timeout)

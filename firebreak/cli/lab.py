@@ -119,10 +119,17 @@ def break_(
 
 
 @app.command()
-def heal(lab_dir: LabDir = _DEFAULT) -> None:
+def heal(
+    lab_dir: LabDir = _DEFAULT,
+    fault_only: Annotated[bool, typer.Option(help="Leave weights and flags to the engine's restore.")] = False,
+) -> None:
     """End the fault and put images, weights and flags back as they were."""
     from firebreak.lab import control
     from firebreak.lab.state import load_state
 
+    if fault_only:
+        _run(control.mend(load_state(lab_dir)))
+        typer.echo("the fault is over; images, weights and flags stay as they are")
+        return
     _run(control.heal(load_state(lab_dir)))
     typer.echo("healed: no fault, images, weights and flags as at the start")

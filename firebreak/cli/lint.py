@@ -58,9 +58,13 @@ def lint(
     found = sorted(set(library.problems))
     for problem in found:
         print(problem)
-    print(f"{library.documents} documents, {len(found)} problem{'' if len(found) == 1 else 's'}")
+    print(f"{_count(library.documents, 'document')}, {_count(len(found), 'problem')}")
     if found:
         raise typer.Exit(1)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass
@@ -138,7 +142,7 @@ class Library:
         for runbook in self.runbooks:
             self.problems += lint_runbook(runbook, self.specs)
             for policy in self.policies:
-                self.problems += lint_runbook(runbook, self.specs, overrides=policy.durations)
+                self.problems += lint_runbook(runbook, self.specs, policy=policy)
             if runbook.name in first:
                 line, column = runbook.document.located.position(("name",))
                 told = f"a runbook called {runbook.name!r} is in {first[runbook.name]} already"

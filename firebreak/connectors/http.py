@@ -30,10 +30,13 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 IDLE_SECONDS = 60.0
 """Idle connections are kept that long: below the 90 s of a Go server's default, so that we close first."""
 
+CONNECT_SECONDS = 3.0
+"""At most that long for a connection with its TLS."""
+
 USER_AGENT = "firebreak/0.1"
 
-_HEADER_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")  # RFC 9110, 5.6.2
-_HEADER_VALUE = re.compile(r"^[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?$")  # RFC 9110, 5.5, without obs-text
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")  # RFC 9110, 5.5, without obs-text
 
 
 class FailureKind(StrEnum):
@@ -54,11 +57,16 @@ class HttpFailure:
     kind: FailureKind
     detail: str
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may go well later."""
+        return self.kind not in (FailureKind.TOO_LARGE, FailureKind.UNUSABLE)
+
     def error(self) -> FirebreakError:
-        """The error to raise: PermanentError when a retry cannot help, else TransientError."""
-        if self.kind in (FailureKind.TOO_LARGE, FailureKind.UNUSABLE):
-            return PermanentError(self.detail, advice="Check the address and headers set for this system.")
-        return TransientError(self.detail)
+        """The error to raise: TransientError, or PermanentError when a retry cannot help."""
+        if self.may_pass:
+            return TransientError(self.detail)
+        return PermanentError(self.detail, advice="Check the address and headers set for this system.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +156,12 @@ def too_large(system: str, limit: int) -> HttpFailure:
     return HttpFailure(kind=FailureKind.TOO_LARGE, detail=f"{system} sent more than {limit} bytes")
 
 
+def connect_limit(seconds: float) -> float:
+    """Of a call's limit: less than all of it, so that a hanging handshake is ended, and its socket closed, by the
+    client itself; cancelled from outside it would leave the socket to the garbage collector."""
+    return min(CONNECT_SECONDS, 0.8 * seconds)
+
+
 async def read_limited(parts: AsyncIterator[bytes], limit: int) -> bytes | None:
     """All of a streamed body, or None when it is larger than `limit` bytes."""
     body = bytearray()
@@ -161,11 +175,20 @@ async def read_limited(parts: AsyncIterator[bytes], limit: int) -> bytes | None:
 def checked_headers(headers: Mapping[str, str], system: str) -> dict[str, str]:
     """The same headers; SettingsInvalid names the header (never its value) that HTTP does not allow."""
     for name, value in headers.items():
-        if not _HEADER_NAME.match(name):
+        if not _HEADER_NAME.fullmatch(name):
             raise SettingsInvalid(f"{name!r} is no header name ({system})")
-        if not _HEADER_VALUE.match(value):
+        if not _HEADER_VALUE.fullmatch(value):
             raise SettingsInvalid(f"the value of header {name} for {system} is empty or holds characters HTTP forbids")
     return dict(headers)
+
+
+def is_address(url: str) -> bool:
+    """Whether `url` can be the address of a system; two parsers must agree (a broken IPv6 host slips through one)."""
+    try:
+        parsed = urlsplit(url)
+        return parsed.scheme in ("http", "https") and bool(parsed.hostname) and bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 class HttpEdge:
@@ -184,13 +207,9 @@ class HttpEdge:
         connections: int = 20,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        try:
-            url = httpx.URL(base_url)
-            urlsplit(base_url)  # sees a broken IPv6 host, which httpx lets pass
-        except (httpx.InvalidURL, ValueError):
-            raise SettingsInvalid(f"the address of {system} is no URL") from None
-        if url.scheme not in ("http", "https") or not url.host:
-            raise SettingsInvalid(f"the address of {system} must be http://host or https://host")
+        if not is_address(base_url):
+            raise SettingsInvalid(f"the address of {system} must be a URL, http://host or https://host")
+        url = httpx.URL(base_url)
         shown = url.copy_with(userinfo=b"", query=None, fragment=None)  # the password in a URL is never told
         self.system = f"{system} at {str(shown).rstrip('/')}"
         self._max = max_body_bytes
@@ -206,7 +225,6 @@ class HttpEdge:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx.Timeout(10.0, connect=3.0),  # the inner net; `timeout` of each call is the hard one
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS
             ),
@@ -231,8 +249,9 @@ class HttpEdge:
         headers = {"content-type": content_type} if content is not None else None
         try:
             async with asyncio.timeout(seconds):
+                limits = httpx.Timeout(seconds, connect=connect_limit(seconds))
                 request = self._client.build_request(
-                    method, path, data=form, content=content, headers=headers, timeout=httpx.Timeout(seconds)
+                    method, path, data=form, content=content, headers=headers, timeout=limits
                 )
                 response = await self._client.send(request, stream=True)
                 try:

@@ -26,15 +26,18 @@ from firebreak.connectors.http import (
     MAX_BODY_BYTES,
     USER_AGENT,
     ErrorTable,
+    FailureKind,
     HttpFailure,
     HttpReply,
+    connect_limit,
+    is_address,
     late,
     read_limited,
     too_large,
 )
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
 from firebreak.connectors.kubernetes_refusal import Call, refusal
-from firebreak.domain.errors import FirebreakError, PermanentError, PreconditionFailed, SettingsInvalid, TransientError
+from firebreak.domain.errors import PermanentError, PreconditionFailed, SettingsInvalid, TransientError
 from firebreak.domain.ports import KubeObject, PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
 
@@ -50,10 +53,11 @@ MAX_OBJECTS = 10_000
 MAX_LOG_BYTES = 1024 * 1024
 
 _CLUSTER_WIDE = frozenset({ResourceKind.NODE, ResourceKind.NAMESPACE})
-_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")  # DNS-1123 subdomain: every kind we touch
-_LABEL_KEY = re.compile(r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
-_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # DNS-1123 subdomain: every kind we touch
+_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _HTTPX2 = ErrorTable(httpx2)
+_ADVICE = "Check the kubeconfig: server, certificates, and the user's token file or exec plugin (v1beta1)."
 # lightkube's own, met when a token is fetched: its exec plugin failed, or printed what is no credential.
 _CREDENTIAL_ERRORS = (ConfigError, KeyError, ValueError)
 
@@ -78,24 +82,27 @@ class KubernetesCluster:
         self._name = name
         single = config or load_config(kubeconfig, context)
         self._system = f"the API server of cluster {name}"
+        if not is_address(single.cluster.server):
+            raise SettingsInvalid(f"the kubeconfig for cluster {name} names no https:// server", advice=_ADVICE)
+        problem = ""
         try:
-            parameters = ConnectionParams(trust_env=False, timeout=httpx2.Timeout(10.0, connect=3.0))
-            settings = parameters.httpx_params(single)
-            settings["transport"] = transport
-            self._client = httpx2.AsyncClient(
-                **settings,
-                headers={"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"},
-                follow_redirects=False,
-                limits=httpx2.Limits(
-                    max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS
-                ),
-            )
-        except (ConfigError, AssertionError, OSError, ValueError, httpx2.InvalidURL) as error:
-            # Only the kind of error: its text may hold parts of a key.
+            settings = ConnectionParams(trust_env=False).httpx_params(single)
+        except (ConfigError, OSError, ValueError) as error:
+            problem = type(error).__name__  # only the kind: its text may hold parts of a key
+        if problem:
             raise SettingsInvalid(
-                f"the kubeconfig for cluster {name} cannot be used: {type(error).__name__} in its certificates, "
-                "credentials or server address"
-            ) from None
+                f"the certificates or credentials in the kubeconfig for cluster {name} cannot be used ({problem})",
+                advice=_ADVICE,
+            )
+        settings["transport"] = transport
+        self._client = httpx2.AsyncClient(
+            **settings,
+            headers={"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"},
+            follow_redirects=False,
+            limits=httpx2.Limits(
+                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS
+            ),
+        )
 
     def __repr__(self) -> str:
         return f"KubernetesCluster({self._name})"
@@ -196,39 +203,39 @@ class KubernetesCluster:
         content: bytes | None = None,
         kind: PatchKind | None = None,
     ) -> HttpReply:
+        """The answer, if it is a 2xx; else the domain's error for it."""
+        answer = await self._try_send(method, path, max(timeout.total_seconds(), 0.0), content=content, kind=kind)
+        if isinstance(answer, HttpFailure):
+            text = f"{call.text}: {answer.detail}"
+            raise TransientError(text) if answer.may_pass else PermanentError(text, advice=_ADVICE)
+        if not 200 <= answer.status < 300:
+            raise refusal(call, answer)
+        return answer
+
+    async def _try_send(
+        self, method: str, path: str, seconds: float, *, content: bytes | None, kind: PatchKind | None
+    ) -> HttpReply | HttpFailure:
         """One request, sent once (twice only when the first was refused with 401 and the token has been rotated)."""
-        seconds = max(timeout.total_seconds(), 0.0)
         headers = {"content-type": kind.value} if kind else None
         try:
             async with asyncio.timeout(seconds):
-                request = self._client.build_request(
-                    method, path, content=content, headers=headers, timeout=httpx2.Timeout(seconds)
-                )
+                limits = httpx2.Timeout(seconds, connect=connect_limit(seconds))
+                request = self._client.build_request(method, path, content=content, headers=headers, timeout=limits)
                 response = await self._client.send(request, stream=True)
                 try:
                     body = await read_limited(response.aiter_bytes(), MAX_BODY_BYTES)
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise self._failed(call, late(self._system, seconds)) from None
+            return late(self._system, seconds)
         except _HTTPX2.errors as error:
-            raise self._failed(call, _HTTPX2.failure(error, self._system)) from None
+            return _HTTPX2.failure(error, self._system)
         except _CREDENTIAL_ERRORS as error:
-            raise PermanentError(
-                f"{call.text}: no credentials for {self._system} ({type(error).__name__})",
-                advice="Check the kubeconfig's user: token file, or exec plugin (v1beta1) and what it prints.",
-            ) from None
+            detail = f"no credentials for {self._system} ({type(error).__name__})"
+            return HttpFailure(kind=FailureKind.UNUSABLE, detail=detail)
         if body is None:
-            raise self._failed(call, too_large(self._system, MAX_BODY_BYTES))
-        reply = HttpReply(status=response.status_code, headers=_lower(response.headers), body=body)
-        if 200 <= reply.status < 300:
-            return reply
-        raise refusal(call, reply)
-
-    def _failed(self, call: Call, failure: HttpFailure) -> FirebreakError:
-        error = failure.error()
-        text = f"{call.text}: {failure.detail}"
-        return TransientError(text) if isinstance(error, TransientError) else PermanentError(text)
+            return too_large(self._system, MAX_BODY_BYTES)
+        return HttpReply(status=response.status_code, headers=_lower(response.headers), body=body)
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -244,14 +251,14 @@ class KubernetesCluster:
 
 def _checked(name: str, call: Call) -> str:
     """The name, fit for a path. A label's `../../secrets` must not become another path."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise PreconditionFailed(f"{call.text}: {name[:80]!r} is no name that a Kubernetes object can have")
     return name
 
 
 def _selector(labels: Mapping[str, str], call: Call) -> str:
     for key, value in labels.items():
-        if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(value):
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
             raise PreconditionFailed(f"{call.text}: {key[:80]!r}={value[:80]!r} is no label")
     return ",".join(f"{key}={value}" for key, value in labels.items())
 

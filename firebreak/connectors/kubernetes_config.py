@@ -31,24 +31,19 @@ def load_config(kubeconfig: Path | None = None, context: str | None = None) -> S
         first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
         kubeconfig = kubeconfig or Path(first or "~/.kube/config").expanduser()
         source = f"kubeconfig {kubeconfig}"
+    single, problem = None, ""
     try:
         if kubeconfig is None:
             config = KubeConfig.from_service_account()
         else:
             config = KubeConfig.from_dict(YAML(typ="safe").load(kubeconfig.read_text("utf-8")), fname=kubeconfig)
         single = config.get(context)
-    except (
-        ConfigError,
-        OSError,
-        YAMLError,
-        msgspec.ValidationError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        # KeyError and the like: a kubeconfig without a part that it must have. YAML errors would quote its text.
-        told = str(error) if isinstance(error, (ConfigError, OSError)) else f"{type(error).__name__}: not a kubeconfig"
-        raise SettingsInvalid(f"{source} cannot be used: {told}", advice=_ADVICE) from None
+    except (ConfigError, OSError) as error:
+        problem = str(error)
+    except (YAMLError, msgspec.ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"{type(error).__name__}: not a kubeconfig"  # a YAML error would quote its text
+    if problem:
+        raise SettingsInvalid(f"{source} cannot be used: {problem}", advice=_ADVICE)
     if single is None:
         raise SettingsInvalid(f"{source} names no current context", advice=_ADVICE)
     version = single.user.exec.apiVersion if single.user and single.user.exec else None

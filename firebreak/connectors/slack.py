@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -40,9 +41,11 @@ _SDK_ERRORS = (
     AttributeError,  # slack_sdk reads a text/plain answer as if it were an object
     TypeError,  # the same for a JSON list
 )
-_BUSY = frozenset(
-    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
-)
+RATE_WAIT = timedelta(seconds=30)
+"""When Slack asks to wait and does not say how long."""
+
+_LIMITED = frozenset({"ratelimited", "rate_limited"})
+_BUSY = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 _BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
 _TOKEN = "Check the Slack bot token (FIREBREAK_SLACK_TOKEN): it is wrong, expired or revoked."  # noqa: S105 a sentence
 _ADVICE: Mapping[str, str] = {
@@ -57,6 +60,24 @@ _ADVICE: Mapping[str, str] = {
     "is_archived": "The channel that services.yaml names is archived: name another one.",
     "restricted_action": "A workspace rule forbids the Slack app to post there: ask the workspace's owner.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call that gave nothing, as a value. `code` is Slack's own word for it; empty = Slack did not say no, and the
+    message may have been posted."""
+
+    detail: str
+    code: str = ""
+    permanent: bool = False
+    wait: timedelta | None = None
+
+    def error(self) -> FirebreakError:
+        """The error to raise."""
+        if not self.permanent:
+            return TransientError(self.detail, retry_after=self.wait)
+        advice = _ADVICE.get(self.code, f"Look up {self.code} in Slack's documentation of the method.")
+        return PermanentError(self.detail, advice=advice)
 
 
 class Slack:
@@ -107,31 +128,18 @@ class Slack:
             "unfurl_media": False,
         } | ({"thread_ts": thread} if thread else {})
         self._doubtful.add(dedup)  # from here on a cancellation, too, leaves it in doubt
-        try:
-            answer = await self._call("chat.postMessage", body | {"blocks": blocks(text)})
-        except _Refused as refused:
-            if refused.code not in _BLOCKS_REFUSED:
-                self._settled(dedup, refused)
-                raise refused.error from None
-            answer = await self._text_alone(body, dedup)
+        answer = await self._call("chat.postMessage", body | {"blocks": blocks(text)})
+        if isinstance(answer, Refused) and answer.code in _BLOCKS_REFUSED:
+            answer = await self._call("chat.postMessage", body)  # a plain message is better than none
+        if isinstance(answer, Refused):
+            if answer.code:  # Slack itself said no; after a 5xx or no answer it is not known
+                self._doubtful.discard(dedup)
+            raise answer.error()
         ts = answer.get("ts")
         if not isinstance(ts, str) or not ts:
             raise TransientError("Slack took a message but named no timestamp for it")
         self._doubtful.discard(dedup)
         return ts
-
-    async def _text_alone(self, body: dict[str, Any], dedup: str) -> Mapping[str, Any]:
-        """A plain message is better than none."""
-        try:
-            return await self._call("chat.postMessage", body)
-        except _Refused as refused:
-            self._settled(dedup, refused)
-            raise refused.error from None
-
-    def _settled(self, dedup: str, refused: _Refused) -> None:
-        """Slack itself said no: nothing was posted. After a 5xx or no answer that is not known."""
-        if refused.code:
-            self._doubtful.discard(dedup)
 
     async def _found(self, channel: str, thread: str, dedup: str) -> str:
         """`ts` of an earlier message with this `dedup`, or empty: also when there is no reason to look."""
@@ -154,11 +162,10 @@ class Slack:
             query["ts"] = thread
         ours: dict[str, str] = {}
         for _ in range(THREAD_PAGES if thread else 1):  # a thread comes oldest first, a channel newest first
-            try:
-                answer = await self._call(method, query)
-            except _Refused as refused:
-                if isinstance(refused.error, TransientError):
-                    raise refused.error from None
+            answer = await self._call(method, query)
+            if isinstance(answer, Refused):
+                if not answer.permanent:
+                    raise answer.error()
                 break
             ours |= posted(answer.get("messages"))
             more = answer.get("response_metadata")
@@ -167,19 +174,18 @@ class Slack:
                 break
         return ours
 
-    async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """One call, never repeated. Raises _Refused."""
+    async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any] | Refused:
+        """One call, never repeated."""
         read = method.startswith("conversations.")  # Slack takes JSON bodies for writing methods only
         arguments: dict[str, Any] = {"params": dict(body)} if read else {"json": dict(body)}
         try:
             async with asyncio.timeout(self._seconds):
                 answer = await self._client().api_call(method, http_verb="GET" if read else "POST", **arguments)
         except _SDK_ERRORS as error:
-            raise refused_by(error, method, self._seconds) from None
-        data = answer.data
-        if not isinstance(data, dict):
-            raise _Refused(TransientError(f"Slack's answer to {method} is no JSON object"))
-        return data
+            return refused_by(error, method, self._seconds)
+        return (
+            answer.data if isinstance(answer.data, dict) else Refused(f"Slack's answer to {method} is no JSON object")
+        )
 
     def _client(self) -> AsyncWebClient:
         if self._web is None:
@@ -215,31 +221,22 @@ class Slack:
         await self.aclose()
 
 
-class _Refused(Exception):
-    """A call that gave nothing: the error to raise, and Slack's own error code (empty = Slack did not say no)."""
-
-    def __init__(self, error: FirebreakError, code: str = "") -> None:
-        super().__init__(str(error))
-        self.error, self.code = error, code
-
-
-def refused_by(error: Exception, method: str, seconds: float) -> _Refused:
+def refused_by(error: Exception, method: str, seconds: float) -> Refused:
     """What an error of slack_sdk or aiohttp means. No text of theirs is told that could hold a header."""
     if isinstance(error, TimeoutError):
-        return _Refused(TransientError(f"Slack did not answer {method} within {seconds:.3g} s"))
-    if not isinstance(error, SlackApiError):
-        return _Refused(TransientError(f"Slack cannot be reached for {method} ({type(error).__name__})"))
-    response = error.response
+        return Refused(f"Slack did not answer {method} within {seconds:.3g} s")
+    response = getattr(error, "response", None)
+    if not isinstance(error, SlackApiError) or response is None:
+        return Refused(f"Slack cannot be reached for {method} ({type(error).__name__})")
     data = getattr(response, "data", None)
     status = getattr(response, "status_code", 0)
     code = plain(str(data.get("error", "")), 80) if isinstance(data, dict) else ""
-    if status == 429 or code in ("ratelimited", "rate_limited"):
+    if status == 429 or code in _LIMITED:
         headers = {str(k).lower(): str(v) for k, v in (getattr(response, "headers", None) or {}).items()}
-        wait = retry_after(headers.get("retry-after", "")) or timedelta(seconds=30)
-        return _Refused(TransientError(f"Slack asks to wait before {method}", retry_after=wait), code or "ratelimited")
+        wait = retry_after(headers.get("retry-after", "")) or RATE_WAIT
+        return Refused(f"Slack asks to wait before {method}", code=code or "ratelimited", wait=wait)
     if code and code not in _BUSY and status < 500:
         needed = plain(str(data.get("needed", "")), 80) if isinstance(data, dict) else ""
         more = f" (needed scope: {needed})" if needed else ""
-        advice = _ADVICE.get(code, f"Look up the error {code} of {method} in Slack's documentation.")
-        return _Refused(PermanentError(f"Slack refused {method}: {code}{more}", advice=advice), code)
-    return _Refused(TransientError(f"Slack failed at {method}: status {status}{' ' + code if code else ''}"))
+        return Refused(f"Slack refused {method}: {code}{more}", code=code, permanent=True)
+    return Refused(f"Slack failed at {method}: status {status}{' ' + code if code else ''}")

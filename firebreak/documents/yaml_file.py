@@ -159,6 +159,14 @@ def _finding(detail: Mapping[str, Any], data: Any) -> Finding:
         return Finding(tuple(path), f"key {last!r} is missing here", on_key=True)
     if kind == "extra_forbidden":
         return Finding(tuple(path), f"unknown key {last!r}", on_key=True)
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return Finding(tuple(path), f"a mapping is expected here{_instead(node)}")
     message = str(detail["msg"]).removeprefix("Value error, ")
-    shown = "" if kind == "value_error" or isinstance(node, (dict, list)) else f", not {node!r}"
-    return Finding(tuple(path), f"{message}{shown}", on_key=last == "[key]")
+    return Finding(tuple(path), message + ("" if kind == "value_error" else _instead(node)), on_key=last == "[key]")
+
+
+def _instead(node: Any) -> str:
+    if isinstance(node, dict):
+        return ""
+    text = "a list" if isinstance(node, list) else repr(node)
+    return f", not {text if len(text) <= 60 else text[:57] + '...'}"

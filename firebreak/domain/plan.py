@@ -132,6 +132,7 @@ class PlanOutline:
     digest: str
     runbook: str
     tiers: tuple[TierOutline, ...]
+    hold: timedelta = timedelta(0)  # how long all must stay healthy after the verification
 
 
 class MoveKind(StrEnum):

@@ -23,6 +23,7 @@ class EntryKind(StrEnum):
     EFFECT_RECORDED = "effect.recorded"
     STEP_WOULD_APPLY = "step.would_apply"
     VERIFICATION = "step.verified"  # verified or not: see `outcome` in the body
+    HOLD_ENDED = "hold.ended"  # stayed healthy after the verification, or relapsed: see `outcome`
     UNDO_RECORDED = "undo.recorded"
     RECOVERY_SEEN = "recovery.seen"
     PERSON_CALLED = "person.called"  # high urgency was asked for, with its reason

@@ -112,6 +112,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
                 evidence.watch_recovery,
                 steps.act,
                 steps.verify,
+                steps.hold,
                 steps.undo,
                 people.call,
                 people.close,

@@ -11,6 +11,8 @@ import structlog
 def configure_logs(level: str) -> None:
     """Own events and those of libraries, in one form. `level` as in the logging module."""
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    for chatty in ("httpx", "httpx2", "alembic", "aiohttp.access"):  # a line a request says nothing at three o'clock
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,12 @@ BATCH = 50
 FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=2)
 GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever
+
+_PAIRS: Mapping[PagerAction, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    PagerAction.RESOLVE_LOW: (("pager/classified",), ("pager/resolve-low", "pager/closed-low")),
+    PagerAction.RESOLVE_HIGH: (("deadline", "deadline/unclassified", "pager/person/high"), ("pager/closed-high",)),
+}
+"""What a resolve ends: keys of the messages that triggered it, and of those that may have ended it before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,9 @@ class OutboxSender:
         return len(due)
 
     async def _deliver(self, message: Message) -> None:
+        if await self._needless(message):
+            await self._parts.outbox.failed(message, next_try_at=None, entry=None)
+            return
         try:
             receipt = await self._send(message)
         except FirebreakError as error:
@@ -114,14 +124,14 @@ class OutboxSender:
             details={"incident": draft.incident_id, "notice": draft.notice.value},
         )
 
-    async def _was_triggered(self, message: Message) -> bool:
-        """A resolve goes out only for what was triggered."""
-        low = message.draft.pager is PagerAction.RESOLVE_LOW
-        keys = ("pager/classified",) if low else ("deadline", "deadline/unclassified", "pager/person/high")
-        for key in keys:
-            if await self._parts.outbox.receipt(message.draft.incident_id, key):
-                return True
-        return False
+    async def _needless(self, message: Message) -> bool:
+        """A resolve goes out only for what was triggered and is not resolved yet."""
+        triggers, resolves = _PAIRS.get(message.draft.pager, ((), ()))
+        if not triggers:
+            return False
+        sent = [await self._parts.outbox.receipt(message.draft.incident_id, key) for key in triggers]
+        done = [await self._parts.outbox.receipt(message.draft.incident_id, key) for key in resolves]
+        return not any(sent) or any(done)
 
     def _write_postmortem(self, incident_id: str, entries: tuple[TimelineEntry, ...]) -> str:
         self._parts.postmortems.mkdir(parents=True, exist_ok=True)

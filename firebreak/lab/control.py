@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -54,16 +55,21 @@ async def shop_state(state: LabState) -> dict[str, Any]:
 
 
 async def break_shop(state: LabState, name: str) -> Fault:
-    """Begin a fault; returns when it is on. ContractError for an unknown one, or while another is on."""
+    """Put images, weights and flags back as at the start, then begin a fault; returns when it is on.
+
+    ContractError for an unknown one, or while another is on.
+    """
     fault = fault_named(name)
     on = (await shop_state(state))["fault"]
     if on:
         raise ContractError(f"the shop is broken already: {on}", advice="Heal it first: `firebreak lab heal`.")
-    if fault.rollout is None:
-        await _set_fault(state, fault.name)
-        return fault
     rollout = fault.rollout
     async with KubeClient(state.admin) as client:
+        # An engine's late restore may have moved them: every fault begins from the same state.
+        await _apply_baseline(client)
+        if rollout is None:
+            await _set_fault(state, fault.name)
+            return fault
         shape = SERVICES[rollout.service]
         await client.apply(
             manifests.deployment_path(rollout.deployment), manifests.deployment(shape, rollout.version, rollout.tag)
@@ -80,17 +86,26 @@ async def heal(state: LabState) -> None:
 
     The fault ends first: taking back what was done against it, while it is on, would bring its symptoms back.
     """
-    await _set_fault(state, "")
+    await mend(state)
     async with KubeClient(state.admin) as client:
-        names = []
-        for shape in SERVICES.values():
-            for version in shape.versions:
-                names.append(shape.deployment(version))
-                await client.apply(manifests.deployment_path(names[-1]), manifests.deployment(shape, version))
-            weights = dict(shape.baseline_weights)
-            await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, weights))
-        await client.apply(manifests.flags_path(), manifests.flags())
-        await rolled_out(client, names)
+        await _apply_baseline(client)
+
+
+async def mend(state: LabState) -> None:
+    """End the fault and touch nothing else: whoever rerouted or degraded may take it back by himself."""
+    await _set_fault(state, "")
+
+
+async def _apply_baseline(client: KubeClient) -> None:
+    names = []
+    for shape in SERVICES.values():
+        for version in shape.versions:
+            names.append(shape.deployment(version))
+            await client.apply(manifests.deployment_path(names[-1]), manifests.deployment(shape, version))
+        weights = dict(shape.baseline_weights)
+        await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, weights))
+    await client.apply(manifests.flags_path(), manifests.flags())
+    await rolled_out(client, names)
 
 
 async def rolled_out(client: KubeClient, names: list[str], limit: timedelta = _ROLL_OUT) -> None:
@@ -119,6 +134,14 @@ async def until(check: Callable[[], Awaitable[bool]], limit: timedelta, what: st
                 advice="Read the logs in the lab's `run` directory.",
             )
         await asyncio.sleep(_POLL)
+
+
+async def prometheus_query(prometheus_url: str, expr: str) -> list[dict[str, Any]]:
+    """An instant query's vector: items with `metric` and `value`. TransientError when Prometheus does not answer it."""
+    status, body = await fetch("GET", f"{prometheus_url}/api/v1/query?query={quote(expr)}")
+    if status != 200:
+        raise TransientError(f"Prometheus answered {status} to {expr}: {body}")
+    return list(body["data"]["result"])
 
 
 async def firing_alerts(state: LabState) -> list[dict[str, str]]:

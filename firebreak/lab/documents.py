@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 
 from firebreak.domain.errors import ContractError
-from firebreak.lab.shape import FLAGS_CONFIG_MAP, NAMESPACE, SERVICES
+from firebreak.lab.shape import FLAGS_CONFIG_MAP, NAMESPACE, RECOMMEND_FLAG, SERVICES
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
@@ -26,12 +26,11 @@ def policy_text(baseline_at: float) -> str:
 
 
 def services_text() -> str:
-    """The lab's services: route, flags, channel, routing key, thresholds of each."""
-    values = {"NAMESPACE": NAMESPACE, "FLAGS": FLAGS_CONFIG_MAP}
+    """The lab's services: route, flags, channel, routing key (quoted: it may look like a number), P99 in ms of each."""
+    values = {"NAMESPACE": NAMESPACE, "FLAGS": FLAGS_CONFIG_MAP, "RECOMMEND_FLAG": RECOMMEND_FLAG}
     for shape in SERVICES.values():
         upper = shape.name.upper()
         values[f"{upper}_CHANNEL"] = shape.chat_channel
-        values[f"{upper}_KEY"] = shape.pager_key
+        values[f"{upper}_KEY"] = f'"{shape.pager_key}"'
         values[f"{upper}_P99_MS"] = f"{shape.objective * 1000:g}"
-        values[f"{upper}_P99"] = f"{shape.objective:g}"
     return _filled("services.yaml", values)

@@ -18,7 +18,7 @@ JSON = Mapping[str, Any]
 FIELD_MANAGER = "firebreak-lab"
 
 _SECONDS = 10.0
-_WATCH_SECONDS = 240
+_WATCH_SECONDS = 60
 _TOO_OLD = 410
 
 
@@ -108,8 +108,8 @@ class KubeClient:
             f"{path}{joint}watch=true&allowWatchBookmarks=true&timeoutSeconds={_WATCH_SECONDS}"
             f"&resourceVersion={revision}"
         )
-        # Bookmarks come about once a minute: a longer silence is a dead server.
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=90)
+        # The server ends a watch by itself; where it does not, it is dead.
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=_WATCH_SECONDS + _SECONDS)
         try:
             async with self._session.get(where, timeout=limits) as response:
                 if response.status == _TOO_OLD:

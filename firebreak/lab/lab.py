@@ -16,13 +16,12 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 from aiohttp import web
 
 from firebreak.domain.errors import ContractError, TransientError
 from firebreak.lab import manifests
-from firebreak.lab.control import fetch, rolled_out, until
+from firebreak.lab.control import fetch, prometheus_query, rolled_out, until
 from firebreak.lab.documents import policy_text, services_text
 from firebreak.lab.kube import KubeAccess, KubeClient
 from firebreak.lab.monitoring import RULES_FILE, alertmanager_config, prometheus_config, rules_text
@@ -238,8 +237,7 @@ async def _steady(prometheus_url: str) -> float:
 
     async def well() -> bool:
         nonlocal found
-        _, body = await fetch("GET", f"{prometheus_url}/api/v1/query?query={quote(expr)}")
-        result = body["data"]["result"]
+        result = await prometheus_query(prometheus_url, expr)
         if result:
             found = float(result[0]["value"][0])
         return bool(result)

@@ -38,8 +38,12 @@ class Meters:
             "main_flow_success_total", "Main flow: calls ended well.", ("flow",), registry=self._registry
         )
         self._gateway = Counter("gateway_requests_total", "The edge's access log.", ("code",), registry=self._registry)
-        self._probe = Gauge("probe_success", "1 = the version answers when probed directly.", ("service", "version"))
-        self._registry.register(self._probe)
+        self._probe = Gauge(
+            "probe_success",
+            "1 = the version answers when probed directly.",
+            ("service", "version"),
+            registry=self._registry,
+        )
         for flow in FLOWS:  # as the client libraries advise: a known label value starts at 0
             self._attempts.labels(flow)
             self._success.labels(flow)

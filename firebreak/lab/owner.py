@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -11,9 +12,13 @@ from pathlib import Path
 from firebreak.domain.errors import FirebreakError
 from firebreak.lab.lab import Lab, start_lab
 
+_LOOK = 2.0  # seconds
+
 
 async def own(lab_dir: Path, gateway_port: int | None, *, announce: Callable[[Lab], None] = lambda lab: None) -> None:
     """Run a lab until SIGTERM or Ctrl-C, also while it starts; everything is stopped before this returns.
+
+    It stops also when its directory was removed or made anew: nobody could find it there any more.
 
     `announce` is called once it is ready. Raises what `start_lab` raises.
     """
@@ -29,8 +34,18 @@ async def own(lab_dir: Path, gateway_port: int | None, *, announce: Callable[[La
         return
     lab = starting.result()
     announce(lab)
-    await stopping
+    vanishing = asyncio.create_task(_vanished(lab_dir / "lock"))
+    await asyncio.wait((stopping, vanishing), return_when=asyncio.FIRST_COMPLETED)
+    vanishing.cancel()
     await lab.stop()
+
+
+async def _vanished(lock: Path) -> None:
+    """Returns once `lock` is not the file any more that it is now."""
+    mine = lock.stat().st_ino
+    with contextlib.suppress(FileNotFoundError):
+        while lock.stat().st_ino == mine:
+            await asyncio.sleep(_LOOK)
 
 
 def main() -> None:

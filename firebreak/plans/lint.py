@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 
+from firebreak.documents.policy import Policy
 from firebreak.documents.yaml_file import Finding
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.action import ActionSpec
@@ -19,15 +19,15 @@ from firebreak.plans.runbook import Runbook
 
 
 def lint_runbook(
-    runbook: Runbook, specs: Mapping[str, ActionSpec], *, overrides: Mapping[str, timedelta] | None = None
+    runbook: Runbook, specs: Mapping[str, ActionSpec], *, policy: Policy | None = None
 ) -> tuple[Problem, ...]:
-    """Everything wrong with the steps, in order of the file; empty when the runbook may be used. With a policy's
-    named durations as `overrides`, its times are judged as they will be in force."""
+    """Everything wrong with the steps, in order of the file; empty when the runbook may be used. With a `policy`, its
+    times are judged as they will be in force."""
     findings = [f for path, step in steps_of(runbook.model) for f in _step(path, step, specs)]
-    if overrides:
+    if policy is not None:
         findings += [
-            Finding(f.path, f"with the policy's durations, {f.message}", f.token, f.on_key)
-            for f in timings(runbook.model, overrides)
+            Finding(f.path, f"with the durations of policy {policy.source}, {f.message}", f.token, f.on_key)
+            for f in timings(runbook.model, policy.durations)
         ]
     return runbook.document.problems(findings)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from firebreak.documents.conditions import Rendering, render_condition
 from firebreak.documents.policy import Policy
+from firebreak.documents.yaml_file import refuse
 from firebreak.domain.action import ActionSpec
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Condition
@@ -26,9 +27,9 @@ from firebreak.domain.plan import (
     Verify,
 )
 from firebreak.domain.target import TargetRef, resource_kind
+from firebreak.plans.lint import lint_runbook
 from firebreak.plans.model import FixedTarget, RestoreBlock, StepBlock, VerifyBlock
 from firebreak.plans.params import filled
-from firebreak.plans.rules import timings
 from firebreak.plans.runbook import Runbook
 
 
@@ -45,7 +46,11 @@ def pin(
     """The plan, with its digest set. `bindings` are the service's parameters; the standard four come from `service` and
     `target`. Of a threshold's values the service's wins over the policy's, and that over the runbook's.
 
-    Raises RunbookInvalid naming the step or condition when a binding is missing, or a filled parameter is refused."""
+    Raises RunbookInvalid with the linter's problems, if it has any: what it refuses never runs. Also when a binding is
+    missing, or a filled parameter is refused; then it names the step or the condition."""
+    problems = lint_runbook(runbook, specs, policy=policy)
+    if problems:
+        raise refuse(problems)
     model = runbook.model
     all_bindings = {
         **{name: bindings[name] for name in model.match.params if name in bindings},
@@ -66,11 +71,6 @@ def pin(
         bindings=all_bindings,
         baseline=policy.baseline,
     )
-    for unfit in timings(model, policy.durations):
-        raise RunbookInvalid(
-            f"{runbook.source}: with policy {policy.name!r}, {'.'.join(map(str, unfit.path))}: {unfit.message}",
-            advice=f"Correct the durations of policy {policy.name!r}; `firebreak lint` names the place.",
-        )
     return _Pinning(runbook=runbook, target=target, values=values, specs=specs).plan()
 
 
@@ -96,6 +96,7 @@ def outline(plan: Plan) -> PlanOutline:
     return PlanOutline(
         digest=plan.digest or hashlib.sha256(plan_bytes(plan)).hexdigest(),
         runbook=plan.runbook,
+        hold=plan.hold,
         tiers=tuple(
             TierOutline(name=tier.name, steps=tuple(_step_outline(step) for step in tier.steps)) for tier in plan.tiers
         ),
@@ -139,9 +140,7 @@ class _Pinning:
         return replace(plan, digest=hashlib.sha256(plan_bytes(plan)).hexdigest())
 
     def _step(self, block: StepBlock) -> Step:
-        spec = self.specs.get(block.action)
-        if spec is None:
-            raise self._invalid(f"step {block.id!r} names the unknown action {block.action!r}")
+        spec = self.specs[block.action]
         return Step(
             id=block.id,
             action=block.action,

@@ -14,6 +14,7 @@ from firebreak.plans.model import RunbookModel, StepBlock
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _STEP = StepBlock.__name__
+_OF_WRITERS = ("check", "verify", "undo")  # a step that writes has all three, any other step none
 
 
 def runbook_schema(specs: Mapping[str, ActionSpec]) -> dict[str, Any]:
@@ -43,9 +44,12 @@ def _branch(definitions: dict[str, Any], spec: ActionSpec) -> dict[str, Any]:
     _walk(params, lambda node: _moved(node, spec.name))
     params["title"] = f"Parameters of {spec.name}"
     then: dict[str, Any] = {"properties": {"params": params}}
-    needed = ["check", "verify", "undo"] if spec.mutates else []
-    if params.get("required"):
-        needed.append("params")
+    needed = ["params"] if params.get("required") else []
+    if spec.mutates:
+        needed += _OF_WRITERS
+        then["properties"] |= {key: {"not": {"type": "null"}} for key in _OF_WRITERS}
+    else:
+        then["properties"] |= {key: {"type": "null"} for key in (*_OF_WRITERS, "restore")}
     if needed:
         then["required"] = needed
     return {"if": {"properties": {"action": {"const": spec.name}}, "required": ["action"]}, "then": then}

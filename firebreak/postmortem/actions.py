@@ -151,6 +151,14 @@ def _verified(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     return replace(seen, reason=reading.text(entry.body, "reason") or part.reason)
 
 
+def _held(part: ActionPart, entry: TimelineEntry) -> ActionPart:
+    """A relapse takes the verification back; a hold to its end confirms it."""
+    told = _verified(part, entry)
+    if reading.text(entry.body, "outcome") == "verified":
+        return replace(told, verified_at=part.verified_at or entry.at, looks=part.looks, conditions=part.conditions)
+    return replace(told, looks=part.looks)
+
+
 def _undone(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     effect = reading.mapping(entry.body, "effect")
     outcome = reading.text(effect, "outcome")
@@ -170,6 +178,7 @@ _TELLS = {
     EntryKind.EFFECT_RECORDED: _affected,
     EntryKind.STEP_WOULD_APPLY: _would_apply,
     EntryKind.VERIFICATION: _verified,
+    EntryKind.HOLD_ENDED: _held,
     EntryKind.UNDO_RECORDED: _undone,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firebreak.domain.message import NoticeKind
+from firebreak.domain.message import Channel, NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
 from firebreak.postmortem.model import FaultLine, PersonLine
@@ -31,8 +31,13 @@ def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
             attempts=max(reading.whole(entry.body, "attempts"), 0),
         )
         for entry in entries
-        if entry.kind in _WHAT
+        if entry.kind in _WHAT and not _is_own_file(entry)
     )
+
+
+def _is_own_file(entry: TimelineEntry) -> bool:
+    """The post-mortem's files were written: nobody was told by that (that they could not be is told)."""
+    return entry.kind is EntryKind.MESSAGE_DELIVERED and reading.text(entry.body, "channel") == Channel.POSTMORTEM.value
 
 
 def was_called(people: Sequence[PersonLine]) -> bool:

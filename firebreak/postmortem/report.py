@@ -150,14 +150,9 @@ def _impact(
     """From the first known sign (the earliest true condition, else the alert's own start) to proven health."""
     signs = [c.since for c in hurt if c.since] or [a.starts_at for a in alerts if a.starts_at]
     since = min([*signs, accepted_at])
-    ends = [
-        e.at
-        for e in entries
-        if (e.kind is EntryKind.VERIFICATION and e.body.get("outcome") == "verified")
-        or e.kind is EntryKind.RECOVERY_SEEN
-        or (e.kind is EntryKind.INCIDENT_CLOSED and outcome == IncidentOutcome.NOTHING_DONE)
-    ]
-    until = None if outcome == IncidentOutcome.OPEN or not ends else ends[-1]
+    until = None if outcome == IncidentOutcome.OPEN else _proven_healthy(entries)
+    if outcome == IncidentOutcome.NOTHING_DONE and until is None:
+        until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
     if outcome == IncidentOutcome.NOTHING_DONE and (resolved := [a.resolved_at for a in alerts if a.resolved_at]):
         until = max(resolved)
     return ImpactPart(
@@ -169,6 +164,18 @@ def _impact(
         alerts=len(alerts),
         left_out=max(truncated, 0),
     )
+
+
+def _proven_healthy(entries: Sequence[TimelineEntry]) -> datetime | None:
+    """The last verification or recovery that no relapse took back."""
+    healthy: datetime | None = None
+    for entry in entries:
+        verified = entry.body.get("outcome") == "verified"
+        if entry.kind is EntryKind.RECOVERY_SEEN or (entry.kind is EntryKind.VERIFICATION and verified):
+            healthy = entry.at
+        elif entry.kind is EntryKind.HOLD_ENDED and not verified:
+            healthy = None
+    return healthy
 
 
 def _worst(verdict: VerdictPart | None) -> str:

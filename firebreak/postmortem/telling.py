@@ -85,6 +85,11 @@ def _verification(body: _Body) -> str:
     return _joined(f"{_step(body)}, {outcome}", reading.text(body, "reason") or seen)
 
 
+def _hold(body: _Body) -> str:
+    ended = "held to its end" if reading.text(body, "outcome") == "verified" else "did not hold"
+    return _joined(f"{_step(body)} {ended}", reading.text(body, "reason"))
+
+
 def _message(body: _Body, verb: str) -> str:
     attempts = reading.whole(body, "attempts")
     words = f"{reading.text(body, 'notice').replace('_', ' ')} message to {reading.text(body, 'channel')} {verb}"
@@ -117,6 +122,7 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
         f"{_step(body)} would be applied; mode observe, nothing is written", reading.text(body, "check", "reason")
     ),
     EntryKind.VERIFICATION: _verification,
+    EntryKind.HOLD_ENDED: _hold,
     EntryKind.UNDO_RECORDED: lambda body: f"undo of {_effect(body)}",
     EntryKind.RECOVERY_SEEN: lambda body: _joined("recovery seen", reading.text(body, "reason")),
     EntryKind.PERSON_CALLED: lambda body: _joined("a person is called", reading.text(body, "reason")),

@@ -16,7 +16,7 @@ _DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_C
 
 def deciding_verdict(entries: Sequence[TimelineEntry]) -> VerdictPart | None:
     """The last verdict before a plan, a page or the end; None when there was none."""
-    found = _looks(entries)
+    found = looks(entries)
     if not found:
         return None
     entry, verdict = found[-1], reading.mapping(found[-1].body, "verdict")
@@ -48,7 +48,7 @@ def deciding_verdict(entries: Sequence[TimelineEntry]) -> VerdictPart | None:
 
 def worst_seen(entries: Sequence[TimelineEntry]) -> tuple[ConditionLine, ...]:
     """The conditions that were true or pending in the last look that found any: what a moment's jitter was, too."""
-    for entry in reversed(_looks(entries)):
+    for entry in reversed(looks(entries)):
         hurt = tuple(
             line
             for line in conditions_of(reading.mapping(entry.body, "verdict"))
@@ -59,7 +59,8 @@ def worst_seen(entries: Sequence[TimelineEntry]) -> tuple[ConditionLine, ...]:
     return ()
 
 
-def _looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
+def looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
+    """The verdicts up to the one that decided, which is the last of them."""
     decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
     return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -105,9 +106,9 @@ class Database:
         except sqlite3.OperationalError as error:
             log = self.path.with_name(self.path.name + "-wal")
             untouchable = sqlite_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-            if not untouchable or not self.path.exists() or (log.exists() and log.stat().st_size):
+            if not untouchable or os.access(self.path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
                 raise
-            # A read-only medium without a log: nobody can be writing, so no lock files are needed.
+            # A read-only directory without a log: nobody can be writing, so no lock files are needed.
             return self._open_read_only(self._uri("ro") + "&immutable=1")
 
     def _open_read_only(self, uri: str) -> sqlite3.Connection:

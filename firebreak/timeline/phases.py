@@ -95,17 +95,28 @@ def phases_of(
 
 def _stamps(entries: Sequence[TimelineEntry], opened: TimelineEntry) -> dict[Phase, datetime | None]:
     deciding = _deciding_verdict(entries)
-    verified = [e.at for e in entries if e.kind is EntryKind.VERIFICATION and e.body.get("outcome") == "verified"]
     return {
         Phase.SEEN: opened.at,
         Phase.CLASSIFIED: deciding.at if deciding else None,
         Phase.PLANNED: _at(_first(entries, EntryKind.PLAN_PINNED)),
         Phase.EVIDENCE_KEPT: _at(_first(entries, EntryKind.EVIDENCE_KEPT)),
         Phase.FIRST_ACTION: _at(_first(entries, EntryKind.EFFECT_RECORDED, EntryKind.STEP_WOULD_APPLY)),
-        Phase.VERIFIED: verified[-1] if verified else None,
+        Phase.VERIFIED: _verified_at(entries),
         Phase.PERSON_CALLED: next((e.at for e in entries if _calls_person(e)), None),
         Phase.CLOSED: _at(_first(entries, EntryKind.INCIDENT_CLOSED)),
     }
+
+
+def _verified_at(entries: Sequence[TimelineEntry]) -> datetime | None:
+    """The last verification that no relapse took back."""
+    found: datetime | None = None
+    for entry in entries:
+        good = entry.body.get("outcome") == "verified"
+        if entry.kind is EntryKind.VERIFICATION and good:
+            found = entry.at
+        elif entry.kind is EntryKind.HOLD_ENDED and not good:
+            found = None
+    return found
 
 
 def _calls_person(entry: TimelineEntry) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from firebreak.connectors.kubernetes import KubernetesCluster
-from firebreak.domain.action import StepContext
+from firebreak.domain.action import Progress, ProgressState, StepContext
 from firebreak.domain.errors import TargetChanged, TargetNotFound
 from firebreak.domain.ports import ClusterPort, KubeObject, PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -289,6 +289,16 @@ class RealWorld:
     async def until(self, ref: TargetRef, holds: Callable[[KubeObject], bool]) -> None:
         async def look() -> bool:
             return holds(await self.cluster.get(ref, timeout=timedelta(seconds=5)))
+
+        await _eventually(look)
+
+    async def settled(self, progress: Callable[[], Awaitable[Progress]]) -> None:
+        """Wait until it is done; a failure is one."""
+
+        async def look() -> bool:
+            now = await progress()
+            assert now.state is not ProgressState.FAILED, now.reason
+            return now.state is ProgressState.DONE
 
         await _eventually(look)
 

@@ -60,7 +60,10 @@ class Capture:
     def __init__(self) -> None:
         self.answers: list[Any] = [Said(body={})]
         self.heard: list[Heard] = []
+        self.arrived = asyncio.Event()  # the first request has come
         self.release = asyncio.Event()
+        self.delay = 0.0  # seconds before each answer
+        self.at_once = self.most_at_once = 0
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{tail:.*}", self._answer)
         self.server = TestServer(app)
@@ -77,6 +80,15 @@ class Capture:
         return f"http://127.0.0.1:{self.server.port}"
 
     async def _answer(self, request: web.Request) -> web.Response:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(self.delay)
+            return await self._play(request)
+        finally:
+            self.at_once -= 1
+
+    async def _play(self, request: web.Request) -> web.Response:
         heard = Heard(
             request.method,
             request.path,
@@ -86,6 +98,7 @@ class Capture:
             request.transport.get_extra_info("peername") if request.transport else None,
         )
         self.heard.append(heard)
+        self.arrived.set()
         said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if callable(said):
             said = said(heard)

@@ -171,9 +171,7 @@ async def test_a_redirect_is_not_followed(capture: Capture) -> None:
     assert [heard.path for heard in capture.heard] == ["/a"]
 
 
-async def test_neither_proxies_nor_cookies_nor_netrc_are_used(
-    capture: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_neither_proxies_nor_cookies_are_used(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of the process does not decide where alerts' data goes."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")

@@ -8,12 +8,21 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from firebreak.cli import lint
 from firebreak.connectors.prometheus_discovery import PrometheusDiscovery
 from firebreak.domain.errors import ContractError, FirebreakError, PermanentError, PermissionDenied, TransientError
+from firebreak.locator import runbooks_dir
+from firebreak.plans.rules import queries_of, sample_rendering
+from firebreak.plans.runbook import load_runbook
+from firebreak.servers.prometheus import PrometheusServer
 
 Answer = tuple[int, str]
 
@@ -188,3 +197,52 @@ def test_a_password_in_the_url_is_never_shown() -> None:
         with PrometheusDiscovery(url) as discovery, pytest.raises(TransientError) as caught:
             ask(discovery)
         assert "hunter" not in str(caught.value)
+
+
+# --- the real server ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.servers
+def test_a_real_prometheus_tells_its_names(prometheus: PrometheusServer) -> None:
+    """Metrics that were scraped, and the labels of each; a metric that is not there has none."""
+    with PrometheusDiscovery(prometheus.url) as discovery:
+        assert {"shop_value", "shop_other", "shop_nan"} <= discovery.metric_names()
+        assert {"__name__", "service", "version"} <= discovery.label_names("shop_value")
+        assert "service" not in discovery.label_names("shop_nan")
+        assert discovery.label_names("shop_nothing") == frozenset()
+
+
+@pytest.mark.servers
+def test_the_linter_names_what_a_real_prometheus_does_not_have(prometheus: PrometheusServer, tmp_path: Path) -> None:
+    """`firebreak lint --prometheus URL`: the missing metric and the missing label, each at its place, nothing else."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        """{kind: runbook, name: r, summary: s, match: {severity: P1}, durations: {stale_after: 30s}, conditions: {
+  a: {dimension: health, query: 'sum(shop_value{service=$service})', op: '==', threshold: 1, inputs: [shop_value]},
+  b: {dimension: health, query: 'sum(shop_valeu)', op: '==', threshold: 1, inputs: ['shop_value{pod="x"}']}},
+hold: 1s, recovery: [a, b], tiers: [{name: page, steps: [{id: call, action: page}]}]}"""
+    )
+    app = typer.Typer()
+    lint.register(app)
+    result = CliRunner().invoke(app, [str(path), "--prometheus", prometheus.url])
+    assert result.output.splitlines() == [
+        f"{path}:3:38: metric 'shop_valeu' does not exist there; did you mean 'shop_value'?",
+        f"{path}:3:97: shop_value has no label 'pod' there",
+        "1 document, 2 problems",
+    ]
+    assert result.exit_code == 1
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("path", sorted((runbooks_dir() / "catalog").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_query_of_the_shipped_runbooks_is_promql_to_a_real_prometheus(
+    path: Path, prometheus: PrometheusServer
+) -> None:
+    """The parser that the linter uses is another program: the server itself has the last word."""
+    model = load_runbook(path.read_bytes(), path.name).model
+    for name, block in model.conditions.items():
+        for _, template in queries_of(block):
+            query = sample_rendering(model).query(template)
+            answer = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query}, timeout=10)
+            assert answer.status_code == 200, (name, query, answer.text)
+            assert answer.json()["data"]["resultType"] in ("vector", "scalar"), name

@@ -39,7 +39,7 @@ METRIC: dict[str, Any] = {
     "volume": {"query": "sum(increase(b[$window]))", "at_least": "$calls"},
     "absent": "zero",
 }
-FLOW: dict[str, Any] = {"weight": "$heavy", "success": "sum(a) / sum(b)", "volume_ratio": "sum(b) / sum(b$baseline)"}
+FLOW: dict[str, Any] = {"weight": "$heavy", "success": "sum(a) / sum(b)", "volume_ratio": "sum(b) / sum(c$baseline)"}
 SCORE: dict[str, Any] = {"dimension": "business", "op": "<=", "threshold": 70, "score": {"flows": {"pay": FLOW}}}
 LABEL: dict[str, Any] = {"dimension": "business", "label": "business_impact", "in": ["blocked"]}
 
@@ -77,7 +77,7 @@ def test_a_score_asks_for_the_age_of_what_it_reads_now() -> None:
     assert condition.kind is ConditionKind.SCORE
     assert condition.inputs == ("a", "b")
     assert condition.flows[0].weight == 0.7
-    assert condition.flows[0].volume_ratio_query == "sum(b) / sum(b @ 17)"
+    assert condition.flows[0].volume_ratio_query == "sum(b) / sum(c @ 17)"
 
 
 def test_a_label_block_needs_no_numbers() -> None:
@@ -190,4 +190,4 @@ def test_a_finding_in_a_file_has_line_and_column() -> None:
     text = b"conditions:\n  c:\n    query: sum(a{s=$srvice})\n"
     document = load_yaml(text, "p1.yaml")
     (found,) = check_condition("c", ConditionBlock.model_validate(METRIC | {"query": "sum(a{s=$srvice})"}), KNOWN)
-    assert str(document.problem(found.under(("conditions", "c")))).startswith("p1.yaml:3:18: unknown placeholder")
+    assert str(document.problem(found.under(("conditions", "c")))).startswith("p1.yaml:3:20: unknown placeholder")

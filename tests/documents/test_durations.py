@@ -36,7 +36,7 @@ def test_a_duration_is_read_as_written(text: str, expected: timedelta) -> None:
 )
 def test_anything_else_is_refused_with_a_sentence(text: str) -> None:
     """No guessing: a wrong unit order, a fraction or a foreign digit is a mistake."""
-    with pytest.raises(ValueError, match="duration|longer"):
+    with pytest.raises(ValueError, match=r"duration|longer"):
         parse_duration(text)
 
 

@@ -95,6 +95,7 @@ def test_a_good_query_has_no_fault(query: str) -> None:
         ("a{x=$}", "$", "lone $"),
         ("sum(a)$baseline", "", "not PromQL"),
         ("a$baseline offset 1d", "", "not PromQL"),
+        ("a$baseline @ 5", "", "not PromQL"),
         ("sum(rate(a))", "", "not PromQL"),
         ('a{x="y"', "", "not PromQL"),
         ("nosuchfunction(a)", "", "not PromQL"),

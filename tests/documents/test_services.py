@@ -58,7 +58,7 @@ def test_the_pagers_key_is_in_no_text_of_the_value() -> None:
         (["target: {namespace: shop, kind: Pod, name: x}"], "4:37", "'Deployment'"),
         (["target: {namespace: shop, kind: Deployment}"], "4:13", "either"),
         (["target: {namespace: shop, kind: Deployment, name: x, pod: {label: pod}}"], "4:13", "either"),
-        (["target: {namespace: shop, pod: pay-1}"], "4:36", "dictionary"),
+        (["target: {namespace: shop, pod: pay-1}"], "4:36", "a mapping is expected here"),
         (["target: {namespace: {labels: x}, pod: {label: pod}}"], "4:25", "{label: LABEL}"),
         ([TARGET, "match: {service: ''}"], "5:22", "every alert that lacks"),
         ([TARGET, "params: {service: x}"], "5:14", "filled in by the engine"),

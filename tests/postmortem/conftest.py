@@ -273,7 +273,7 @@ class Story:
             target=BOUND,
             changes=self.changes(),
         )
-        aim = {"target": PAY.text, "uid": BOUND.uid}
+        aim: dict[str, Any] = {"target": PAY.text, "uid": BOUND.uid}
         self.add(seconds, EntryKind.INTENT_RECORDED, f"intent/{tier}.0", self.step(tier, intent=to_data(intent)), **aim)
         self.add(seconds, EntryKind.STEP_CHECKED, f"check/{tier}.0", self.step(tier, check=to_data(check)), **aim)
         self.add(

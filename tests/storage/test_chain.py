@@ -147,7 +147,7 @@ async def test_one_flipped_bit_in_the_file_is_found(timeline_path: Path, make: M
         place = whole.index(marker) + chance.randrange(len(marker))
         flipped = bytearray(whole)
         flipped[place] ^= 1 << chance.randrange(7)
-        _overwrite(timeline_path, flipped)
+        _overwrite(timeline_path, bytes(flipped))
         report = await _verified(timeline_path)
         assert (report.ok, report.first_broken_seq) == (False, n + 1), (seed, n, place)
     _overwrite(timeline_path, whole)

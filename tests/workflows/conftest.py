@@ -79,6 +79,7 @@ class PlayedHands:
     gather_script: list[GatherResult] = field(default_factory=list)
     act_script: dict[int, StepStatus] = field(default_factory=dict)
     verify_script: dict[int, list[StepStatus | None]] = field(default_factory=dict)
+    hold_script: dict[int, StepStatus] = field(default_factory=dict)
     recovery_script: list[bool] = field(default_factory=list)
     restore_script: list[bool] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
@@ -125,6 +126,13 @@ class PlayedHands:
         record = StepRecord(tier=given.tier, step=given.step, status=status, reason="played", wrote=True)
         return VerifyResult(record=record)
 
+    @activity.defn(name="step.hold")
+    async def hold(self, given: VerifyInput) -> VerifyResult:
+        self._called("hold", given)
+        status = self.hold_script.get(given.tier, StepStatus.VERIFIED)
+        record = StepRecord(tier=given.tier, step=given.step, status=status, reason="played", wrote=True)
+        return VerifyResult(record=record)
+
     @activity.defn(name="step.undo")
     async def undo(self, given: StepInput) -> StepRecord:
         self._called("undo", given)
@@ -152,6 +160,7 @@ class PlayedHands:
             self.watch_recovery,
             self.act,
             self.verify,
+            self.hold,
             self.undo,
             self.call,
             self.close,

@@ -44,7 +44,7 @@ async def test_the_first_tier_that_verifies_heals(stage: Any, plan_of: Any) -> N
     async with stage.worker():
         result = await (await start(stage)).result()
     assert result.outcome is IncidentOutcome.HEALED
-    assert stage.hands.names() == ["gather", "keep", "act", "verify", "close"]
+    assert stage.hands.names() == ["gather", "keep", "act", "verify", "hold", "close"]
 
 
 async def test_a_tier_that_does_not_verify_is_undone_before_the_next_starts(stage: Any, plan_of: Any) -> None:
@@ -54,7 +54,29 @@ async def test_a_tier_that_does_not_verify_is_undone_before_the_next_starts(stag
     async with stage.worker():
         result = await (await start(stage)).result()
     assert result.outcome is IncidentOutcome.HEALED
-    assert stage.hands.names() == ["gather", "keep", "act", "verify", "verify", "undo", "act", "verify", "close"]
+    assert stage.hands.names() == [
+        "gather",
+        "keep",
+        "act",
+        "verify",
+        "verify",
+        "undo",
+        "act",
+        "verify",
+        "hold",
+        "close",
+    ]
+
+
+async def test_a_relapse_during_the_hold_leads_to_the_next_tier(stage: Any, plan_of: Any) -> None:
+    """What was verified and broke again did not work: it is undone, and the next tier starts."""
+    stage.hands.gather_script = [plan_of("reroute", "degrade")]
+    stage.hands.hold_script = {0: StepStatus.NOT_VERIFIED}
+    async with stage.worker():
+        result = await (await start(stage)).result()
+    assert result.outcome is IncidentOutcome.HEALED
+    names = stage.hands.names()
+    assert names == ["gather", "keep", "act", "verify", "hold", "undo", "act", "verify", "hold", "close"]
 
 
 async def test_when_nothing_heals_a_person_is_called_and_recovery_is_waited_for(stage: Any, plan_of: Any) -> None:

@@ -1,0 +1,70 @@
+"""`firebreak explain`: recompute a verdict from the record, and print the tree."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from firebreak.cli.reading import DataDir, IncidentText, find_incident, opened_store
+from firebreak.domain.errors import ChainBroken, ContractError
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(explain)
+
+
+def explain(
+    incident: IncidentText,
+    look: Annotated[
+        int | None, typer.Option("--round", min=0, help="Which look at the evidence; default: the one that decided.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Recompute the verdict from the stored facts and the stored tree. Fails when it is not the stored verdict."""
+    import asyncio
+
+    from firebreak.domain.codec import from_data
+    from firebreak.domain.verdict import Facts, Verdict
+    from firebreak.triage.classify import classify
+    from firebreak.triage.explain import explain as tree_text
+    from firebreak.triage.explain import same_verdict
+    from firebreak.triage.tree import tree_from_bytes
+
+    async def read() -> tuple[Verdict, Facts, bytes]:
+        async with opened_store(data_dir) as store:
+            entries = await store.entries(await find_incident(store, incident))
+            reached, gathered = _look(entries, look)
+            facts = from_data(Facts, gathered.body["facts"])
+            return from_data(Verdict, reached.body["verdict"]), facts, await store.document(facts.tree_digest)
+
+    stored, facts, document = asyncio.run(read())
+    recomputed = classify(facts, tree_from_bytes(document))
+    typer.echo(tree_text(recomputed), nl=False)
+    difference = same_verdict(stored, recomputed)
+    if difference:
+        typer.echo(f"\nrecomputed: another verdict than the stored one: {difference}", err=True)
+        raise typer.Exit(1)
+    typer.echo("\nrecomputed: same verdict")
+
+
+def _look(entries: tuple[TimelineEntry, ...], look: int | None) -> tuple[TimelineEntry, TimelineEntry]:
+    """(verdict, facts) of one look; both must be as they were written."""
+    from firebreak.postmortem.verdicts import looks
+    from firebreak.timeline.chain import digest_of
+
+    verdicts = {e.body.get("round"): e for e in entries if e.kind is EntryKind.VERDICT_REACHED}
+    facts = {e.body.get("round"): e for e in entries if e.kind is EntryKind.FACTS_GATHERED}
+    deciding = looks(entries)
+    wanted = look if look is not None else (deciding[-1].body.get("round") if deciding else None)
+    if wanted not in verdicts or wanted not in facts:
+        rounds = ", ".join(str(number) for number in verdicts if number in facts)
+        raise ContractError(
+            "no verdict was reached yet" if look is None else f"there was no look {look} at the evidence",
+            advice=f"Looks that can be explained: {rounds or 'none'}.",
+        )
+    for entry in (verdicts[wanted], facts[wanted]):
+        if digest_of(entry) != entry.digest:
+            raise ChainBroken(f"entry {entry.seq} ({entry.key}) was changed after it was written")
+    return verdicts[wanted], facts[wanted]

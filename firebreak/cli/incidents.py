@@ -1,0 +1,67 @@
+"""`firebreak incidents`: the newest incidents, one a line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from firebreak.cli.reading import DataDir, opened_store
+from firebreak.domain.incident import IncidentRow
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(incidents)
+
+
+def incidents(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    data_dir: DataDir = None,
+) -> None:
+    """List incidents, newest first: where each stands or how it ended."""
+    import asyncio
+
+    async def read() -> tuple[IncidentRow, ...]:
+        async with opened_store(data_dir) as store:
+            return await store.rows(limit=limit)
+
+    rows = asyncio.run(read())
+    if as_json:
+        from firebreak.domain.codec import to_data
+        from firebreak.timeline.canonical import canonical
+
+        for row in rows:
+            typer.echo(canonical(to_data(row)))
+    elif rows:
+        _print_table(rows)
+    else:
+        typer.echo("no incidents yet")
+
+
+def _print_table(rows: tuple[IncidentRow, ...]) -> None:
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from firebreak.postmortem import wording
+
+    table = Table("incident", "service", "alert", "opened (UTC)", "state", "firing", "took", box=None, pad_edge=False)
+    for row in rows:
+        took = "" if row.closed_at is None else wording.span((row.closed_at - row.opened_at).total_seconds() * 1000)
+        state = row.phase.value if row.closed_at is None else row.outcome.value
+        cells = (
+            row.id,
+            wording.clean(row.service, 30),
+            wording.clean(row.alertname, 40),
+            f"{row.opened_at:%Y-%m-%d %H:%M:%S}",
+            state.replace("_", " "),
+            str(row.alerts_firing),
+            took,
+        )
+        table.add_row(*(Text(cell) for cell in cells))  # Text: labels are no console markup
+    # Piped output is for programs: never fold a line there.
+    Console(width=None if sys.stdout.isatty() else 400).print(table)

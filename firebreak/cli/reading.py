@@ -1,0 +1,75 @@
+"""What the reading verbs share: the store of a data directory, opened read-only, and finding an incident by what a
+person types. They work while the engine runs and while it is stopped."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firebreak.domain.errors import ContractError
+from firebreak.domain.ids import is_incident_id
+from firebreak.domain.incident import IncidentRow
+
+if TYPE_CHECKING:
+    from firebreak.domain.ports import IncidentsPort
+    from firebreak.storage.sqlite_store import TimelineStore
+
+_ALL = 1_000_000  # a row is some hundred bytes; a store of this size is far off
+
+DataDir = Annotated[Path | None, typer.Option(help="The engine's data directory; default: FIREBREAK_DATA_DIR.")]
+IncidentText = Annotated[
+    str, typer.Argument(metavar="INCIDENT", help="Incident id, a unique part of it, or `last` for the newest.")
+]
+
+
+@asynccontextmanager
+async def opened_store(data_dir: Path | None) -> AsyncIterator[TimelineStore]:
+    """The timeline of the data directory (or that of the settings), read-only. LedgerError when there is none."""
+    from firebreak.settings import load_settings
+    from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
+
+    settings = load_settings(data_dir=data_dir)
+    async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE, read_only=True) as store:
+        yield store
+
+
+async def find_row(store: IncidentsPort, text: str) -> IncidentRow:
+    """The incident that `text` names: its id, a beginning of it, the end of it (as pages show it), or `last`.
+    ContractError with the nearest ids when it names none or several."""
+    wanted = text.strip().lower()
+    rows = await store.rows(limit=1 if wanted == "last" else _ALL)
+    if not rows:
+        raise ContractError(
+            "there is no incident in this store yet",
+            advice="Check --data-dir (or FIREBREAK_DATA_DIR): it names the directory that the engine writes.",
+        )
+    if wanted == "last":
+        return rows[0]
+    if wanted:
+        found = [row for row in rows if row.id == wanted]
+        found = found or [row for row in rows if row.id.startswith(wanted) or row.id.endswith(f"-{wanted}")]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(row.id for row in found[:5])
+            raise ContractError(f"{text!r} is not one incident but {len(found)}: {ids}", advice="Type more of the id.")
+    raise ContractError(f"no incident {text!r}", advice=_nearest(wanted, rows))
+
+
+async def find_incident(store: IncidentsPort, text: str) -> str:
+    """As `find_row`, the id alone. A full id that the store knows is not searched for."""
+    wanted = text.strip().lower()
+    if is_incident_id(wanted) and await store.incident(wanted) is not None:
+        return wanted
+    return (await find_row(store, text)).id
+
+
+def _nearest(wanted: str, rows: tuple[IncidentRow, ...]) -> str:
+    ids = [row.id for row in rows]
+    near = difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5) or ids[:3]
+    return f"Nearest: {', '.join(near)}. `firebreak incidents` lists them."

@@ -1,0 +1,138 @@
+"""`firebreak show`: one incident on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from firebreak.cli.reading import DataDir, IncidentText, find_row, opened_store
+from firebreak.domain.incident import IncidentPhase, IncidentRow
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+
+if TYPE_CHECKING:
+    from firebreak.postmortem.model import Report
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(show)
+
+
+def show(incident: IncidentText, data_dir: DataDir = None) -> None:
+    """Where an incident stands: verdict, plan, people told, what is next."""
+    import asyncio
+
+    from firebreak.postmortem.report import build
+    from firebreak.timeline.phases import phases_of
+
+    async def read() -> tuple[IncidentRow, tuple[TimelineEntry, ...]]:
+        async with opened_store(data_dir) as store:
+            row = await find_row(store, incident)
+            return row, await store.entries(row.id)
+
+    row, entries = asyncio.run(read())
+    report = build(entries, phases=phases_of(entries))
+    for line in screen(row, report, entries):
+        typer.echo(line)
+
+
+def screen(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) -> list[str]:
+    """Some thirty lines of plain text; untrusted text is cut and printable."""
+    from firebreak.postmortem import wording
+
+    lines = [
+        f"{report.incident_id}  {report.headline}",
+        f"state    {_state(row, report)}, {wording.several(row.alerts_firing, 'alert')} firing",
+        f"since    {wording.moment(report.accepted_at)}",
+        f"target   {wording.clean(report.target, 100) or 'none: ' + wording.clean(report.refusal, 200)}",
+        "",
+        *_verdict(report),
+        "",
+        *_plan(report),
+        "",
+        *_people(report),
+    ]
+    restores = [r for r in report.restores if not r.outcome]
+    lines += [f"restore  step {wording.clean(r.step_id, 60)} is still in force" for r in restores]
+    over = [f"{p.phase} {wording.span(p.took_ms)} of {wording.span(p.budget_ms)}" for p in report.phases if p.over]
+    lines += [f"slow     {', '.join(over)}"] if over else []
+    return [*lines, "", f"next     {_next(row, report, entries)}"]
+
+
+def _state(row: IncidentRow, report: Report) -> str:
+    from firebreak.postmortem import wording
+
+    if row.closed_at is None:
+        return row.phase.value.replace("_", " ")
+    took = wording.span((row.closed_at - report.accepted_at).total_seconds() * 1000)
+    return f"closed as {row.outcome.value.replace('_', ' ')} after {took}"
+
+
+def _verdict(report: Report) -> list[str]:
+    from firebreak.postmortem import wording
+    from firebreak.postmortem.verdicts import condition_words
+
+    verdict = report.verdict
+    if verdict is None:
+        return ["verdict  none yet"]
+    lines = [
+        f"verdict  {verdict.severity} ({verdict.truth}), {'may act' if verdict.may_act else 'may not act'}: "
+        f"{wording.clean(verdict.act_reason or verdict.reason, 200)}"
+    ]
+    lines += [f"         {c.truth:<14} {wording.clean(condition_words(c), 100)}" for c in verdict.conditions[:12]]
+    return lines
+
+
+def _plan(report: Report) -> list[str]:
+    from firebreak.postmortem import wording
+
+    if not report.actions:
+        return ["plan     none"]
+    lines = [f"plan     {wording.clean(report.plan.runbook, 80)}" if report.plan else "plan     not in the record"]
+    for part in report.actions:
+        why = f": {wording.clean(part.reason, 120)}" if part.reason else ""
+        lines.append(f"         {part.tier_name:<10} {part.step_id} ({part.action}): {part.state.value}{why}")
+    return lines
+
+
+def _people(report: Report) -> list[str]:
+    from firebreak.postmortem import wording
+
+    if not report.people:
+        return ["people   nobody was told"]
+    told = [
+        " ".join(t for t in (wording.clock(p.at), p.what, p.channel, p.notice.replace("_", " "), p.detail) if t)
+        for p in report.people
+    ]
+    return [f"{'people' if i == 0 else '':<8} {wording.clean(line, 120)}" for i, line in enumerate(told[-8:])]
+
+
+def _next(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) -> str:
+    from firebreak.postmortem import wording
+
+    if row.closed_at is not None:
+        return f"firebreak postmortem {row.id}"
+    faults = [f for f in report.faults if f.next_step]
+    if faults:
+        return wording.clean(faults[-1].next_step, 300)
+    if any(e.kind is EntryKind.CLOSE_REQUESTED for e in entries):
+        return "a close was requested; a running engine ends the incident within seconds"
+    return {
+        IncidentPhase.SEEN: "the engine looks at the evidence; if this stays, look whether `firebreak up` runs",
+        IncidentPhase.PENDING: _again(entries),
+        IncidentPhase.CLASSIFIED: "the engine keeps the evidence, then takes the first step",
+        IncidentPhase.ACTING: "the engine writes a step, then verifies it by evidence",
+        IncidentPhase.VERIFYING: "the engine verifies the last step by evidence",
+        IncidentPhase.HOLDING: "the engine closes it when the evidence has stayed healthy",
+        IncidentPhase.WAITING_FOR_PERSON: (
+            f"yours: it closes when the evidence is healthy, or by `firebreak close {row.id} --reason ...`"
+        ),
+    }.get(row.phase, f"firebreak timeline {row.id}")
+
+
+def _again(entries: tuple[TimelineEntry, ...]) -> str:
+    from firebreak.postmortem import reading, wording
+
+    last = next((e for e in reversed(entries) if e.kind is EntryKind.VERDICT_REACHED), None)
+    at = reading.time(last.body, "result", "again_at") if last else None
+    return f"the engine looks again {f'at {wording.clock(at)} UTC' if at else 'soon'}, or when the alert resolves"

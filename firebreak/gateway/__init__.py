@@ -1,0 +1,1 @@
+"""HTTP in: verify, store, answer. Nothing is decided here."""

@@ -1,0 +1,300 @@
+"""Shifting traffic: which weights move, what is refused, and when the gateways have followed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from activities.actions.shift_traffic import ShiftTraffic, planned_weights
+from activities.fields import merge_patch
+from firebreak.domain.action import CheckOutcome, CheckResult, Intent, ProgressState, StepContext
+from firebreak.domain.errors import PreconditionFailed, TargetChanged
+from firebreak.domain.target import ResourceKind, TargetRef
+
+if TYPE_CHECKING:
+    from tests.activities.conftest import FakeWorld
+
+    MakeContext = Callable[[TargetRef], StepContext]
+
+TARGET = TargetRef(cluster="lab", namespace="shop", kind=ResourceKind.DEPLOYMENT, name="pay-v2")
+Rules = list[dict[str, Any]]
+
+
+def rule(**weights: int | None) -> dict[str, Any]:
+    """Backends by name (`_` for `-`); None = no weight is written."""
+    backends = [{"name": n.replace("_", "-"), **({} if w is None else {"weight": w})} for n, w in weights.items()]
+    return {"backendRefs": backends}
+
+
+def weights(obj: Mapping[str, Any]) -> list[dict[str, int]]:
+    return [{b["name"]: b.get("weight") for b in r["backendRefs"]} for r in obj["spec"]["rules"]]
+
+
+class Route:
+    """The route `pay` of the shop, and a check of it."""
+
+    def __init__(self, world: FakeWorld, context: StepContext) -> None:
+        self.world, self.context = world, context
+        self.action = ShiftTraffic(world.cluster)
+        self.ref = replace(TARGET, kind=ResourceKind.HTTP_ROUTE, name="pay")
+
+    async def has(self, *rules: dict[str, Any], **more: Any) -> None:
+        self.ref = await self.world.create(
+            ResourceKind.HTTP_ROUTE, {"metadata": {"name": "pay"}, "spec": {"rules": list(rules)}, **more}
+        )
+
+    async def check(self, *, load: float | None = None, **params: Any) -> CheckResult:
+        context = replace(self.context, observed_load=load)
+        return await self.action.check({"route": "pay", "away_from": "pay-v2", **params}, context)
+
+    async def shift(self, **params: Any) -> Intent:
+        check = await self.check(**params)
+        assert check.outcome is CheckOutcome.READY, check.reason
+        assert check.target is not None
+        return Intent(
+            step_key=self.context.step_key,
+            action="shift_traffic",
+            params={"route": "pay", "away_from": "pay-v2", **params},
+            target=check.target,
+            changes=check.changes,
+            stamp=self.context.stamp,
+        )
+
+    def weights(self) -> list[dict[str, int]]:
+        return weights(self.world.fake.objects[self.ref.kind, self.ref.namespace, self.ref.name])
+
+
+@pytest.fixture
+async def route(fake_world: FakeWorld, context: MakeContext) -> Route:
+    """Three versions with three ready pods each."""
+    for name in ("pay-v1", "pay-v2", "pay-v3"):
+        await fake_world.service(name, pods=3)
+    return Route(fake_world, context(TARGET))
+
+
+@pytest.mark.parametrize(
+    ("before", "params", "after"),
+    [
+        ([rule(pay_v1=0, pay_v2=100)], {}, [{"pay-v1": 100, "pay-v2": 0}]),
+        ([rule(pay_v1=None, pay_v2=None)], {"min_ready_share": 0.5}, [{"pay-v1": 2, "pay-v2": 0}]),
+        (
+            [rule(pay_v1=90, pay_v2=10), rule(pay_v1=100), rule(pay_v2=5, pay_v1=0)],
+            {"min_ready_share": 0.5},
+            [{"pay-v1": 100, "pay-v2": 0}, {"pay-v1": 100}, {"pay-v2": 0, "pay-v1": 5}],
+        ),
+        (
+            [rule(pay_v1=60, pay_v2=10, pay_v3=30)],
+            {"min_ready_share": 0.5},
+            [{"pay-v1": 67, "pay-v2": 0, "pay-v3": 33}],
+        ),
+        ([rule(pay_v1=0, pay_v2=100, pay_v3=0)], {"to": "pay-v3"}, [{"pay-v1": 0, "pay-v2": 0, "pay-v3": 100}]),
+    ],
+)
+async def test_all_weight_moves_and_nothing_else(
+    before: Rules, params: Mapping[str, Any], after: Any, route: Route
+) -> None:
+    """Over all rules of the route; the sum of each rule's weights stays."""
+    await route.has(*before)
+    await route.action.apply(await route.shift(**params))
+    assert route.weights() == after
+
+
+def test_the_sum_of_weights_is_kept_whatever_they_are() -> None:
+    """Random rules; the seed is in the failure."""
+    seed = random.randrange(2**32)
+    dice = random.Random(seed)
+    for _ in range(200):
+        given = {f"v{n}": dice.choice((0, 1, 7, 100, 999_983)) for n in range(dice.randint(2, 5))}
+        obj = {"spec": {"rules": [rule(**given)]}}
+        params = ShiftTraffic.Params(route="r", away_from="v0")
+        try:
+            changes = planned_weights(obj, params)
+        except PreconditionFailed:
+            assert sum(given.values()) == 0 or len(given) > 2, seed
+            continue
+        spec = merge_patch(obj, changes).get("spec") or obj["spec"]
+        after = weights({"spec": spec})[0]
+        assert sum(after.values()) == sum(given.values()), seed
+        assert after["v0"] == 0, seed
+        assert all(after[n] >= given[n] for n in given if n != "v0"), seed
+
+
+@pytest.mark.parametrize(
+    ("rules", "params", "reason"),
+    [
+        ([rule(pay_v1=100)], {}, "has no backend pay-v2"),
+        ([rule(pay_v2=100)], {}, "no other backend"),
+        ([rule(pay_v1=0, pay_v2=100), rule(pay_v2=1)], {}, "rule 1 has no other backend"),
+        ([rule(pay_v1=0, pay_v2=100, pay_v3=0)], {}, "say which one"),
+        ([rule(pay_v1=0, pay_v2=100)], {"to": "pay-v3"}, "no backend pay-v3"),
+        ([rule(pay_v1=0, pay_v2=0)], {}, "nothing to move"),
+        ([rule(pay_v1=0, pay_v2=100)], {"to": "pay-v2"}, "same backend"),
+        ([{"backendRefs": [*rule(pay_v1=0, pay_v2=1)["backendRefs"], {"name": "pay-v2"}]}], {}, "twice"),
+        ([{"backendRefs": [{"name": "pay-v2"}, {"name": "b", "kind": "Bucket", "group": "x.io"}]}], {}, "is a Bucket"),
+    ],
+)
+async def test_what_cannot_be_shifted_is_refused(
+    rules: Rules, params: Mapping[str, Any], reason: str, route: Route
+) -> None:
+    """Each with a sentence; nothing is guessed."""
+    await route.has(*rules)
+    result = await route.check(**params)
+    assert result.outcome is CheckOutcome.REFUSED
+    assert reason in result.reason
+
+
+async def test_a_route_that_sends_nothing_there_is_already_so(route: Route) -> None:
+    """Nothing to write is no failure: the step goes on to verify."""
+    await route.has(rule(pay_v1=100, pay_v2=0))
+    result = await route.check()
+    assert result.outcome is CheckOutcome.ALREADY_SO
+    assert result.target is not None
+
+
+async def test_a_route_that_its_gateway_rejects_is_refused(route: Route) -> None:
+    """Weights of a route that is not in effect change nothing."""
+    accepted = {"type": "Accepted", "status": "False", "message": "no such listener"}
+    parents = [{"parentRef": {"name": "edge"}, "conditions": [accepted]}]
+    await route.has(rule(pay_v1=0, pay_v2=100), status={"parents": parents})
+    assert "no such listener" in (await route.check()).reason
+
+
+@pytest.mark.parametrize(
+    ("ready", "params", "load", "allowed"),
+    [
+        (3, {}, None, True),
+        (2, {}, None, False),
+        (2, {"min_ready_share": 0.6}, None, True),  # 1.8 up to 2
+        (1, {"min_ready_share": 0.6}, None, False),
+        (0, {"min_ready_share": 0.01}, None, False),
+        (2, {"pod_capacity": 50.0}, 100.0, True),
+        (2, {"pod_capacity": 50.0}, 101.0, False),
+        (2, {"pod_capacity": 1000.0}, None, False),  # the load is not known: the share counts
+    ],
+)
+async def test_the_receiving_side_must_have_ready_capacity(
+    ready: int, params: Mapping[str, Any], load: float | None, allowed: bool, route: Route
+) -> None:
+    """As many ready pods as carry the load now, or what the runbook says of it; never none."""
+    endpoints = [{"addresses": [f"10.1.0.{n}"], "conditions": {"ready": n < ready}} for n in range(3)]
+    await route.world.edit(
+        replace(TARGET, kind=ResourceKind.ENDPOINT_SLICE, name="pay-v1-abcde"), {"endpoints": endpoints}
+    )
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    result = await route.check(load=load, **params)
+    assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
+    assert allowed or f"{ready} ready pods" in result.reason
+
+
+async def test_dead_pods_count_as_load(route: Route) -> None:
+    """Three crashed pods were carrying what three must carry now."""
+    dead = [{"addresses": [f"10.1.0.{n}"], "conditions": {"ready": False}} for n in range(4)]
+    slices = replace(TARGET, kind=ResourceKind.ENDPOINT_SLICE, name="pay-v2-abcde")
+    await route.world.edit(slices, {"endpoints": dead})
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    assert "needs 4" in (await route.check()).reason
+
+
+async def test_a_pod_counts_once_and_a_leaving_one_not_at_all(route: Route) -> None:
+    """Dual-stack Services list each pod in two slices."""
+    meta = {"name": "pay-v1-ipv6", "labels": {"kubernetes.io/service-name": "pay-v1"}}
+    same = [{"addresses": [f"fd00::{n}"], "conditions": {}, "targetRef": {"uid": f"pay-v1-{n}"}} for n in range(3)]
+    leaving = {"addresses": ["fd00::9"], "conditions": {"ready": True, "terminating": True}, "targetRef": {"uid": "x"}}
+    await route.world.create(ResourceKind.ENDPOINT_SLICE, {"metadata": meta, "endpoints": [*same, leaving]})
+    await route.has(rule(pay_v1=100, pay_v2=0))
+    result = await route.check(away_from="pay-v1", to="pay-v2")
+    assert result.outcome is CheckOutcome.READY, result.reason
+
+
+async def test_without_endpoint_slices_the_services_pods_count(route: Route) -> None:
+    """And a backend that does not exist at all is refused."""
+    for (kind, namespace, name), _ in list(route.world.fake.objects.items()):
+        if kind is ResourceKind.ENDPOINT_SLICE:
+            del route.world.fake.objects[kind, namespace, name]
+    for number in range(2):
+        meta = {"name": f"pay-v1-{number}", "labels": {"app": "pay-v1"}}
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        await route.world.create(ResourceKind.POD, {"metadata": meta, "status": ready})
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    assert (await route.check()).outcome is CheckOutcome.READY
+    await route.has(rule(pay_v9=0, pay_v2=100))
+    missing = await route.check()
+    assert missing.outcome is CheckOutcome.REFUSED
+    assert "pay-v9 does not exist" in missing.reason
+
+
+async def test_a_rule_added_after_the_check_stops_the_write(route: Route) -> None:
+    """Else the new rule would go on sending traffic to the bad backend."""
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    intent = await route.shift()
+    rules = [rule(pay_v1=0, pay_v2=100), rule(pay_v1=0, pay_v2=100)]
+    await route.world.edit(route.ref, {"spec": {"rules": rules}})
+    with pytest.raises(TargetChanged, match="rules"):
+        await route.action.apply(intent)
+
+
+async def test_undo_finds_the_backend_by_name_and_keeps_other_edits(route: Route) -> None:
+    """An edit of another field since is kept, also when it moved the backends within the rule."""
+    await route.has({**rule(pay_v1=5, pay_v2=95), "timeouts": {"request": "1s"}})
+    intent = await route.shift(min_ready_share=0.5)
+    effect = await route.action.apply(intent)
+    moved = {**rule(pay_v2=0, pay_v1=100), "timeouts": {"request": "9s"}}
+    await route.world.edit(route.ref, {"spec": {"rules": [moved]}})
+    key = f"{intent.step_key}/undo"
+    prepared = await route.action.prepare_undo(intent, effect, step_key=key, stamp=intent.stamp)
+    assert prepared.outcome is CheckOutcome.READY, prepared.reason
+    await route.action.apply(replace(intent, step_key=key, changes=prepared.changes, undo=True))
+    obj = await route.world.cluster.get(route.ref, timeout=route.action.call_timeout)
+    assert obj["spec"]["rules"] == [{**rule(pay_v2=95, pay_v1=5), "timeouts": {"request": "9s"}}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "state"),
+    [
+        ({}, ProgressState.RUNNING),
+        ({"Accepted": ("True", 2)}, ProgressState.RUNNING),
+        ({"Accepted": ("True", 1), "ResolvedRefs": ("True", 2)}, ProgressState.RUNNING),
+        ({"Accepted": ("Unknown", 2), "ResolvedRefs": ("True", 2)}, ProgressState.RUNNING),
+        ({"Accepted": ("True", 2), "ResolvedRefs": ("True", 2)}, ProgressState.DONE),
+        ({"Accepted": ("True", 2), "ResolvedRefs": ("False", 2)}, ProgressState.FAILED),
+        ({"Accepted": ("False", 2), "ResolvedRefs": ("True", 2)}, ProgressState.FAILED),
+        ({"Accepted": ("False", 1), "ResolvedRefs": ("True", 1)}, ProgressState.RUNNING),
+    ],
+)
+async def test_progress_is_what_every_gateway_says_of_this_generation(
+    conditions: Mapping[str, tuple[str, int]], state: ProgressState, route: Route
+) -> None:
+    """An old verdict says nothing about the new weights."""
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    effect = await route.action.apply(await route.shift())
+    good = [{"type": t, "status": "True", "observedGeneration": 2} for t in ("Accepted", "ResolvedRefs")]
+    told = [{"type": t, "status": s, "observedGeneration": g} for t, (s, g) in conditions.items()]
+    parents = [{"parentRef": {"name": "a"}, "conditions": good}, {"parentRef": {"name": "b"}, "conditions": told}]
+    await route.world.edit(route.ref, {"status": {"parents": parents}})
+    found = await route.action.progress(effect)
+    assert found.state is state, found.reason
+    assert state is ProgressState.DONE or "gateway b" in found.reason
+
+
+async def test_a_route_that_nobody_serves_says_so(route: Route) -> None:
+    """Running for ever without a reason would be a riddle."""
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    effect = await route.action.apply(await route.shift())
+    found = await route.action.progress(effect)
+    assert found.state is ProgressState.RUNNING
+    assert "no gateway has set a status" in found.reason
+
+
+async def test_changes_can_be_read_by_a_person(route: Route) -> None:
+    """The timeline shows them as they are."""
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    changes = {c.path: (json.loads(c.before), json.loads(c.after)) for c in (await route.check()).changes}
+    assert changes == {
+        'spec.rules[0].backendRefs[name="pay-v1"].weight': (0, 100),
+        'spec.rules[0].backendRefs[name="pay-v2"].weight': (100, 0),
+    }

@@ -1,0 +1,185 @@
+"""The gateway as a process on a real port: what was answered with 200 survives kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from firebreak.domain.alert import IntakeClass
+from firebreak.domain.errors import SettingsInvalid
+from firebreak.gateway.poke import Poke, dispatch_socket
+from firebreak.gateway.serve import serve
+from firebreak.gateway.token import webhook_token
+from firebreak.settings import Settings
+from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
+
+LIMIT = 30.0
+PATH = "/v1/alerts/alertmanager"
+
+_SERVE = """
+import asyncio, sys
+from pathlib import Path
+from firebreak.gateway.serve import serve
+from firebreak.settings import Settings
+settings = Settings(data_dir=Path(sys.argv[1]), gateway_port=int(sys.argv[2]), webhook_token="t")
+asyncio.run(serve(settings, asyncio.Event(), lambda port: print(port, flush=True)))
+"""
+
+
+@asynccontextmanager
+async def _process(data_dir: Path, port: int = 0) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SERVE, str(data_dir), str(port), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield process, int(await asyncio.wait_for(process.stdout.readline(), LIMIT))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _client(port: int, token: str = "t") -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=LIMIT, trust_env=False)
+
+
+@asynccontextmanager
+async def _in_process(settings: Settings) -> AsyncIterator[int]:
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(settings, stop, port.set_result))
+    try:
+        yield await asyncio.wait_for(port, LIMIT)
+    finally:
+        stop.set()
+        await asyncio.wait_for(serving, LIMIT)
+
+
+@pytest.mark.faults
+async def test_what_was_answered_with_200_survives_kill_9(tmp_path: Path, body: dict[str, Any]) -> None:
+    """Killed while many senders post: each alert whose sender heard 200 is in the inbox, and a new start goes on."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    answered: list[str] = []
+    enough = asyncio.Event()
+    template = body["alerts"][0]
+
+    async def send(client: httpx.AsyncClient, sender: int) -> None:
+        for n in range(10_000):
+            fingerprint = f"{sender:04x}{n:012x}"
+            try:
+                answer = await client.post(PATH, json=body | {"alerts": [template | {"fingerprint": fingerprint}]})
+            except httpx.TransportError:
+                return
+            assert answer.status_code == 200
+            answered.append(fingerprint)
+            if len(answered) >= 20:
+                enough.set()
+
+    async with _process(tmp_path) as (process, port), _client(port) as client:
+        senders = [asyncio.create_task(send(client, n)) for n in range(8)]
+        await asyncio.wait_for(enough.wait(), LIMIT)
+        await asyncio.sleep(random.Random(seed).uniform(0, 0.2))
+        os.kill(process.pid, signal.SIGKILL)
+        await asyncio.gather(*senders)
+    async with await InboxStore.open(tmp_path / INBOX_FILE) as inbox:
+        kept = {accepted.alert.fingerprint for accepted in await inbox.claim(IntakeClass.P1_CANDIDATE, limit=100_000)}
+    assert set(answered) <= kept, seed
+    async with _process(tmp_path, port) as (_, again), _client(again) as client:
+        assert (await client.post(PATH, json=body)).json()["receipts"][0] > len(answered)
+
+
+async def test_a_stop_is_clean_and_the_port_is_free_again(tmp_path: Path, body: dict[str, Any]) -> None:
+    """The stop event ends it; what was accepted is kept; the same port can be had at once."""
+    settings = Settings(data_dir=tmp_path, gateway_port=0)
+    async with _in_process(settings) as port, _client(port, webhook_token("", tmp_path)) as client:
+        assert (await client.post(PATH, json=body)).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+    async with _in_process(Settings(data_dir=tmp_path, gateway_port=port)) as again:
+        assert again == port
+    async with await InboxStore.open(tmp_path / INBOX_FILE) as inbox:
+        assert await inbox.backlog() == 1
+
+
+async def test_a_sender_of_too_much_hears_413(tmp_path: Path) -> None:
+    """Over a real connection: the answer arrives although the body was not kept, chunked or announced."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 100_000
+
+    settings = Settings(data_dir=tmp_path, gateway_port=0, max_body_bytes=1_000_000)
+    async with _in_process(settings) as port, _client(port, webhook_token("", tmp_path)) as client:
+        assert (await client.post(PATH, content=b"x" * 3_000_000)).status_code == 413
+        assert (await client.post(PATH, content=chunks())).status_code == 413
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_headers_without_end_are_refused(tmp_path: Path) -> None:
+    """A request that never comes to its body is cut off by size."""
+    async with _in_process(Settings(data_dir=tmp_path, gateway_port=0)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000)
+        answer = await asyncio.wait_for(reader.readline(), LIMIT)
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+        writer.close()
+
+
+async def test_a_port_that_is_taken_is_explained(tmp_path: Path) -> None:
+    """The setting is named, and what to do."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SettingsInvalid, match=f"cannot listen on 127.0.0.1:{port}") as caught:
+            await serve(Settings(data_dir=tmp_path, gateway_port=port), asyncio.Event(), print)
+    assert "FIREBREAK_GATEWAY_PORT" in caught.value.next_step()
+    with pytest.raises(SettingsInvalid, match="FIREBREAK_GATEWAY_HOST"):
+        await serve(Settings(data_dir=tmp_path, gateway_host="no.such.host.invalid"), asyncio.Event(), print)
+
+
+def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    """Mode 0600, long enough, the same at every start; a configured one wins and is not written."""
+    made = webhook_token("", tmp_path / "data")
+    path = tmp_path / "data" / "webhook-token"
+    assert len(made) >= 40
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert webhook_token("", tmp_path / "data") == made
+    assert webhook_token("mine", tmp_path / "data") == "mine"
+    assert [file.name for file in path.parent.iterdir()] == ["webhook-token"]
+    assert webhook_token("mine", tmp_path / "other") == "mine"
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_empty_token_file_is_an_error(tmp_path: Path) -> None:
+    """An empty token would let everybody in."""
+    (tmp_path / "webhook-token").write_text("\n")
+    with pytest.raises(SettingsInvalid, match="is empty"):
+        webhook_token("", tmp_path)
+
+
+def test_a_poke_reaches_the_dispatchers_and_never_fails(tmp_path: Path) -> None:
+    """One byte for each class that listens; nobody listening, a full queue and a bad path are all the same to it."""
+    with closing(Poke(tmp_path)) as poke, closing(Poke(tmp_path / ("x" * 200))) as hopeless:
+        poke()
+        hopeless()
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as dispatcher:
+            dispatcher.bind(str(dispatch_socket(tmp_path, IntakeClass.P1_CANDIDATE)))
+            dispatcher.settimeout(LIMIT)
+            poke()
+            assert len(dispatcher.recv(10)) == 1
+            for _ in range(1000):
+                poke()
+        poke()
+    assert dispatch_socket(tmp_path, IntakeClass.OTHER).name == "dispatch-other.sock"

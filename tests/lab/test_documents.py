@@ -1,0 +1,112 @@
+"""The documents that the lab writes, read by the engine's own loaders, and the lab's directory."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from firebreak.documents.policy import load_policy
+from firebreak.documents.services import load_services
+from firebreak.domain.errors import ContractError
+from firebreak.lab.documents import policy_text, services_text
+from firebreak.lab.faults import FAULTS
+from firebreak.lab.kube import KubeAccess
+from firebreak.lab.monitoring import WINDOW
+from firebreak.lab.shape import SERVICES
+from firebreak.lab.state import LabState, claim_directory, load_state
+from firebreak.locator import runbooks_dir
+
+POLICY = load_policy(policy_text(1_795_248_000.7).encode(), "policy.yaml")
+SERVICE_FILE = load_services(services_text().encode(), "services.yaml")
+
+
+def test_the_baseline_is_the_moment_that_was_given() -> None:
+    """Whole Unix seconds: the shop ran well then."""
+    assert POLICY.baseline == " @ 1795248000"
+
+
+def test_the_policy_only_names_what_the_documents_use() -> None:
+    """A duration that no document knows would silently change nothing."""
+    shipped = "".join(path.read_text() for path in runbooks_dir().rglob("*.yaml"))
+    for name in (*POLICY.durations, *POLICY.thresholds):
+        assert re.search(rf"^  {name}:", shipped, re.MULTILINE), name
+
+
+def test_a_blip_is_shorter_than_every_for_time() -> None:
+    """A condition is true for the blip and the window at most, and so never holds."""
+    blip = FAULTS["blip"].lasts
+    assert blip is not None
+    # From the first scrape that sees it to the last whose window still holds a scrape from before its end.
+    longest = blip + POLICY.durations["window"]
+    for name in ("latency_for", "gateway_for", "interface_for", "business_for"):
+        assert longest < POLICY.durations[name]
+
+
+def test_alert_rules_and_policy_look_through_the_same_window() -> None:
+    """Else an alert could fire while the tree sees nothing."""
+    assert POLICY.durations["window"] == timedelta(seconds=int(WINDOW.removesuffix("s")))
+
+
+def test_every_service_knows_its_objective_its_route_and_whom_to_call() -> None:
+    """Names agree with the cluster's content."""
+    assert set(SERVICE_FILE.services) == set(SERVICES)
+    for name, shape in SERVICES.items():
+        service = SERVICE_FILE.services[name]
+        assert service.thresholds["p99_ms"] == shape.objective * 1000
+        assert service.params["route"] == name
+        assert (service.pager_key, service.chat_channel) == (shape.pager_key, shape.chat_channel)
+
+
+def state(lab_dir: Path) -> LabState:
+    return LabState(
+        lab_dir=lab_dir,
+        pid=1,
+        admin=KubeAccess("https://127.0.0.1:1", "/ca", "secret"),
+        admin_kubeconfig="/kubeconfig",
+        audit_log="/audit.log",
+        shop_url="http://127.0.0.1:2",
+        prometheus_url="http://127.0.0.1:3",
+        alertmanager_url="http://127.0.0.1:4",
+        slack_url="http://127.0.0.1:5",
+        pagerduty_url="http://127.0.0.1:6",
+        gateway_url="http://127.0.0.1:7",
+        baseline_at=1.5,
+        engine={"FIREBREAK_MODE": "act", "FIREBREAK_CLUSTER": "lab"},
+    )
+
+
+def test_a_labs_state_is_found_again(tmp_path: Path) -> None:
+    """Another process reads what the owner wrote; the engine's settings are lines of KEY=VALUE."""
+    state(tmp_path).save()
+    assert load_state(tmp_path) == state(tmp_path)
+    assert (tmp_path / "engine.env").read_text() == "FIREBREAK_MODE=act\nFIREBREAK_CLUSTER=lab\n"
+
+
+def test_files_with_tokens_are_the_owners_alone(tmp_path: Path) -> None:
+    """Mode 0600."""
+    state(tmp_path).save()
+    for name in ("lab.json", "engine.env"):
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_without_a_lab_the_error_says_what_to_do(tmp_path: Path, content: str | None) -> None:
+    """Missing or damaged, never a traceback."""
+    if content is not None:
+        (tmp_path / "lab.json").write_text(content)
+    with pytest.raises(ContractError) as refusal:
+        load_state(tmp_path)
+    assert "firebreak lab" in refusal.value.next_step()
+
+
+def test_a_directory_with_other_things_in_it_is_not_taken(tmp_path: Path) -> None:
+    """Its `run` folder is going to be emptied: only an empty directory, or a lab's own, may be used."""
+    mine = claim_directory(tmp_path / "new")
+    assert claim_directory(mine) == mine
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").touch()
+    with pytest.raises(ContractError, match="not empty"):
+        claim_directory(tmp_path / "photos")

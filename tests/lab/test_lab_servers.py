@@ -1,0 +1,209 @@
+"""The lab as a person starts it: a background process that owns real servers and the shop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firebreak.domain.errors import ContractError, PreconditionFailed
+from firebreak.lab import control, manifests
+from firebreak.lab.faults import fault_named
+from firebreak.lab.kube import KubeAccess, KubeClient
+from firebreak.lab.lab import down, owner_alive, up
+from firebreak.lab.state import LabState
+from firebreak.servers.process import Entry, Registry
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+
+SOON = timedelta(seconds=30)
+
+
+def processes(lab_dir: Path) -> list[Entry]:
+    return [*Registry(lab_dir / "owner").entries(), *Registry(lab_dir / "run").entries()]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
+    lab_dir = tmp_path_factory.mktemp("lab") / "lab"
+    state = asyncio.run(up(lab_dir))
+    known = processes(lab_dir)
+    yield state
+    asyncio.run(down(lab_dir))
+    assert [entry.name for entry in known if entry.lives()] == []
+    assert not owner_alive(lab_dir)
+
+
+@pytest.fixture
+async def healed(lab: LabState) -> LabState:
+    """The lab without a fault and without an alert, whatever ran before."""
+    await control.heal(lab)
+    await control.until(lambda: _silent(lab), SOON, "silence")
+    return lab
+
+
+async def _silent(lab: LabState) -> bool:
+    return not await control.firing_alerts(lab)
+
+
+def engine_access(lab: LabState) -> KubeAccess:
+    config = json.loads(Path(lab.engine["FIREBREAK_KUBECONFIG"]).read_text())
+    cluster = config["clusters"][0]["cluster"]
+    return KubeAccess(cluster["server"], cluster["certificate-authority"], config["users"][0]["user"]["token"])
+
+
+async def query(lab: LabState, expr: str) -> list[dict[str, Any]]:
+    body = await control.prometheus_query(lab.prometheus_url, expr)
+    return [{**item["metric"], "value": float(item["value"][1])} for item in body]
+
+
+async def test_a_fresh_lab_is_whole_and_silent(healed: LabState) -> None:
+    """Every part healthy, both flows at their rate, no alert, all series that documents ask for."""
+    assert [part for part in await control.parts(healed) if part.problem] == []
+    flows = await query(healed, "sum by (flow) (rate(main_flow_success_total[5s]))")
+    assert {item["flow"]: item["value"] > 15 for item in flows} == {"order": True, "pay": True}
+    probes = await query(healed, "probe_success == 1")
+    assert len(probes) == 6
+    assert await query(healed, 'http_requests_in_flight{deployment="pay-v2"}') != []
+
+
+async def test_a_fault_fires_for_the_culprit_alone_and_heals(healed: LabState) -> None:
+    """bad-release, rolled out through the API: alerts name pay-v2 only, and end after healing."""
+    fault = await control.break_shop(healed, "bad-release")
+    assert (await control.shop_state(healed))["weights"]["pay"] == {"v1": 0, "v2": 100}
+
+    seen: set[tuple[str, str]] = set()
+
+    async def all_three() -> bool:
+        alerts = await control.firing_alerts(healed)
+        seen.update((alert["service"], alert["deployment"]) for alert in alerts)
+        return {alert["alertname"] for alert in alerts} == {"ServiceErrors", "ServiceLatency", "MainFlowDown"}
+
+    await control.until(all_three, SOON, "the alerts")
+    assert seen == {(fault.service, fault.deployment)}
+    with pytest.raises(ContractError, match="broken already"):
+        await control.break_shop(healed, "blip")
+
+    await control.heal(healed)
+    await control.until(lambda: _silent(healed), SOON, "the end of the alerts")
+    state = await control.shop_state(healed)
+    assert (state["fault"], state["weights"]["pay"]) == ("", {"v1": 100, "v2": 0})
+
+
+async def test_a_restart_through_the_api_heals_wedged_pods(healed: LabState) -> None:
+    """The shop learns of it through the API server alone: fresh pods work while the fault is still on."""
+    await control.break_shop(healed, "wedged-pods")
+
+    async def firing() -> bool:
+        return bool(await control.firing_alerts(healed))
+
+    await control.until(firing, SOON, "an alert")
+    stamp = {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": os.urandom(4).hex()}}}}
+    async with KubeClient(engine_access(healed)) as client:
+        await client.merge(manifests.deployment_path("pay-v1"), {"spec": stamp})
+        await control.until(lambda: _silent(healed), SOON, "healing by a restart")
+    assert (await control.shop_state(healed))["fault"] == "wedged-pods"
+
+
+async def test_the_flag_turns_the_dead_dependency_off(healed: LabState) -> None:
+    """The ConfigMap reaches the shop with a delay, and order works without recommend."""
+    fault = fault_named("dead-dependency")
+    await control.break_shop(healed, fault.name)
+
+    async def order_alerts() -> bool:
+        alerts = await control.firing_alerts(healed)
+        assert {alert["service"] for alert in alerts} <= {fault.service}
+        return len(alerts) == 3
+
+    await control.until(order_alerts, SOON, "order's alerts")
+    async with KubeClient(engine_access(healed)) as client:
+        await client.merge(manifests.flags_path(), {"data": {"recommend.enabled": "false"}})
+    await control.until(lambda: _silent(healed), SOON, "healing by the flag")
+    assert await query(healed, 'probe_success{service="recommend"} == 0') != []
+
+
+async def test_the_route_controller_acknowledges_what_the_engine_writes(healed: LabState) -> None:
+    """Accepted with the new generation, as an action's read-back asks."""
+    async with KubeClient(engine_access(healed)) as client:
+        path = manifests.route_path("order")
+        written = await client.merge(path, {"spec": manifests.route("order", {"v1": 50, "v2": 50})["spec"]})
+
+        async def acknowledged() -> bool:
+            route = await client.get(path)
+            conditions = route["status"]["parents"][0]["conditions"]
+            return all(c["observedGeneration"] == written["metadata"]["generation"] for c in conditions)
+
+        await control.until(acknowledged, SOON, "the route's status")
+    versions = "count(sum by (version) (rate(http_requests_total{service='order'}[3s])) > 5)"
+
+    async def shared() -> bool:
+        return [item["value"] for item in await query(healed, versions)] == [2.0]
+
+    await control.until(shared, SOON, "traffic on both versions")
+
+
+@pytest.mark.parametrize(
+    ("path", "patch"),
+    [
+        ("/api/v1/namespaces/default/configmaps/x", {"data": {}}),
+        ("/api/v1/namespaces/shop/configmaps/kube-root-ca.crt", {"data": {}}),
+        ("/api/v1/nodes/node-0", {"spec": {"unschedulable": True}}),
+        ("/api/v1/namespaces/shop/services/pay-v1", {"metadata": {"labels": {"x": "y"}}}),
+    ],
+)
+async def test_the_engine_may_not_write_elsewhere(healed: LabState, path: str, patch: dict[str, Any]) -> None:
+    """RBAC of the real API server: 403."""
+    async with KubeClient(engine_access(healed)) as client:
+        with pytest.raises(PreconditionFailed, match="403"):
+            await client.merge(path, patch)
+
+
+async def test_a_second_lab_in_the_same_directory_is_refused(healed: LabState) -> None:
+    """The first goes on undisturbed."""
+    with pytest.raises(ContractError, match="already"):
+        await up(healed.lab_dir)
+    assert [part for part in await control.parts(healed) if part.problem] == []
+
+
+async def test_a_killed_lab_is_reaped_by_the_next_up(tmp_path: Path) -> None:
+    """kill -9 leaves the servers running; the next `up` ends exactly these, and `down` leaves nothing."""
+    lab_dir = tmp_path / "lab"
+    await up(lab_dir)
+    first = processes(lab_dir)
+    (owner,) = [entry for entry in first if entry.name == "lab"]
+    os.kill(owner.pid, signal.SIGKILL)
+
+    async def gone() -> bool:
+        return not owner.lives()
+
+    await control.until(gone, SOON, "the owner's end")
+    orphans = [entry for entry in first if entry.name != "lab"]
+    assert all(entry.lives() for entry in orphans)
+    await up(lab_dir)
+    assert [entry.name for entry in first if entry.lives()] == []
+    second = processes(lab_dir)
+    assert all(entry.lives() for entry in second)
+    assert await down(lab_dir) == len(second)
+    assert [entry.name for entry in second if entry.lives()] == []
+    assert await down(lab_dir) == 0
+
+
+async def test_a_lab_whose_directory_is_removed_stops_by_itself(tmp_path: Path) -> None:
+    """Nobody could find it any more: it must not run on for ever."""
+    lab_dir = tmp_path / "lab"
+    await up(lab_dir)
+    known = processes(lab_dir)
+    shutil.rmtree(lab_dir)
+
+    async def none_lives() -> bool:
+        return not any(entry.lives() for entry in known)
+
+    await control.until(none_lives, SOON, "the end of the lab")

@@ -1,0 +1,95 @@
+"""`firebreak lint` as a person runs it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from firebreak.cli import lint
+from firebreak.locator import runbooks_dir
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    """The command, in an application of its own."""
+    app = typer.Typer()
+    lint.register(app)
+    return lambda *words: CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the shipped documents."""
+    return Path(shutil.copytree(runbooks_dir(), tmp_path / "runbooks"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_the_shipped_documents_have_no_problems(run: Run) -> None:
+    """Without a path the shipped tree is read: runbooks, severity, policy and services."""
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1].endswith("documents, 0 problems")
+
+
+def test_a_problem_is_printed_with_its_place_and_fails_the_run(run: Run, tree: Path) -> None:
+    """`file:line:column: message`, a summary, exit code 1."""
+    path = tree / "catalog" / "heal-service.yaml"
+    edit(path, "action: shift_traffic", "action: shift_trafic")
+    result = run(tree)
+    line = path.read_text().splitlines().index("        action: shift_trafic") + 1
+    assert f"{path}:{line}:17: unknown action 'shift_trafic'; did you mean 'shift_traffic'?" in result.output
+    assert result.output.splitlines()[-1].endswith("documents, 1 problem")
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        ("severity/p1.yaml", "threshold: $p99_ms", "threshold: $p99", "unknown threshold $p99"),
+        ("policies/default.yaml", "baseline: {offset: 7d}", "baseline: {}", "exactly one of `offset` and `at`"),
+        ("policies/default.yaml", "thresholds: {}", "thresholds: {p99: 1}", "has a threshold 'p99'"),
+        ("policies/default.yaml", "durations: {}", "durations: {within: 1s}", "has a duration 'within'"),
+        ("policies/default.yaml", "durations: {}", "durations: {verify_within: 1s}", "can never be met"),
+        ("services.yaml", "thresholds: {p99_ms: 3000}", "thresholds: {p99: 3000}", "has a threshold 'p99'"),
+        ("services.yaml", "namespace: shop", "namespace: kube-system", "belongs to the system"),
+        ("catalog/restart-only.yaml", "name: restart-only", "name: heal-service", "'heal-service' is in"),
+        ("catalog/restart-only.yaml", "kind: runbook", "kind: rumbook", "`kind` must be one of runbook, severity"),
+        ("catalog/restart-only.yaml", "kind: runbook\n", "", "`kind` must be one of runbook, severity"),
+    ],
+)
+def test_every_kind_of_document_is_checked(run: Run, tree: Path, file: str, old: str, new: str, sentence: str) -> None:
+    """Each by its own rules, and all of them together."""
+    edit(tree / file, old, new)
+    result = run(tree)
+    assert result.exit_code == 1
+    assert [line for line in result.output.splitlines() if sentence in line and file in line], result.output
+
+
+def test_what_is_not_there_is_a_problem_too(run: Run, tmp_path: Path) -> None:
+    """A mistyped path must not look like a clean run."""
+    (tmp_path / "empty").mkdir()
+    result = run(tmp_path / "nothing.yaml", tmp_path / "empty")
+    assert result.exit_code == 1
+    assert "nothing.yaml:1:1: cannot be read" in result.output
+    assert "empty:1:1: no *.yaml in this directory" in result.output
+
+
+def test_one_broken_document_does_not_hide_another(run: Run, tree: Path) -> None:
+    """All files are read, whatever the first one is like."""
+    (tree / "catalog" / "heal-service.yaml").write_bytes(b"\xff")
+    edit(tree / "catalog" / "restart-only.yaml", "action: page", "action: pge")
+    result = run(tree)
+    assert "not UTF-8" in result.output
+    assert "must call a person" in result.output

@@ -1,0 +1,149 @@
+"""What a person reads at three in the morning."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from firebreak.domain.errors import ContractError
+from firebreak.domain.message import NoticeKind
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem.notices import render_notice
+
+Tell = Callable[..., tuple[TimelineEntry, ...]]
+
+
+def _up_to(entries: tuple[TimelineEntry, ...], kind: EntryKind) -> tuple[TimelineEntry, ...]:
+    index = next(i for i, e in enumerate(entries) if e.kind is kind)
+    return entries[: index + 1]
+
+
+def test_a_classified_p1_says_what_was_seen_and_decided(tell: Tell) -> None:
+    """Value and limit of each dimension, the runbook, and what to do now: nothing."""
+    notice = render_notice(NoticeKind.CLASSIFIED, _up_to(tell("healed"), EntryKind.PLAN_PINNED))
+    text = "\n".join(notice.lines)
+    assert notice.title == "P1 pay: errors ratio 25.12 % (limit 5 %); engine acting [1f0a9c3e]"
+    assert not notice.thread
+    assert "- business: pay success drop 41.2 % (limit 30 %)" in text
+    assert "Decided: P1, may act: two independent dimensions" in text
+    assert "runbook restart-then-reroute" in text
+    assert notice.lines[-1] == "More: firebreak show inc-20261121-083644-1f0a9c3e"
+
+
+def test_in_mode_observe_nobody_is_told_that_the_engine_acts(tell: Tell) -> None:
+    """The mode comes with the message (nothing was observed yet) or from the record."""
+    early = _up_to(tell("observe"), EntryKind.PLAN_PINNED)
+    assert "engine observes only" in render_notice(NoticeKind.CLASSIFIED, early, body={"mode": "observe"}).title
+    assert "engine observes only" in render_notice(NoticeKind.CLASSIFIED, tell("observe")).title
+
+
+def test_a_call_says_why_what_was_tried_and_what_changed(tell: Tell) -> None:
+    """All that a person needs before the laptop is open."""
+    entries = _up_to(tell("paged"), EntryKind.PERSON_CALLED)
+    notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "every tier was tried"})
+    text = "\n".join(notice.lines)
+    assert notice.title.startswith("P1 pay needs a person: every tier was tried")
+    assert notice.thread
+    for part in (
+        "Why: every tier was tried",
+        "Tried:",
+        "- restart_workload pay-v1: not verified: not verified within 10 s",
+        "- shift_traffic pay-v1: refused: pay-v2 has no ready capacity",
+        "Changed before:",
+        "- 08:26:44 ConfigMap/shop-flags",
+        "Next: look at the newest change first",
+    ):
+        assert part in text
+
+
+def test_a_call_without_a_reason_of_its_own_gives_the_recorded_one(tell: Tell) -> None:
+    """The renderer reads the timeline where the message says nothing."""
+    notice = render_notice(NoticeKind.PERSON_NEEDED, tell("paged"))
+    assert "every tier was tried and none was verified" in notice.title
+
+
+def test_a_deadline_tells_the_state_of_the_healing(tell: Tell) -> None:
+    """The engine is still trying: that is what the page says."""
+    entries = _up_to(tell("healed"), EntryKind.EFFECT_RECORDED)
+    entries = tuple(e for e in entries if e.kind is not EntryKind.MESSAGE_DELIVERED)
+    notice = render_notice(NoticeKind.DEADLINE, entries)
+    assert notice.title.startswith("P1 pay not healed in time")
+    assert "Next: the engine is still trying; watch it, and be ready to take over." in notice.lines
+
+
+def test_healed_says_by_what(tell: Tell) -> None:
+    """Nobody has to open anything to know that he may sleep on."""
+    notice = render_notice(NoticeKind.HEALED, _up_to(tell("healed"), EntryKind.VERIFICATION))
+    assert notice.title.startswith("P1 pay healed by restart_workload pay-v1")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "title", "next_step"),
+    [
+        ("applied", "applied, verifying", "verified by evidence"),
+        ("already_applied", "applied, verifying", "verified by evidence"),
+        ("refused", "refused", "nothing was written"),
+        ("unknown", "unknown", "a person is paged"),
+    ],
+)
+def test_a_write_is_told_with_its_real_outcome(tell: Tell, outcome: str, title: str, next_step: str) -> None:
+    """The message of an effect also carries refusals and unknown outcomes: none of them reads as applied."""
+    *before, last = _up_to(tell("healed"), EntryKind.EFFECT_RECORDED)
+    body: dict[str, Any] = {**last.body, "effect": {**last.body["effect"], "outcome": outcome}}
+    entries = (*before, dataclasses.replace(last, body=body))
+    notice = render_notice(NoticeKind.STEP_APPLIED, entries, body={"tier": 0, "step": 0})
+    assert f"restart_workload pay-v1 {title}" in notice.title
+    assert any(next_step in line for line in notice.lines)
+
+
+def test_an_unknown_outcome_sends_the_person_to_the_target_first(tell: Tell) -> None:
+    """Before anything else is done by hand, the world has to be read."""
+    entries = _up_to(tell("healed"), EntryKind.INTENT_RECORDED)
+    notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "the outcome is not known"})
+    assert any("look at lab/shop/Deployment/pay-v1 first" in line for line in notice.lines)
+
+
+def test_a_failed_step_names_the_step_of_the_message(tell: Tell) -> None:
+    """Two steps failed: each message tells of its own."""
+    first = render_notice(NoticeKind.STEP_FAILED, tell("paged"), body={"tier": 0, "step": 0})
+    second = render_notice(NoticeKind.STEP_FAILED, tell("paged"), body={"tier": 1, "step": 0})
+    assert "restart_workload pay-v1 not verified" in first.title
+    assert "shift_traffic pay-v1 refused" in second.title
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"), [("restored", "was taken back"), ("overdue", "not taken back (overdue)")]
+)
+def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str) -> None:
+    """Taken back, or not and why."""
+    entries = tell("healed")
+    body = {"tier": 0, "step": 0, "step_id": "restart-pods", "outcome": outcome, "reason": "because"}
+    ended = dataclasses.replace(entries[-1], seq=999, kind=EntryKind.RESTORE_ENDED, body=body)
+    notice = render_notice(NoticeKind.RESTORED, (*entries, ended))
+    assert words in notice.title
+    assert f"Step restart-pods: {outcome}: because" in notice.lines
+
+
+def test_a_closed_incident_lists_what_is_left(tell: Tell) -> None:
+    """Three follow-ups at most, and where the rest is."""
+    notice = render_notice(NoticeKind.CLOSED, tell("paged"))
+    text = "\n".join(notice.lines)
+    assert "Ended: recovered after 7 min 1 s" in text
+    assert "2 more in the post-mortem" in text
+    assert "firebreak postmortem inc-20261121-083644-1f0a9c3e" in text
+
+
+def test_an_alert_that_nobody_classified_still_makes_a_page(tell: Tell) -> None:
+    """Only the opening entry is there: the engine itself is in trouble."""
+    notice = render_notice(NoticeKind.PERSON_NEEDED, tell("healed")[:1], body={"reason": "nothing has classified it"})
+    assert notice.title.startswith("Alert pay needs a person: nothing has classified it")
+    assert "Decided: not classified" in notice.lines
+
+
+def test_no_entries_are_refused(tell: Tell) -> None:
+    """A message about nothing is a mistake of the caller."""
+    with pytest.raises(ContractError):
+        render_notice(NoticeKind.CLOSED, ())

@@ -1,0 +1,223 @@
+"""What a report tells, and that it never fails on an old or damaged body."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from firebreak.domain.errors import ContractError
+from firebreak.domain.message import NoticeKind
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem.json_export import json_bytes
+from firebreak.postmortem.markdown import markdown
+from firebreak.postmortem.model import Report, StepState
+from firebreak.postmortem.notices import render_notice
+from firebreak.postmortem.report import build
+from firebreak.timeline.phases import phases_of
+
+Tell = Callable[..., tuple[TimelineEntry, ...]]
+
+
+def report_of(entries: tuple[TimelineEntry, ...]) -> Report:
+    return build(entries, phases=phases_of(entries))
+
+
+def _with(entries: tuple[TimelineEntry, ...], kind: EntryKind, body: Mapping[str, Any]) -> tuple[TimelineEntry, ...]:
+    """The entries and one more at the end."""
+    last = entries[-1]
+    more = dataclasses.replace(last, seq=last.seq + 1, key=f"more/{kind.value}", kind=kind, body=body)
+    return (*entries, more)
+
+
+def _effect(tier: int, outcome: str) -> dict[str, Any]:
+    return {"tier": tier, "step": 0, "effect": {"outcome": outcome, "reason": "as told"}}
+
+
+def test_a_healed_incident_tells_what_healed_it(tell: Tell) -> None:
+    """Outcome, step state, before and after, duration of the impact, restore still open."""
+    report = report_of(tell("healed"))
+    step = report.actions[0]
+    assert (report.outcome, step.state, step.effect) == ("healed", StepState.VERIFIED, "applied")
+    assert step.changes[0].before == "null"
+    assert report.impact.dimensions == ("errors", "business")
+    assert report.impact.duration_ms == pytest.approx(12_600)
+    assert [r.outcome for r in report.restores] == [""]
+    assert any("still in force" in line for line in report.follow_ups)
+    assert report.head == tell("healed")[-1].digest
+
+
+def test_a_paged_incident_tells_each_tier_and_the_call(tell: Tell) -> None:
+    """Not verified, refused and called are told apart, and each leaves a follow-up."""
+    report = report_of(tell("paged"))
+    assert [a.state for a in report.actions] == [StepState.NOT_VERIFIED, StepState.REFUSED, StepState.PERSON_CALLED]
+    text = " ".join(report.follow_ups)
+    for fact in ("did not help", "refusal of step to-v1", "fault in outbox", "over its budget", "previous logs"):
+        assert fact in text
+
+
+def test_a_jitter_tells_what_was_pending_although_nothing_was_done(tell: Tell) -> None:
+    """The short post-mortem says what was seen."""
+    report = report_of(tell("nothing_done"))
+    assert report.verdict is not None
+    assert report.verdict.truth == "false"
+    assert "did not hold for its time" in report.summary[0]
+    assert report.actions == ()
+
+
+def test_observe_mode_says_what_would_have_been_written(tell: Tell) -> None:
+    """Both tiers are told, nothing counts as done."""
+    report = report_of(tell("observe"))
+    assert report.observed_only
+    assert [a.state for a in report.actions[:2]] == [StepState.WOULD_APPLY, StepState.WOULD_APPLY]
+    assert all(a.intent_at is None for a in report.actions)
+    assert report.closed_by == "person:ana"
+
+
+def test_a_step_that_was_taken_back_is_undone_and_still_not_verified(tell: Tell) -> None:
+    """The undo does not hide why it was needed."""
+    step = report_of(tell("undone")).actions[1]
+    assert (step.state, step.verification) == (StepState.UNDONE, "not_verified")
+    assert (step.undo_changes[0].before, step.undo_changes[0].after) == ("100", "50")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        ("applied", StepState.APPLIED),
+        ("already_applied", StepState.APPLIED),
+        ("not_applied", StepState.ALREADY_SO),
+        ("refused", StepState.REFUSED),
+        ("unknown", StepState.UNKNOWN),
+        ("would_apply", StepState.WOULD_APPLY),
+        ("a word of a later version", StepState.UNKNOWN),
+    ],
+)
+def test_each_outcome_of_an_effect_is_told_as_it_is(tell: Tell, outcome: str, state: StepState) -> None:
+    """Above all, an unknown outcome is never told as done."""
+    entries = _with(tell("observe")[:4], EntryKind.EFFECT_RECORDED, _effect(1, outcome))
+    report = report_of(entries)
+    assert [a.state for a in report.actions if (a.tier, a.step) == (1, 0)] == [state]
+    assert any("not known" in line for line in report.follow_ups) == (state is StepState.UNKNOWN)
+
+
+def test_an_intent_without_an_effect_is_shown_as_not_known(tell: Tell) -> None:
+    """What a crash leaves behind."""
+    entries = tuple(e for e in tell("healed") if e.kind is not EntryKind.EFFECT_RECORDED)[:10]
+    report = report_of(entries)
+    assert report.actions[0].state is StepState.INTENDED
+    assert "no effect recorded" in markdown(report)
+    assert any("not known" in line for line in report.follow_ups)
+
+
+def test_the_intent_of_an_undo_does_not_reopen_the_step(tell: Tell) -> None:
+    """Undo writes an intent of its own; the step stays not verified until the undo is recorded."""
+    entries = tell("undone")[:-1]
+    body = {"tier": 1, "step": 0, "intent": {"undo": True, "changes": []}}
+    assert report_of(_with(entries, EntryKind.INTENT_RECORDED, body)).actions[1].state is StepState.NOT_VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("verified", StepState.VERIFIED), ("not_verified", StepState.NOT_VERIFIED)]
+)
+def test_a_relapse_takes_the_healing_back(tell: Tell, outcome: str, state: StepState) -> None:
+    """A hold to its end confirms the verification; a relapse leaves a step that did not help, and no end of impact."""
+    entries = tuple(e for e in tell("healed") if e.kind is not EntryKind.INCIDENT_CLOSED)
+    body = {"tier": 0, "step": 0, "step_id": "restart-pods", "outcome": outcome, "reason": "as told"}
+    last = dataclasses.replace(entries[-1], kind=EntryKind.HOLD_ENDED, body=body)
+    end = dataclasses.replace(last, kind=EntryKind.INCIDENT_CLOSED, body={"outcome": "closed_by_hand"})
+    report = report_of((*entries, last, end))
+    assert report.actions[0].state is state
+    assert (report.impact.until is None) is (state is StepState.NOT_VERIFIED)
+    assert any("did not help: as told" in line for line in report.follow_ups) is (state is StepState.NOT_VERIFIED)
+
+
+def test_a_failed_undo_asks_for_a_hand(tell: Tell) -> None:
+    """The most pressing follow-up names the step."""
+    report = report_of(_with(tell("undone")[:-1], EntryKind.UNDO_RECORDED, _effect(1, "refused")))
+    assert report.actions[1].state is StepState.UNDO_FAILED
+    assert report.follow_ups[0].startswith("Undo step to-v1 (shift_traffic)")
+
+
+@pytest.mark.parametrize(("outcome", "told"), [("restored", False), ("overdue", True), ("refused", True)])
+def test_a_restore_that_did_not_happen_leaves_work(tell: Tell, outcome: str, told: bool) -> None:
+    """Overdue and refused restores are follow-ups; a done one is not."""
+    body = {"tier": 0, "step": 0, "step_id": "restart-pods", "outcome": outcome, "reason": "because"}
+    report = report_of(_with(tell("healed"), EntryKind.RESTORE_ENDED, body))
+    assert report.restores[0].opened_at is not None
+    assert any("restart-pods back by hand" in line for line in report.follow_ups) is told
+
+
+def test_alerts_that_the_source_left_out_are_counted(tell: Tell) -> None:
+    """A truncated group is a fact of the impact and a follow-up."""
+    first, *rest = tell("nothing_done")
+    body = {**first.body, "truncated": 7}
+    report = report_of((dataclasses.replace(first, body=body), *rest))
+    assert report.impact.left_out == 7
+    assert any("left out 7 alerts" in line for line in report.follow_ups)
+
+
+def test_an_incident_without_a_target_says_why(tell: Tell) -> None:
+    """The refusal stands where the target would, and asks for the mapping."""
+    first = tell("observe")[0]
+    body = {**first.body, "target": None, "refusal": "namespace kube-system is never a target"}
+    report = report_of((dataclasses.replace(first, body=body),))
+    assert report.target == ""
+    assert "kube-system" in markdown(report)
+    assert any("services.yaml" in line for line in report.follow_ups)
+
+
+def _without(data: Any, rng: random.Random) -> Any:
+    """The same data with keys left out, or values of another type."""
+    if isinstance(data, Mapping):
+        return {k: _without(v, rng) for k, v in data.items() if rng.random() > 0.1}
+    if isinstance(data, (list, tuple)):
+        return [_without(v, rng) for v in data]
+    return rng.choice([None, 7, -1.5, True, "", "x", [], {}, [1, "a", None], {"a": 1}]) if rng.random() < 0.1 else data
+
+
+@pytest.mark.parametrize("story", ["healed", "paged", "nothing_done", "observe", "undone"])
+def test_no_damaged_body_stops_a_post_mortem(tell: Tell, story: str) -> None:
+    """Keys missing or of another type (older records): a report, all texts and all notices come out all the same."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for _ in range(25):
+        entries = tuple(dataclasses.replace(e, body=_without(e.body, rng)) for e in tell(story))
+        report = report_of(entries)
+        assert markdown(report).startswith("# Post-mortem")
+        assert json_bytes(report)
+        for kind in NoticeKind:
+            assert render_notice(kind, entries).title
+
+
+def test_every_kind_of_entry_is_told_with_an_empty_body(tell: Tell) -> None:
+    """Each line of the timeline says something, whatever the record lacks."""
+    entry = tell("healed")[0]
+    for kind in EntryKind:
+        (line,) = report_of((dataclasses.replace(entry, kind=kind, body={}),)).timeline
+        assert line.text.endswith(".")
+        assert len(line.text) > 5
+
+
+def test_a_written_post_mortem_file_told_nobody(tell: Tell) -> None:
+    """It goes through the outbox like a message, but is none; a file that could not be written is a follow-up."""
+    delivered = {"channel": "postmortem", "notice": "closed", "receipt": "inc.md", "attempts": 1}
+    before = report_of(tell("paged")).people
+    assert report_of(_with(tell("paged"), EntryKind.MESSAGE_DELIVERED, delivered)).people == before
+    failed = {"channel": "postmortem", "notice": "closed", "error": "disk is full", "attempts": 3}
+    report = report_of(_with(tell("paged"), EntryKind.MESSAGE_FAILED, failed))
+    assert any("disk is full" in line for line in report.follow_ups)
+
+
+def test_nothing_to_tell_is_refused(tell: Tell) -> None:
+    """No entries, or those of two incidents, are a mistake of the caller."""
+    with pytest.raises(ContractError, match="no entries"):
+        report_of(())
+    entries = tell("healed")
+    other = dataclasses.replace(entries[1], incident_id="inc-20261121-083644-ffffffff")
+    with pytest.raises(ContractError, match="one incident"):
+        report_of((entries[0], other))

@@ -1,0 +1,173 @@
+"""Phase timings against their budgets (row D5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from firebreak.domain.codec import format_time
+from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
+from firebreak.timeline.phases import BUDGETS, Budget, Phase, Since, phases_of
+
+ACCEPTED = datetime(2026, 11, 21, 8, 36, 44, tzinfo=UTC)
+
+
+def at(milliseconds: float) -> datetime:
+    return ACCEPTED + timedelta(milliseconds=milliseconds)
+
+
+def entries(*stamps: tuple[float, EntryKind, Mapping[str, Any]]) -> tuple[TimelineEntry, ...]:
+    return tuple(
+        TimelineEntry(
+            seq=seq,
+            incident_id="inc-20261121-083644-00000000",
+            key=f"{kind.value}/{seq}",
+            kind=kind,
+            at=at(milliseconds),
+            actor="engine",
+            target="",
+            uid="",
+            duration_ms=None,
+            body=body,
+        )
+        for seq, (milliseconds, kind, body) in enumerate(stamps, start=1)
+    )
+
+
+OPENED = (5.0, EntryKind.INCIDENT_OPENED, {"accepted_at": format_time(ACCEPTED)})
+
+
+def verdict(milliseconds: float, *, holds_at: float | None = None, pinned_at: float | None = None) -> Any:
+    body = {
+        "holds_at": None if holds_at is None else format_time(at(holds_at)),
+        "pinned_at": None if pinned_at is None else format_time(at(pinned_at)),
+    }
+    return (milliseconds, EntryKind.VERDICT_REACHED, {"verdict": body})
+
+
+def of(timings: tuple[PhaseTiming, ...]) -> dict[str, tuple[float, float, bool]]:
+    return {t.phase: (t.took_ms, t.waited_ms, t.over) for t in timings}
+
+
+def test_a_straight_healing_has_every_phase_from_the_right_start() -> None:
+    """Engine phases count from the one before, promises to people from the acceptance of the alert."""
+    found = of(
+        phases_of(
+            entries(
+                OPENED,
+                verdict(25),
+                (27, EntryKind.PLAN_PINNED, {}),
+                (127, EntryKind.EVIDENCE_KEPT, {}),
+                (140, EntryKind.EFFECT_RECORDED, {}),
+                (9_000, EntryKind.VERIFICATION, {"outcome": "verified"}),
+                (12_000, EntryKind.INCIDENT_CLOSED, {}),
+            )
+        )
+    )
+    assert found == {
+        "seen": (5, 0, False),
+        "classified": (20, 0, False),
+        "planned": (2, 0, False),
+        "evidence kept": (100, 0, False),
+        "first action": (13, 0, False),
+        "verified": (9_000, 0, False),
+        "closed": (12_000, 0, False),
+    }
+
+
+def test_the_wait_that_a_rule_asks_for_is_not_counted() -> None:
+    """A pending condition that can hold after two minutes: only what came after that is the engine's."""
+    found = of(phases_of(entries(OPENED, verdict(25, holds_at=120_000), verdict(120_040, pinned_at=120_010))))
+    assert found["classified"] == (40, 119_995, True)
+
+
+def test_a_look_that_was_woken_early_counts_from_its_own_evidence() -> None:
+    """The alert resolved before the rule could hold: the deciding look began at its pinned time."""
+    found = of(phases_of(entries(OPENED, verdict(25, holds_at=120_000), verdict(512, pinned_at=500))))
+    assert found["classified"] == (12, 495, False)
+
+
+def test_a_record_without_those_times_counts_from_the_look_before() -> None:
+    """An older record: nothing fails."""
+    found = of(phases_of(entries(OPENED, verdict(25), verdict(512))))
+    assert found["classified"] == (487, 20, True)
+
+
+def test_looks_after_the_decision_do_not_count() -> None:
+    """Recovery looks follow a page; the verdict that led to it is the one before."""
+    found = of(phases_of(entries(OPENED, verdict(25), (30, EntryKind.PERSON_CALLED, {}), verdict(90_000))))
+    assert found["classified"][0] == 20
+    assert found["person called"] == (30, 0, False)
+
+
+def test_a_page_by_the_deadline_is_a_call() -> None:
+    """It has no entry of its own but its delivery, and here it came late."""
+    late = (61_000, EntryKind.MESSAGE_DELIVERED, {"channel": "pager", "notice": "deadline"})
+    assert of(phases_of(entries(OPENED, verdict(25), late)))["person called"] == (61_000, 0, True)
+
+
+def test_what_would_have_been_written_is_the_first_action_in_mode_observe() -> None:
+    """The first of effects and would-be effects."""
+    stamps = entries(OPENED, verdict(25), (30, EntryKind.PLAN_PINNED, {}), (41, EntryKind.STEP_WOULD_APPLY, {}))
+    assert of(phases_of(stamps))["first action"] == (11, 0, False)
+
+
+def test_the_last_verification_that_held_is_the_one() -> None:
+    """Steps of a tier are verified one by one; a failed one is none."""
+    found = phases_of(
+        entries(
+            OPENED,
+            (4_000, EntryKind.VERIFICATION, {"outcome": "verified"}),
+            (7_000, EntryKind.VERIFICATION, {"outcome": "verified"}),
+            (9_000, EntryKind.VERIFICATION, {"outcome": "not_verified"}),
+        )
+    )
+    assert of(found)["verified"][0] == 7_000
+
+
+def test_a_relapse_takes_the_verification_back() -> None:
+    """What did not stay healthy was not healed at that time; a hold to its end changes nothing."""
+    good = (4_000, EntryKind.VERIFICATION, {"outcome": "verified"})
+    relapse = phases_of(entries(OPENED, good, (9_000, EntryKind.HOLD_ENDED, {"outcome": "not_verified"})))
+    held = phases_of(entries(OPENED, good, (9_000, EntryKind.HOLD_ENDED, {"outcome": "verified"})))
+    assert "verified" not in of(relapse)
+    assert of(held)["verified"][0] == 4_000
+
+
+@pytest.mark.parametrize(("took", "over"), [(15.0, False), (15.001, True)])
+def test_over_budget_means_more_than_the_limit(took: float, over: bool) -> None:
+    """The limit itself is kept."""
+    opened = (took, EntryKind.INCIDENT_OPENED, {"accepted_at": format_time(ACCEPTED)})
+    (seen,) = phases_of(entries(opened))
+    assert (seen.phase, seen.over, seen.budget_ms) == ("seen", over, 15)
+
+
+def test_own_budgets_replace_the_table() -> None:
+    """Only the phases that have a budget are timed."""
+    budgets = {Phase.CLOSED: Budget(limit_ms=1, since=Since.ACCEPTED, source="a test")}
+    (closed,) = phases_of(entries(OPENED, (500, EntryKind.INCIDENT_CLOSED, {})), budgets=budgets)
+    assert (closed.phase, closed.over, closed.budget_source) == ("closed", True, "a test")
+
+
+def test_a_clock_that_was_set_back_shows_and_is_not_over() -> None:
+    """A negative time is told, not hidden."""
+    opened = dataclasses.replace(entries(OPENED)[0], at=at(-250))
+    (seen,) = phases_of((opened,))
+    assert (seen.took_ms, seen.over) == (-250, False)
+
+
+def test_nothing_is_timed_without_an_opening() -> None:
+    """And a wrong acceptance time falls back on the opening itself."""
+    assert phases_of(entries((5, EntryKind.INCIDENT_CLOSED, {}))) == ()
+    (seen,) = phases_of(entries((5, EntryKind.INCIDENT_OPENED, {"accepted_at": "yesterday"})))
+    assert seen.took_ms == 0
+
+
+def test_every_phase_has_a_budget_with_its_source() -> None:
+    """No figure without where it is from."""
+    assert set(BUDGETS) == set(Phase)
+    assert all(b.source and b.limit_ms > 0 for b in BUDGETS.values())

@@ -1,0 +1,51 @@
+"""What is asked: every expression once, all up to one pinned time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from firebreak.domain.condition import ConditionKind, ScoreFlow, VolumeFloor
+from firebreak.triage.queries import batch_of, expressions_of, span_of, step_of, whole_steps
+
+Make = Callable[..., Any]
+
+
+def test_each_expression_is_asked_once_however_many_need_it(condition: Make) -> None:
+    """Two conditions over the same input and volume share their queries."""
+    floor = VolumeFloor(query="calls", at_least=20)
+    batch = batch_of([condition(volume=floor), condition(query="other", volume=floor)])
+    assert [q.expr for q in batch] == ["q", "calls", "max(timestamp(m))", "other"]
+    assert all(q.key == q.expr for q in batch)
+
+
+def test_a_score_asks_for_both_factors_of_every_flow(condition: Make) -> None:
+    """Success and volume, and the age of what they read."""
+    flow = ScoreFlow(name="pay", weight=1, success_query="s", volume_ratio_query="v", volume_weight=0)
+    leaf = condition(kind=ConditionKind.SCORE, query="", flows=(flow,))
+    assert expressions_of(leaf) == ("s", "v", "max(timestamp(m))")
+
+
+def test_labels_and_faults_ask_nothing(condition: Make) -> None:
+    """What needs no metric, or could not be rendered, puts no load on Prometheus."""
+    assert batch_of([condition(kind=ConditionKind.LABEL, label="x"), condition(fault="no $service")]) == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "step", "span"), [(120, 15, 135), (0, 15, 15), (5, 1, 6), (10, 4, 16), (100, 15, 120)]
+)
+def test_the_span_is_whole_steps_and_one_more(condition: Make, held: int, step: int, span: int) -> None:
+    """So that the last step is the pinned time itself and the first one lies before the time asked for."""
+    leaf = condition(held_for=timedelta(seconds=held), sample_step=timedelta(seconds=step))
+    assert span_of([leaf]) == timedelta(seconds=span)
+    assert span_of([leaf]) % step_of([leaf]) == timedelta(0)
+
+
+def test_steps_are_rounded_up() -> None:
+    """120 s are 8 steps of 15 s, and 3 steps of 50 s."""
+    assert whole_steps(timedelta(seconds=120), timedelta(seconds=15)) == 8
+    assert whole_steps(timedelta(seconds=120), timedelta(seconds=50)) == 3
+    assert span_of([]) == timedelta(seconds=1)

@@ -1,0 +1,205 @@
+"""The severity document, the tree of one incident, and its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+
+import promql_parser
+import pytest
+
+from firebreak.documents.policy import Policy, load_policy
+from firebreak.documents.services import Services, load_services
+from firebreak.domain.condition import Dimension
+from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
+from firebreak.locator import runbooks_dir
+from firebreak.triage.queries import batch_of, span_of
+from firebreak.triage.tree import SeverityDocument, load_severity, render_tree, tree_bytes, tree_from_bytes
+
+GOOD = """kind: severity
+name: small
+params: [route]
+durations: {window: 2m, step: 15s, stale_after: 30s, recheck: 15s, quiet: 2m, watch: 15m, doubt: 1m}
+thresholds: {limit: 0.05}
+conditions:
+  errors:
+    dimension: errors
+    query: sum(rate(a{service=$service,route=$route}[$window]))
+    op: ">"
+    threshold: $limit
+    for: $window
+    inputs: ['a{service=$service}']
+  blocked: {dimension: business, label: business_impact, in: [blocked]}
+  slow: {dimension: latency, query: sum(b), op: ">", threshold: 1, inputs: [b]}
+tree:
+  at_least: 2
+  of:
+    - errors
+    - any: [blocked, slow]
+    - all: [slow, errors]
+"""
+
+
+@pytest.fixture
+def shipped() -> SeverityDocument:
+    return load_severity((runbooks_dir() / "severity" / "p1.yaml").read_bytes(), "p1.yaml")
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return load_policy((runbooks_dir() / "policies" / "default.yaml").read_bytes(), "default.yaml")
+
+
+@pytest.fixture
+def services() -> Services:
+    return load_services((runbooks_dir() / "services.yaml").read_bytes(), "services.yaml")
+
+
+BINDINGS = {"service": "pay", "namespace": "shop", "workload": "pay-v2", "cluster": "lab", "route": "pay"}
+
+
+def test_a_tree_is_flattened_with_its_depths() -> None:
+    """Preorder; `any` needs one, `all` every child."""
+    nodes = load_severity(GOOD.encode(), "f").nodes
+    assert [(n.operator, n.condition, n.depth, n.at_least) for n in nodes] == [
+        ("at_least", "", 0, 2),
+        ("condition", "errors", 1, 1),
+        ("any", "", 1, 1),
+        ("condition", "blocked", 2, 1),
+        ("condition", "slow", 2, 1),
+        ("all", "", 1, 2),
+        ("condition", "slow", 2, 1),
+        ("condition", "errors", 2, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "words"),
+    [
+        ("any: [blocked, slow]", "any: [blocked, slwo, slow]", "20:22", "unknown condition 'slwo'"),
+        ("any: [blocked, slow]", "any: []", "20:12", "at least 1"),
+        ("any: [blocked, slow]", "some: [blocked, slow]", "20:7", "unknown key 'some'"),
+        ("any: [blocked, slow]", "{any: [blocked, slow], all: [slow]}", "20:7", "exactly one of"),
+        ("any: [blocked, slow]", "17", "20:7", "a mapping is expected here"),
+        ("any: [blocked, slow]", "slow", "14:3", "'blocked' is not in the tree"),
+        ("at_least: 2", "at_least: 4", "17:3", "can never be true"),
+        ("at_least: 2", "at_least: 0", "17:13", "greater than or equal to 1"),
+        ("at_least: 2\n", "", "17:5", "exactly one of"),
+        ("params: [route]", "params: []", "9:46", "unknown placeholder $route"),
+        ("threshold: $limit", "threshold: $limmit", "11:16", "unknown threshold $limmit"),
+        ("for: $window", "for: $windows", "12:10", "unknown duration $windows"),
+        ("dimension: latency", "dimension: health", "15:21", "belongs to verifications"),
+        ("doubt: 1m", "d: 1m", "4:1", "duration 'doubt' is missing"),
+        ("doubt: 1m", "doubt: 0s", "4:98", "longer than nothing"),
+        ("doubt: 1m", "doubt: 1m, service: 1m", "4:102", "means something else"),
+        ("query: sum(b)", "query: sum(b", "15:37", "not PromQL"),
+        ("kind: severity", "kind: runbook", "1:7", "'severity'"),
+        ("name: small", "name: small\nname: other", "3:1", "written twice"),
+    ],
+)
+def test_a_mistake_in_a_tree_is_shown_in_its_place(old: str, new: str, where: str, words: str) -> None:
+    """Line and column of the very word."""
+    assert old in GOOD
+    with pytest.raises(RunbookInvalid) as caught:
+        load_severity(GOOD.replace(old, new, 1).encode(), "f.yaml")
+    told = {f"{p.line}:{p.column}": p.message for p in caught.value.problems}
+    assert words in told.get(where, ""), told
+
+
+def test_policy_overrides_the_document_and_the_service_overrides_both(
+    shipped: SeverityDocument, services: Services
+) -> None:
+    """The nearer word wins; weights of the score too."""
+    policy = load_policy(
+        b"kind: policy\nname: lab\ndurations: {window: 5s, step: 1s, latency_for: 4s}\n"
+        b"thresholds: {p99_ms: 200, gateway_5xx_ratio: 0.2, interface_ratio: 0.3}\n"
+        b"baseline: {at: 2026-11-21T08:00:00Z}\n",
+        "lab.yaml",
+    )
+    tree = render_tree(shipped, policy, services.services["pay"], BINDINGS)
+    by_name = {c.name: c for c in tree.conditions}
+    assert tree.step == timedelta(seconds=1)
+    assert by_name["latency_p99"].threshold == 1500
+    assert by_name["latency_p99"].held_for == timedelta(seconds=4)
+    assert by_name["gateway_5xx"].threshold == 0.2
+    assert by_name["interface_errors"].threshold == 0.05
+    assert "[5s] @ 1795248000)" in by_name["main_flow_down"].query
+    assert [flow.weight for flow in by_name["health_score"].flows] == [0.8, 0.2]
+    assert {c.sample_step for c in tree.conditions if c.query} == {timedelta(seconds=1)}
+
+
+def test_an_override_out_of_range_is_refused(shipped: SeverityDocument, services: Services) -> None:
+    """A weight below zero would turn the score around."""
+    policy = load_policy(b"kind: policy\nname: x\nthresholds: {order_weight: -1}\n", "x")
+    with pytest.raises(PolicyInvalid, match="out of range"):
+        render_tree(shipped, policy, services.services["edge"], BINDINGS)
+
+
+def test_the_shipped_tree_has_the_figures_of_row_a1(shipped: SeverityDocument, policy: Policy) -> None:
+    """3000 ms for 120 s, 5 % for 2 min, 10 %, 30 %, 70 of 100, 20 calls; one pages, two act."""
+    tree = render_tree(shipped, policy, None, BINDINGS)
+    told = {c.name: (c.dimension, str(c.comparison), c.threshold, c.held_for.total_seconds()) for c in tree.conditions}
+    assert told == {
+        "latency_p99": (Dimension.LATENCY, ">", 3000, 120),
+        "gateway_5xx": (Dimension.ERRORS, ">=", 0.05, 120),
+        "interface_errors": (Dimension.ERRORS, ">=", 0.10, 120),
+        "main_flow_down": (Dimension.BUSINESS, ">", 0.30, 120),
+        "health_score": (Dimension.BUSINESS, "<=", 70, 120),
+        "business_blocked": (Dimension.BUSINESS, ">", 0, 0),
+    }
+    assert all(c.volume and c.volume.at_least == 20 for c in tree.conditions if c.query)
+    assert tree.may_act_dimensions == 2
+    assert {n.operator for n in tree.nodes} == {"any", "condition"}
+    assert shipped.durations["window"] == timedelta(minutes=2)
+    assert span_of(tree.conditions) == timedelta(seconds=135)
+
+
+def test_every_query_of_the_shipped_tree_parses_for_every_service(
+    shipped: SeverityDocument, policy: Policy, services: Services
+) -> None:
+    """Also with hostile bindings and with a fixed baseline."""
+    fixed = load_policy(b"kind: policy\nname: x\nbaseline: {at: 2026-11-21T08:00:00Z}\n", "x")
+    for service in services.services.values():
+        for each in (policy, fixed):
+            tree = render_tree(shipped, each, service, {**BINDINGS, "service": 'x"} or vector(1) #\n\\'})
+            assert [c.fault for c in tree.conditions if c.fault] == []
+            for query in batch_of(tree.conditions):
+                promql_parser.parse(query.expr)
+
+
+def test_a_tree_survives_its_bytes(shipped: SeverityDocument, policy: Policy, services: Services) -> None:
+    """Equal after a round trip, digest included; the bytes are canonical."""
+    for service in (None, services.services["pay"]):
+        tree = render_tree(shipped, policy, service, BINDINGS)
+        data = tree_bytes(tree)
+        assert tree_from_bytes(data) == tree
+        assert tree_bytes(tree_from_bytes(data)) == data
+        assert tree.digest == hashlib.sha256(data).hexdigest()
+        assert data == json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def test_the_digest_tells_what_decided(shipped: SeverityDocument, policy: Policy) -> None:
+    """Another binding, another policy: another tree. The files' own hashes are in it (row A5)."""
+    tree = render_tree(shipped, policy, None, BINDINGS)
+    other = render_tree(shipped, policy, None, BINDINGS | {"service": "order"})
+    assert tree.digest != other.digest
+    assert (tree.source_digest, tree.policy_digest) == (shipped.digest, policy.digest)
+    assert render_tree(shipped, policy, None, dict(reversed(BINDINGS.items()))).digest == tree.digest
+
+
+def test_a_missing_binding_makes_a_condition_inconclusive_not_an_error(
+    shipped: SeverityDocument, policy: Policy
+) -> None:
+    """An alert that leads to no service still gets its verdict on what can be asked."""
+    tree = render_tree(shipped, policy, None, {"cluster": "lab"})
+    assert {c.name for c in tree.conditions if c.fault} == {"latency_p99", "interface_errors"}
+    assert "$service has no value" in tree.conditions[0].fault
+    assert tree_from_bytes(tree_bytes(tree)) == tree
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"\xff", b'{"nodes":[1]}'])
+def test_bytes_that_are_no_tree_are_refused(data: bytes) -> None:
+    """A damaged record is an error with a sentence, never a half tree."""
+    with pytest.raises(RunbookInvalid, match="no severity tree"):
+        tree_from_bytes(data)
