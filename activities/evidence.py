@@ -19,7 +19,7 @@ from activities.workloads import owner_of
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import FirebreakError
-from firebreak.domain.incident import Incident, IncidentPhase
+from firebreak.domain.incident import Incident, IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
@@ -45,6 +45,7 @@ class EvidenceLimits:
     keep: timedelta = timedelta(milliseconds=800)
     patient_keep: timedelta = timedelta(seconds=2)
     page_deadline: timedelta = timedelta(seconds=60)
+    mode: Mode = Mode.OBSERVE
     capture: bool = True
 
 
@@ -116,7 +117,7 @@ class EvidenceHands:
         now = self._clock.now()
         messages: Sequence[MessageDraft] = ()
         if verdict.severity is Severity.P1:
-            messages = notices.classified(given.incident_id, now, self._limits.page_deadline)
+            messages = notices.classified(given.incident_id, now, self._limits.page_deadline, self._limits.mode)
         phase = IncidentPhase.PENDING if ahead.next is NextLook.AGAIN else IncidentPhase.CLASSIFIED
         written = await self._casebook.ledger.append(
             drafts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from firebreak.domain.incident import Mode
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
 
 DEADLINE = "deadline"
@@ -34,11 +35,12 @@ def pager(
     )
 
 
-def classified(incident_id: str, now: datetime, deadline: timedelta) -> tuple[MessageDraft, ...]:
+def classified(incident_id: str, now: datetime, deadline: timedelta, mode: Mode) -> tuple[MessageDraft, ...]:
     """Low urgency at once, the thread's head, and the high-urgency page that waits for its time."""
+    said = mode.value
     return (
-        chat(incident_id, NoticeKind.CLASSIFIED, "classified", now),
-        pager(incident_id, NoticeKind.CLASSIFIED, "pager/classified", PagerAction.TRIGGER_LOW, now),
+        chat(incident_id, NoticeKind.CLASSIFIED, "classified", now, mode=said),
+        pager(incident_id, NoticeKind.CLASSIFIED, "pager/classified", PagerAction.TRIGGER_LOW, now, mode=said),
         pager(incident_id, NoticeKind.DEADLINE, DEADLINE, PagerAction.TRIGGER_HIGH, now + deadline),
     )
 

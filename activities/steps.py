@@ -152,8 +152,11 @@ class StepHands:
 
     async def _after_crash(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
         """An intent without an effect: read the world, and write only what is not there."""
-        effect = await self._actions[intent.action].read_back(intent)
-        if effect.outcome is EffectOutcome.NOT_APPLIED:
+        try:
+            effect = await self._actions[intent.action].read_back(intent)
+        except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
+            effect = _unknown(intent, f"{error} {error.next_step()}")
+        if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:
             return await self._apply(given, plan, intent)
         return await self._record_effect(given, plan, effect)
 

@@ -146,10 +146,9 @@ class Action(ABC):
         return await self._guarded(look)
 
     async def apply(self, intent: Intent) -> Effect:
-        """Writes once. APPLIED, or ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED only for an
-        intent without changes. Raises TargetChanged
-        (other UID, touched field moved), TargetNotFound, PermissionDenied, PreconditionFailed: nothing was written;
-        TransientError: not known, call `read_back`."""
+        """Writes once. APPLIED; ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED for an intent
+        without changes (it was already so). Raises TargetChanged (other UID, touched field moved), TargetNotFound,
+        PermissionDenied, PreconditionFailed: nothing was written; TransientError: not known, call `read_back`."""
         ref = intent.target.ref
         problem = self._forbidden(ref)
         if problem:

@@ -21,7 +21,7 @@ def demo(
     fault: Annotated[str | None, typer.Option(help="Only this fault class; default: each in turn.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Where the post-mortems go; default: ./firebreak-demo.")] = None,
 ) -> None:
-    """Start lab and engine, break the shop, watch it heal, and stop everything. Exit 1 when an incident ends otherwise."""
+    """Start lab and engine, break the shop, watch it heal, stop everything. Exit 1 when an incident ends otherwise."""
     from firebreak.cli.game_day import faults_to_play
 
     faults = faults_to_play(fault)
@@ -61,9 +61,7 @@ async def _play(faults: tuple[Fault, ...], target: Path) -> bool:
                     story.end(ending)
             finally:
                 await engine.stop()
-                target.mkdir(parents=True, exist_ok=True)
-                for path in sorted((engine.data_dir / "postmortems").glob("*")):
-                    shutil.copy2(path, target / path.name)
+                await asyncio.to_thread(_keep, engine.data_dir / "postmortems", target)
         finally:
             await lab.stop()
     console.rule("[bold]the day")
@@ -75,3 +73,9 @@ async def _play(faults: tuple[Fault, ...], target: Path) -> bool:
         )
         console.print(f"                 [dim]{target / ending.postmortem.name}[/]")
     return len(endings) == len(faults) and not any(ending.problems for ending in endings)
+
+
+def _keep(postmortems: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(postmortems.glob("*")):
+        shutil.copy2(path, target / path.name)

@@ -1,7 +1,7 @@
-"""One fault class after the other, with the engine as its users run it: what `firebreak demo` and the end-to-end tests do.
+"""One fault class after the other, with the engine as its users run it: for `firebreak demo` and the end-to-end tests.
 
-The lab breaks, the engine runs as a process of its own, and what it did is read from its store and from the API server's
-own audit log; nothing here tells the engine anything.
+The lab breaks, the engine runs as a process of its own, and what it did is read from its store; nothing here tells the
+engine anything.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class EngineProcess:
 
 @dataclass(kw_only=True)
 class GameDay:
-    """Runs fault classes against one lab and one engine. `say` hears each new entry with the seconds since the fault."""
+    """Runs fault classes against one lab and one engine. `say` hears each new entry, and seconds since the fault."""
 
     state: LabState
     data_dir: Path

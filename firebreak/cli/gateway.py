@@ -19,11 +19,10 @@ def gateway(
     """Accept alerts and keep them on disk; `python worker.py` (same data directory) handles them."""
     import asyncio
 
-    from firebreak.engine.logs import configure_logs
-    from firebreak.engine.role import run_role
+    from firebreak.gateway.__main__ import run
+    from firebreak.logs import configure_logs
     from firebreak.settings import load_settings
 
     settings = load_settings(data_dir=data_dir, gateway_port=port)
     configure_logs(settings.log_level)
-    (settings.data_dir / "run").mkdir(parents=True, exist_ok=True)
-    asyncio.run(run_role("gateway", settings))
+    asyncio.run(run(settings))

@@ -1,4 +1,4 @@
-"""`firebreak`: gathers the verbs. Vendors and servers are imported by the verb that needs them, so that --help is quick."""
+"""`firebreak`: gathers the verbs. What a verb needs it imports itself, so that --help is quick."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ def up(
     mode: Annotated[str | None, typer.Option(help="observe (default): nothing is written to the cluster. act.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port of the gateway; 0 = any free one.")] = None,
 ) -> None:
-    """Start Temporal (embedded, or yours by FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
+    """Start Temporal (or use yours: FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
     import asyncio
 
-    from firebreak.engine.logs import configure_logs
+    from firebreak.logs import configure_logs
     from firebreak.engine.up import Running, run_engine
     from firebreak.settings import load_settings
 

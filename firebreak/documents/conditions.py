@@ -135,6 +135,11 @@ class Rendering:
         texts = {name: promql_duration(span) for name, span in self.durations.items()}
         object.__setattr__(self, "promql_durations", texts)
 
+    @property
+    def step(self) -> timedelta:
+        """Resolution of range queries: the duration named `step`, or 15 s. One for all conditions of a document."""
+        return self.durations.get("step", DEFAULT_STEP)
+
     def query(self, template: str) -> str:
         """ValueError naming a placeholder without a value."""
         return render_query(template, durations=self.promql_durations, bindings=self.bindings, baseline=self.baseline)
@@ -224,6 +229,7 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
             title=block.title,
             label=block.label or "",
             label_values=block.in_,
+            sample_step=rendering.step,
         )
     flows = tuple(
         ScoreFlow(
@@ -252,7 +258,7 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
         held_for=rendering.span(block.for_),
         inputs=tuple(rendering.query(selector) for selector in block.inputs) or _inputs_of(flows),
         stale_after=rendering.span(block.stale_after),
-        sample_step=rendering.durations.get("step", DEFAULT_STEP),
+        sample_step=rendering.step,
         volume=volume,
         absence=block.absent,
         flows=flows,

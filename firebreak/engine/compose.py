@@ -94,7 +94,9 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             cluster=cluster,
             rulebook=rulebook,
             clock=clock,
-            limits=EvidenceLimits(page_deadline=settings.page_deadline, capture=settings.evidence_capture),
+            limits=EvidenceLimits(
+                page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
+            ),
         )
         steps = StepHands(
             casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode, limits=StepLimits()

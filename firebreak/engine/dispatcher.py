@@ -33,6 +33,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.processes import dispatch_socket, socket_address
 from firebreak.triage.intake import correlation_key
 from workflows.incident import IncidentWorkflow
 from workflows.messages import AlertResolved, CloseRequested, IncidentInput, RestoreWatch
@@ -65,7 +66,7 @@ class DispatcherParts:
 
 
 class Dispatcher:
-    """`run` until cancelled."""
+    """`run` until `stop` is set: not by cancelling, which could cut a hand-over in two."""
 
     def __init__(self, parts: DispatcherParts) -> None:
         self._parts = parts
@@ -74,28 +75,37 @@ class Dispatcher:
         self._failures: Counter[int] = Counter()
         self._told: set[int] = set()
 
-    async def run(self) -> None:
+    async def run(self, stop: asyncio.Event) -> None:
         with self._listening():
-            await self._resume()
-            while True:
-                try:
-                    full = await self._round()
-                except (FirebreakError, RPCError) as error:
-                    log.warning("dispatcher.round_failed", error=str(error))
-                    full = False
-                if not full:
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._woken.wait(), POLL)
-                self._woken.clear()
+            stopping = asyncio.create_task(self._wake_on(stop))
+            try:
+                await self._resume(stop)
+                while not stop.is_set():
+                    try:
+                        full = await self._round()
+                    except (FirebreakError, RPCError) as error:
+                        log.warning("dispatcher.round_failed", error=str(error))
+                        full = False
+                    if not full:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(POLL):
+                                await self._woken.wait()
+                    self._woken.clear()
+            finally:
+                stopping.cancel()
+
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._woken.set()
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         """A datagram on `dispatch-<class>.sock` means: look now."""
-        path = self._parts.data_dir / f"dispatch-{self._parts.intake_class.value}.sock"
+        path = dispatch_socket(self._parts.data_dir, self._parts.intake_class)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        heard.bind(_short(path))
+        heard.bind(socket_address(path))
         heard.setblocking(False)
         loop = asyncio.get_running_loop()
 
@@ -111,9 +121,9 @@ class Dispatcher:
             loop.remove_reader(heard.fileno())
             heard.close()
 
-    async def _resume(self) -> None:
+    async def _resume(self, stop: asyncio.Event) -> None:
         """After a start: every open incident of this class has its workflow (a start that exists costs nothing)."""
-        while True:
+        while not stop.is_set():
             try:
                 for incident in await self._parts.incidents.open_incidents():
                     if incident.intake_class is self._parts.intake_class:
@@ -331,8 +341,3 @@ class Dispatcher:
             actor="alertmanager",
             body={"alert": to_data(alert)},
         )
-
-
-def _short(path: Path) -> str:
-    """A socket's path may have 107 bytes: relative to the working directory where that is shorter."""
-    return min(str(path), os.path.relpath(path), key=len)

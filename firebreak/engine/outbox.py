@@ -107,10 +107,6 @@ class OutboxSender:
 
     async def _page(self, message: Message, route: Route, entries: tuple[TimelineEntry, ...]) -> str:
         draft = message.draft
-        if draft.pager in (PagerAction.RESOLVE_LOW, PagerAction.RESOLVE_HIGH) and not await self._was_triggered(
-            message
-        ):
-            return "nothing to resolve"
         if not route.pager_key:
             raise PermanentError(
                 "nobody can be paged: neither the service nor FIREBREAK_FALLBACK_PAGER_KEY names a routing key",

@@ -1,4 +1,4 @@
-"""One child process of the engine: `python -m firebreak.engine.role p1|other|gateway`.
+"""One worker process of the engine: `python -m firebreak.engine.role p1|other`.
 
 Settings come by the environment. The process says that it is ready by writing its pid into `run/<role>.ready`.
 """
@@ -6,11 +6,8 @@ Settings come by the environment. The process says that it is ready by writing i
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import sys
-from pathlib import Path
 
 import structlog
 
@@ -18,17 +15,12 @@ from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError, SettingsInvalid
 from firebreak.engine.compose import hands
 from firebreak.engine.dispatcher import Dispatcher, DispatcherParts
-from firebreak.engine.logs import configure_logs
 from firebreak.engine.temporal import connect, incident_worker, task_queue
+from firebreak.logs import configure_logs
+from firebreak.processes import say_ready
 from firebreak.settings import Settings, load_settings
 
 log = structlog.get_logger()
-
-ROLES = ("gateway", *(c.value for c in IntakeClass))
-
-
-def ready_file(data_dir: Path, role: str) -> Path:
-    return data_dir / "run" / f"{role}.ready"
 
 
 async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asyncio.Event) -> None:
@@ -51,45 +43,29 @@ async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asynci
                 data_dir=settings.data_dir,
             )
         )
-        running = asyncio.create_task(dispatcher.run())
-        stopping = asyncio.create_task(stop.wait())
-        ready_file(settings.data_dir, intake_class.value).write_text(str(os.getpid()))
+        say_ready(settings.data_dir, intake_class.value)
         log.info("worker.ready", intake_class=intake_class.value, queue=queue, mode=settings.mode.value)
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()  # a dispatcher never ends by itself: its error ends the process, and it is started again
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        await dispatcher.run(stop)
 
 
-async def run_role(role: str, settings: Settings) -> None:
+async def _until_told(settings: Settings, intake_class: IntakeClass) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if role == "gateway":
-        from firebreak.gateway.serve import serve
-
-        def ready(port: int) -> None:
-            ready_file(settings.data_dir, role).write_text(f"{os.getpid()} {port}")
-
-        await serve(settings, stop, ready)
-    else:
-        await run_worker(settings, IntakeClass(role), stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run_worker(settings, intake_class, stop)
 
 
 def main() -> None:
-    role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ROLES:
-        raise SystemExit(f"usage: python -m firebreak.engine.role {'|'.join(ROLES)}")
+    """Exits 1 with a sentence when it cannot start."""
+    classes = [c.value for c in IntakeClass]
+    if len(sys.argv) != 2 or sys.argv[1] not in classes:
+        raise SystemExit(f"usage: python -m firebreak.engine.role {'|'.join(classes)}")
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        if role != "gateway" and not settings.temporal_address:
+        if not settings.temporal_address:
             raise SettingsInvalid("a worker process needs FIREBREAK_TEMPORAL_ADDRESS")
-        (settings.data_dir / "run").mkdir(parents=True, exist_ok=True)
-        asyncio.run(run_role(role, settings))
+        asyncio.run(_until_told(settings, IntakeClass(sys.argv[1])))
     except FirebreakError as error:
         raise SystemExit(f"{error}\n{error.next_step()}") from None
 

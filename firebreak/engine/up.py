@@ -1,7 +1,7 @@
 """The whole engine as one command: Temporal server, gateway, two worker processes, and the outbox in this process.
 
-Every child is known by pid and start time; what a kill -9 left is reaped at the next start. A child that ends is started
-again. Nothing is decided here.
+Every child is known by pid and start time; what a kill -9 left is reaped at the next start. A child that ends is
+started again. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
 from firebreak.engine.data_dir import locked
 from firebreak.engine.outbox import OutboxParts, OutboxSender
-from firebreak.engine.role import ready_file
+from firebreak.processes import ready_file
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
 from firebreak.servers.temporal import start_temporal
@@ -113,8 +113,9 @@ async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
             if now >= child.start_at:
                 child.process.start_again()
                 child.start_at, child.started_at = 0.0, now
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(stop.wait(), LOOK)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK):
+                await stop.wait()
 
 
 @asynccontextmanager
@@ -147,7 +148,8 @@ async def _outbox(settings: Settings) -> AsyncIterator[None]:
 
 def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
     # -P: a file called worker.py in the current folder is not ours.
-    command = (sys.executable, "-P", "-m", "firebreak.engine.role", role)
+    module = ("firebreak.gateway",) if role == "gateway" else ("firebreak.engine.role", role)
+    command = (sys.executable, "-P", "-m", *module)
     environment = {**os.environ, **child_environment(settings), "FIREBREAK_TEMPORAL_ADDRESS": temporal_address}
     return Launch(role, command, environment, die_with_parent=True)
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from firebreak.domain.errors import FirebreakError
-from firebreak.engine.logs import configure_logs
+from firebreak.logs import configure_logs
 from firebreak.engine.up import Running, run_engine
 from firebreak.settings import load_settings
 

@@ -7,11 +7,7 @@ import socket
 from pathlib import Path
 
 from firebreak.domain.alert import IntakeClass
-
-
-def dispatch_socket(data_dir: Path, intake_class: IntakeClass) -> Path:
-    """Where the dispatcher of a class listens (a datagram socket)."""
-    return data_dir / f"dispatch-{intake_class.value}.sock"
+from firebreak.processes import dispatch_socket, socket_address
 
 
 class Poke:
@@ -19,7 +15,7 @@ class Poke:
     for a socket) is ignored by design: the dispatchers look by themselves every second, a poke only makes it sooner."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._paths = tuple(str(dispatch_socket(data_dir, intake_class)) for intake_class in IntakeClass)
+        self._paths = tuple(socket_address(dispatch_socket(data_dir, intake_class)) for intake_class in IntakeClass)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def __call__(self) -> None:

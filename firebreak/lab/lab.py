@@ -12,7 +12,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -84,9 +84,18 @@ class Lab:
     _stack: AsyncExitStack
 
     async def stop(self) -> None:
-        """Stop everything, clients before servers."""
-        (self.state.lab_dir / "lab.json").unlink(missing_ok=True)
-        await self._stack.aclose()
+        """Stop everything, clients before servers; also when the lab's directory has been removed meanwhile."""
+        lab_dir = self.state.lab_dir
+        # The process registry is kept there, and must be written to while the processes are stopped.
+        (lab_dir / "run").mkdir(parents=True, exist_ok=True)
+        with suppress(ContractError):
+            if load_state(lab_dir).pid == self.state.pid:
+                (lab_dir / "lab.json").unlink()
+        try:
+            await self._stack.aclose()
+        finally:
+            if not (lab_dir / MARKER).exists():
+                shutil.rmtree(lab_dir, ignore_errors=True)
 
 
 async def start_lab(lab_dir: Path, *, gateway_port: int | None = None, die_with_parent: bool = False) -> Lab:
@@ -301,7 +310,7 @@ def owner_alive(lab_dir: Path) -> bool:
 async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
     """Start a lab in a background process; returns when it is ready.
 
-    ContractError when one runs in `lab_dir` already; TransientError with the tail of its log when it does not come up.
+    ContractError when one runs in `lab_dir` already; ServerUnavailable with the end of its log when it does not come up.
     """
     lab_dir = claim_directory(lab_dir)
     if owner_alive(lab_dir):

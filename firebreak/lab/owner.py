@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -42,10 +41,18 @@ async def own(lab_dir: Path, gateway_port: int | None, *, announce: Callable[[La
 
 async def _vanished(lock: Path) -> None:
     """Returns once `lock` is not the file any more that it is now."""
-    mine = lock.stat().st_ino
-    with contextlib.suppress(FileNotFoundError):
-        while lock.stat().st_ino == mine:
-            await asyncio.sleep(_LOOK)
+    mine = _inode(lock)
+    while True:
+        await asyncio.sleep(_LOOK)
+        if _inode(lock) != mine:
+            return
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def main() -> None:

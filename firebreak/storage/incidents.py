@@ -34,7 +34,7 @@ from firebreak.domain.codec import format_time, from_data, parse_time, to_data
 from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.storage.entries import PreparedEntry, append_entries, entry_of, prepared, select_entries
+from firebreak.storage.entries import COLUMNS, PreparedEntry, append_entries, entry_of, prepared
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import alerts, entries, incidents
 from firebreak.storage.store import Store, decode_json, encode_json
@@ -116,9 +116,14 @@ class IncidentsStore(Store):
     async def close_requests(self) -> tuple[TimelineEntry, ...]:
         """CLOSE_REQUESTED entries of incidents that are still open, in order."""
         # The kind is spelled out: a bound parameter would miss the partial index.
-        requested = entries.c.kind == literal_column(f"'{EntryKind.CLOSE_REQUESTED.value}'")
-        query = select_entries(requested, entries.c.incident_id == incidents.c.id, incidents.c.closed_at.is_(None))
-        return await self._read(lambda connection: tuple(entry_of(row) for row in connection.execute(query)))
+        # Sorted here: asked to sort, SQLite would rather walk all entries in their order.
+        query = select(*COLUMNS).where(
+            entries.c.kind == literal_column(f"'{EntryKind.CLOSE_REQUESTED.value}'"),
+            entries.c.incident_id == incidents.c.id,
+            incidents.c.closed_at.is_(None),
+        )
+        found = await self._read(lambda connection: [entry_of(row) for row in connection.execute(query)])
+        return tuple(sorted(found, key=lambda entry: entry.seq))
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]:
         """The newest `limit` incidents, newest first."""

@@ -81,11 +81,9 @@ def _after_false(
     """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon."""
     since = quiet_since or now
     if now - since >= times.quiet or now - opened_at >= times.watch:
-        return LookAhead(
-            next=NextLook.NOTHING,
-            reason=f"the evidence does not confirm the alert, for {(now - since).total_seconds():.0f} s: {verdict.reason}",
-            quiet_since=since,
-        )
+        span = (now - since).total_seconds()
+        reason = f"the evidence does not confirm the alert, for {span:.0f} s: {verdict.reason}"
+        return LookAhead(next=NextLook.NOTHING, reason=reason, quiet_since=since)
     return LookAhead(
         next=NextLook.AGAIN,
         reason=f"the alert fires, the evidence is healthy: {verdict.reason}",

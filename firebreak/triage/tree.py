@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from firebreak.documents.conditions import (
-    DEFAULT_STEP,
     STANDARD_BINDINGS,
     ConditionBlock,
     KnownNames,
@@ -228,7 +227,7 @@ def render_tree(
     tree = SeverityTree(
         name=document.name,
         service=service.name if service else "",
-        step=rendering.durations.get("step", DEFAULT_STEP),
+        step=rendering.step,
         conditions=conditions,
         nodes=document.nodes,
         may_act_dimensions=document.may_act_dimensions,
@@ -245,7 +244,13 @@ def _rendered(name: str, block: ConditionBlock, rendering: Rendering) -> Conditi
         return render_condition(name, block, rendering)
     except RunbookInvalid as broken:
         return Condition(
-            name=name, kind=block.kind, dimension=block.dimension, title=block.title, unit=block.unit, fault=str(broken)
+            name=name,
+            kind=block.kind,
+            dimension=block.dimension,
+            title=block.title,
+            unit=block.unit,
+            sample_step=rendering.step,
+            fault=str(broken),
         )
 
 

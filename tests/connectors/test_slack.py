@@ -162,7 +162,7 @@ async def test_a_message_in_doubt_is_looked_for_before_it_is_posted_again(
     ours = {"ts": "7.7", "metadata": metadata("inc-1/classified")}
     other = {"ts": "8.8", "metadata": metadata("inc-2/classified")}
     foreign = {"ts": "9.9", "metadata": {"event_type": "x", "event_payload": {"dedup": "inc-1/classified"}}}
-    capture.say(doubt, capture.said(200, listing([other, {"ts": "1.1"}, foreign, ours])))
+    capture.say(doubt, capture.said(200, listing([other, {"ts": "1.1"}, ours, foreign])))
     async with slack(capture, timeout=timedelta(milliseconds=200)) as chat:
         with pytest.raises(TransientError):
             await post(chat, thread=thread)
@@ -188,6 +188,17 @@ async def test_a_message_in_doubt_that_is_not_there_is_posted(capture: Capture) 
         await post(chat)
     paths = [h.path.rpartition("/")[2] for h in capture.heard]
     assert paths == ["chat.postMessage", "conversations.history", "chat.postMessage", "chat.postMessage"]
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, "ratelimited"), (200, "channel_not_found")])
+async def test_what_slack_itself_refused_is_not_in_doubt(capture: Capture, status: int, error: str) -> None:
+    """It was not posted, so nothing has to be looked for: reading is rate-limited, too."""
+    capture.say(capture.said(status, {"ok": False, "error": error}), capture.said(200, POSTED))
+    async with slack(capture) as chat:
+        with pytest.raises(FirebreakError):
+            await post(chat)
+        await post(chat)
+    assert {h.path.rpartition("/")[2] for h in capture.heard} == {"chat.postMessage"}
 
 
 async def test_a_long_thread_is_looked_through_page_by_page(capture: Capture) -> None:

@@ -94,6 +94,7 @@ class Gateway:
         self.inbox = inbox
         self.metrics = metrics
         self.pokes = pokes
+        self.now = NOW
 
     async def post(self, body: object, **headers: str) -> httpx.Response:
         return await self.client.post("/v1/alerts/alertmanager", json=body, headers=headers)
@@ -136,8 +137,11 @@ async def gateway(settings: Settings, empty_inbox: Path) -> AsyncIterator[Gatewa
     metrics = GatewayMetrics()
     pokes: list[int] = []
     async with await InboxStore.open(settings.data_dir / INBOX_FILE) as inbox:
-        app = create_app(inbox, settings, token=TOKEN, poke=lambda: pokes.append(1), metrics=metrics, clock=lambda: NOW)
+        app = create_app(
+            inbox, settings, token=TOKEN, poke=lambda: pokes.append(1), metrics=metrics, clock=lambda: opened.now
+        )
         transport = httpx.ASGITransport(app=app)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
-            yield Gateway(client, inbox, metrics, pokes)
+            opened = Gateway(client, inbox, metrics, pokes)
+            yield opened

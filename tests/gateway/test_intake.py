@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from firebreak.domain.alert import AlertStatus, IntakeClass
+from firebreak.domain.alert import AlertStatus, Disposition, IntakeClass
 from firebreak.domain.ids import label_fingerprint
+from firebreak.gateway import app as app_module
+from firebreak.gateway.alertmanager import parse_webhook
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Gateway
@@ -143,3 +145,18 @@ async def test_alerts_that_wait_make_the_gateway_answer_503(gateway: Gateway, bo
     assert "worker" in answer.json()["next_step"]
     assert await gateway.inbox.backlog() == 51
     assert gateway.count("requests_rejected_total", reason="backlog") == 1
+
+
+async def test_a_backlog_that_others_made_or_settled_counts(
+    gateway: Gateway, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited before the start is counted; once it is settled, alerts are taken again."""
+    monkeypatch.setattr(app_module, "BACKLOG_LOOK", -1.0)
+    alerts, _ = parse_webhook(json.dumps(body).encode())
+    receipts = await gateway.inbox.accept(
+        [(alerts[0], OTHER)] * 51, source="earlier", truncated=0, accepted_at=gateway.now
+    )
+    assert (await gateway.post(body)).status_code == 503
+    await gateway.inbox.settle([(receipt, Disposition.DUPLICATE, "") for receipt in receipts])
+    assert (await gateway.post(body)).status_code == 200
+    assert gateway.count("backlog") == 0

@@ -54,6 +54,16 @@ async def _silent(lab: LabState) -> bool:
     return not await control.firing_alerts(lab)
 
 
+@pytest.fixture
+def doomed() -> Iterator[list[Entry]]:
+    """Processes that must not outlive a test, whatever becomes of it."""
+    entries: list[Entry] = []
+    yield entries
+    for entry in entries:
+        if entry.lives():
+            os.kill(entry.pid, signal.SIGKILL)
+
+
 def engine_access(lab: LabState) -> KubeAccess:
     config = json.loads(Path(lab.engine["FIREBREAK_KUBECONFIG"]).read_text())
     cluster = config["clusters"][0]["cluster"]
@@ -173,11 +183,12 @@ async def test_a_second_lab_in_the_same_directory_is_refused(healed: LabState) -
     assert [part for part in await control.parts(healed) if part.problem] == []
 
 
-async def test_a_killed_lab_is_reaped_by_the_next_up(tmp_path: Path) -> None:
+async def test_a_killed_lab_is_reaped_by_the_next_up(tmp_path: Path, doomed: list[Entry]) -> None:
     """kill -9 leaves the servers running; the next `up` ends exactly these, and `down` leaves nothing."""
     lab_dir = tmp_path / "lab"
     await up(lab_dir)
     first = processes(lab_dir)
+    doomed += first
     (owner,) = [entry for entry in first if entry.name == "lab"]
     os.kill(owner.pid, signal.SIGKILL)
 
@@ -190,20 +201,23 @@ async def test_a_killed_lab_is_reaped_by_the_next_up(tmp_path: Path) -> None:
     await up(lab_dir)
     assert [entry.name for entry in first if entry.lives()] == []
     second = processes(lab_dir)
+    doomed += second
     assert all(entry.lives() for entry in second)
     assert await down(lab_dir) == len(second)
     assert [entry.name for entry in second if entry.lives()] == []
     assert await down(lab_dir) == 0
 
 
-async def test_a_lab_whose_directory_is_removed_stops_by_itself(tmp_path: Path) -> None:
+async def test_a_lab_whose_directory_is_removed_stops_by_itself(tmp_path: Path, doomed: list[Entry]) -> None:
     """Nobody could find it any more: it must not run on for ever."""
     lab_dir = tmp_path / "lab"
     await up(lab_dir)
     known = processes(lab_dir)
+    doomed += known
     shutil.rmtree(lab_dir)
 
     async def none_lives() -> bool:
         return not any(entry.lives() for entry in known)
 
     await control.until(none_lives, SOON, "the end of the lab")
+    assert not lab_dir.exists()

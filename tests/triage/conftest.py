@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from firebreak.domain.condition import AnswerStatus, Condition, ConditionKind, Dimension, MetricAnswer, Point
+from firebreak.domain.condition import (
+    AnswerStatus,
+    Comparison,
+    Condition,
+    ConditionKind,
+    Dimension,
+    MetricAnswer,
+    Point,
+)
 from firebreak.triage.queries import newest_sample
 
 PINNED = datetime(2026, 11, 21, 8, 36, 20, tzinfo=UTC)
@@ -75,14 +83,8 @@ def condition() -> MakeCondition:
             "stale_after": timedelta(seconds=10),
             "sample_step": STEP,
         }
-        from firebreak.domain.condition import Comparison
-
         merged = {**base, **change}
-        return Condition(**{**merged, "comparison": Comparison(merged["comparison"])})
+        merged["comparison"] = Comparison(merged["comparison"])
+        return Condition(**merged)
 
     return make
-
-
-@pytest.fixture
-def repeated() -> Callable[[str, int], Sequence[str]]:
-    return lambda value, count: [value] * count

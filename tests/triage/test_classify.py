@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from firebreak.documents.policy import TrustedLabel
 from firebreak.domain.codec import to_data
-from firebreak.domain.condition import AnswerStatus, ConditionKind, Dimension, MetricAnswer, ScoreFlow, Truth
+from firebreak.domain.condition import Absence, AnswerStatus, ConditionKind, Dimension, MetricAnswer, ScoreFlow, Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.verdict import Facts, Severity, Verdict
 from firebreak.triage.classify import classify
@@ -43,10 +43,8 @@ def world(answer: Make, fresh: Make, condition: Make, pinned: datetime, step: ti
                 "N": (),
                 "X": ("NaN",),
             }[letter]
-            absence = "not_applicable" if letter == "N" else "inconclusive"
-            conditions.append(
-                condition(name=name, query=name, dimension=DIMENSIONS[name[0]], absence=_absence(absence))
-            )
+            absence = Absence.NOT_APPLICABLE if letter == "N" else Absence.INCONCLUSIVE
+            conditions.append(condition(name=name, query=name, dimension=DIMENSIONS[name[0]], absence=absence))
             answers.append(answer(name, *values))
         nodes = operator if isinstance(operator, tuple) else _flat(operator, tuple(states))
         tree = SeverityTree(
@@ -74,12 +72,6 @@ def world(answer: Make, fresh: Make, condition: Make, pinned: datetime, step: ti
         return replace(facts, **change), tree
 
     return make
-
-
-def _absence(text: str) -> Any:
-    from firebreak.domain.condition import Absence
-
-    return Absence(text)
 
 
 def _flat(operator: str, names: tuple[str, ...]) -> tuple[TreeNode, ...]:

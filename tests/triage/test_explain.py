@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -92,9 +93,9 @@ def test_the_same_verdict_is_the_same(verdict: Verdict) -> None:
         ({"nodes": ()}, "verdict.nodes has 3 items stored, 0 recomputed"),
     ],
 )
-def test_the_first_difference_is_named(verdict: Verdict, change: dict[str, object], words: str) -> None:
+def test_the_first_difference_is_named(verdict: Verdict, change: dict[str, Any], words: str) -> None:
     """Field and both values: what to look at when a record does not reproduce."""
-    assert same_verdict(verdict, replace(verdict, **change)) == words  # type: ignore[arg-type]
+    assert same_verdict(verdict, replace(verdict, **change)) == words
 
 
 def test_a_difference_deep_inside_is_named_by_its_path(verdict: Verdict) -> None:

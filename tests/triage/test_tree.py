@@ -8,14 +8,22 @@ from datetime import timedelta
 
 import promql_parser
 import pytest
+from pydantic import BaseModel
 
-from firebreak.documents.policy import Policy, load_policy
-from firebreak.documents.services import Services, load_services
+from firebreak.documents.policy import Policy, PolicyModel, load_policy
+from firebreak.documents.services import Services, ServicesModel, load_services
 from firebreak.domain.condition import Dimension
 from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
 from firebreak.locator import runbooks_dir
 from firebreak.triage.queries import batch_of, span_of
-from firebreak.triage.tree import SeverityDocument, load_severity, render_tree, tree_bytes, tree_from_bytes
+from firebreak.triage.tree import (
+    SeverityDocument,
+    SeverityModel,
+    load_severity,
+    render_tree,
+    tree_bytes,
+    tree_from_bytes,
+)
 
 GOOD = """kind: severity
 name: small
@@ -129,6 +137,17 @@ def test_policy_overrides_the_document_and_the_service_overrides_both(
     assert {c.sample_step for c in tree.conditions if c.query} == {timedelta(seconds=1)}
 
 
+@pytest.mark.parametrize("bindings", [BINDINGS, {}])
+def test_every_condition_is_sampled_at_the_step_of_the_tree(
+    shipped: SeverityDocument, bindings: dict[str, str]
+) -> None:
+    """Labels and faults too: else the span would be no whole number of steps and the last one off the pinned time."""
+    policy = load_policy(b"kind: policy\nname: x\ndurations: {step: 40s}\n", "x")
+    tree = render_tree(shipped, policy, None, bindings)
+    assert {c.sample_step for c in tree.conditions} == {tree.step} == {timedelta(seconds=40)}
+    assert span_of(tree.conditions) % tree.step == timedelta(0)
+
+
 def test_an_override_out_of_range_is_refused(shipped: SeverityDocument, services: Services) -> None:
     """A weight below zero would turn the score around."""
     policy = load_policy(b"kind: policy\nname: x\nthresholds: {order_weight: -1}\n", "x")
@@ -203,3 +222,12 @@ def test_bytes_that_are_no_tree_are_refused(data: bytes) -> None:
     """A damaged record is an error with a sentence, never a half tree."""
     with pytest.raises(RunbookInvalid, match="no severity tree"):
         tree_from_bytes(data)
+
+
+@pytest.mark.parametrize("model", [SeverityModel, PolicyModel, ServicesModel])
+def test_each_document_has_a_schema_for_editors(model: type[BaseModel]) -> None:
+    """Made from the model itself; unknown keys are closed off in it, too."""
+    schema = model.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert "kind" in schema["required"]
+    json.dumps(schema)

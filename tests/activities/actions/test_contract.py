@@ -492,7 +492,6 @@ async def test_an_intent_without_changes_writes_nothing(
     """What was already so at the check stays unwritten, also when a crash makes the caller apply its intent."""
     scene = await SCENES[name](fake_world)
     play = Stage(name, fake_world, scene, context(scene.default_target))
-    intent = replace(await play.intent(), changes=())
-    play.action.still_planned = lambda intent, obj: ""  # type: ignore[method-assign]  # the plan is not the point here
+    intent = replace(await play.intent(), changes=(), undo=True)
     assert (await play.action.apply(intent)).outcome is EffectOutcome.NOT_APPLIED
     assert play.port.writes_sent == 0

@@ -1,0 +1,34 @@
+"""The gateway as a process of its own: `python -m firebreak.gateway`. Settings come by the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from firebreak.domain.errors import FirebreakError
+from firebreak.gateway.serve import serve
+from firebreak.logs import configure_logs
+from firebreak.processes import say_ready
+from firebreak.settings import Settings, load_settings
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or Ctrl-C."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(settings, stop, lambda port: say_ready(settings.data_dir, "gateway", port))
+
+
+def main() -> None:
+    """Exits 1 with a sentence when it cannot start."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level)
+        asyncio.run(run(settings))
+    except FirebreakError as error:
+        raise SystemExit(f"{error}\n{error.next_step()}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What the engine's processes agree on: how one says that it is ready, and how one wakes another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from firebreak.domain.alert import IntakeClass
+
+
+def ready_file(data_dir: Path, role: str) -> Path:
+    """Holds the pid of the process that is ready in this role; the gateway's port behind it."""
+    return data_dir / "run" / f"{role}.ready"
+
+
+def say_ready(data_dir: Path, role: str, *more: object) -> None:
+    """Written whole under another name first: a reader never sees half a line."""
+    path = ready_file(data_dir, role)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.write_text(" ".join(str(part) for part in (os.getpid(), *more)))
+    os.replace(draft, path)
+
+
+def dispatch_socket(data_dir: Path, intake_class: IntakeClass) -> Path:
+    """Where the dispatcher of a class listens (a datagram socket); any byte means: look into the inbox now."""
+    return data_dir / f"dispatch-{intake_class.value}.sock"
+
+
+def socket_address(path: Path) -> str:
+    """A socket's path may have 107 bytes: seen from the working directory where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
