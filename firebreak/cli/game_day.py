@@ -66,7 +66,7 @@ class EngineProcess:
         }
         launch = Launch(
             "engine",
-            (sys.executable, "-P", "-m", "firebreak.cli.main", "up"),
+            (sys.executable, "-P", "-m", "firebreak", "up"),
             {**inherited, **state.engine, **(extra or {})},
             die_with_parent=True,
         )

@@ -20,8 +20,8 @@ def up(
     """Start Temporal (or use yours: FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
     import asyncio
 
-    from firebreak.logs import configure_logs
     from firebreak.engine.up import Running, run_engine
+    from firebreak.logs import configure_logs
     from firebreak.settings import load_settings
 
     settings = load_settings(data_dir=data_dir, mode=mode, gateway_port=port)

@@ -6,8 +6,8 @@ import asyncio
 import sys
 
 from firebreak.domain.errors import FirebreakError
-from firebreak.logs import configure_logs
 from firebreak.engine.up import Running, run_engine
+from firebreak.logs import configure_logs
 from firebreak.settings import load_settings
 
 

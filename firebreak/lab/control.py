@@ -16,12 +16,13 @@ from firebreak.domain.errors import ContractError, TransientError
 from firebreak.lab import manifests
 from firebreak.lab.faults import Fault, fault_named
 from firebreak.lab.kube import JSON, KubeClient
-from firebreak.lab.shape import SERVICES
+from firebreak.lab.shape import FLAGS, SERVICES
 from firebreak.lab.state import LabState
 
 _SECONDS = 10.0
 _POLL = 0.1
 _ROLL_OUT = timedelta(seconds=60)
+_SEEN = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ async def break_shop(state: LabState, name: str) -> Fault:
     rollout = fault.rollout
     async with KubeClient(state.admin) as client:
         # An engine's late restore may have moved them: every fault begins from the same state.
-        await _apply_baseline(client)
+        await _apply_baseline(client, state)
         if rollout is None:
             await _set_fault(state, fault.name)
             return fault
@@ -78,6 +79,7 @@ async def break_shop(state: LabState, name: str) -> Fault:
         await _set_fault(state, fault.name)
         weights = {version: 100 if version == rollout.version else 0 for version in shape.versions}
         await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, weights))
+        await _shop_sees(state, {shape.name: weights})
     return fault
 
 
@@ -88,7 +90,7 @@ async def heal(state: LabState) -> None:
     """
     await mend(state)
     async with KubeClient(state.admin) as client:
-        await _apply_baseline(client)
+        await _apply_baseline(client, state)
 
 
 async def mend(state: LabState) -> None:
@@ -96,16 +98,29 @@ async def mend(state: LabState) -> None:
     await _set_fault(state, "")
 
 
-async def _apply_baseline(client: KubeClient) -> None:
-    names = []
+async def _apply_baseline(client: KubeClient, state: LabState) -> None:
+    names, baseline = [], {}
     for shape in SERVICES.values():
         for version in shape.versions:
             names.append(shape.deployment(version))
             await client.apply(manifests.deployment_path(names[-1]), manifests.deployment(shape, version))
-        weights = dict(shape.baseline_weights)
-        await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, weights))
+        baseline[shape.name] = dict(shape.baseline_weights)
+        await client.apply(manifests.route_path(shape.name), manifests.route(shape.name, baseline[shape.name]))
     await client.apply(manifests.flags_path(), manifests.flags())
     await rolled_out(client, names)
+    await _shop_sees(state, baseline, FLAGS)
+
+
+async def _shop_sees(
+    state: LabState, weights: Mapping[str, Mapping[str, int]], flags: Mapping[str, str] | None = None
+) -> None:
+    async def seen() -> bool:
+        shop = await shop_state(state)
+        return (flags is None or shop["flags"] == dict(flags)) and all(
+            shop["weights"].get(service) == dict(wanted) for service, wanted in weights.items()
+        )
+
+    await until(seen, _SEEN, "the shop's notice of routes and flags")
 
 
 async def rolled_out(client: KubeClient, names: list[str], limit: timedelta = _ROLL_OUT) -> None:

@@ -152,7 +152,6 @@ async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_paren
         files={RULES_FILE: rules_text()},
         port=free_port(),
         run_dir=run_dir,
-        flags=("--rules.alert.resend-delay=5s",),  # after a restart Alertmanager knows again within seconds
         die_with_parent=die_with_parent,
     )
     stack.push_async_callback(prometheus.stop)
@@ -310,7 +309,7 @@ def owner_alive(lab_dir: Path) -> bool:
 async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
     """Start a lab in a background process; returns when it is ready.
 
-    ContractError when one runs in `lab_dir` already; ServerUnavailable with the end of its log when it does not come up.
+    ContractError when one runs in `lab_dir` already; ServerUnavailable with the end of its log when it fails.
     """
     lab_dir = claim_directory(lab_dir)
     if owner_alive(lab_dir):

@@ -106,6 +106,8 @@ class Writer:
             _begin(raw)
             for job in batch:
                 _attempt(job, connection, raw, alone=len(batch) == 1)
+                if job.error is not None:
+                    job.error = translated(job.error, self._database.path)
             raw.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
             # Nothing of this batch is on disk for sure. A new connection starts from what the file really holds.

@@ -407,6 +407,22 @@ async def test_a_hostile_label_never_becomes_another_selector(kubeconfig: Path, 
             await cluster.list(ResourceKind.POD, "shop", labels={key: value}, timeout=LIMIT)
 
 
+async def test_an_answer_that_drips_in_cannot_stretch_the_limit(kubeconfig: Path) -> None:
+    """A byte now and then resets the client's own read time-out, not ours."""
+
+    async def drip() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    loop = asyncio.get_running_loop()
+    async with played(kubeconfig, lambda _: httpx2.Response(200, content=drip())) as cluster:
+        began = loop.time()
+        with pytest.raises(TransientError, match="did not answer within"):
+            await cluster.get(ref("x"), timeout=timedelta(milliseconds=100))
+    assert loop.time() - began < 2
+
+
 async def test_another_clusters_target_is_refused(kubeconfig: Path) -> None:
     """The same names exist in every cluster."""
     other = TargetRef(cluster="prod", namespace="shop", kind=ResourceKind.POD, name="x")

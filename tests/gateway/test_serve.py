@@ -19,9 +19,10 @@ import pytest
 
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import SettingsInvalid
-from firebreak.gateway.poke import Poke, dispatch_socket
+from firebreak.gateway.poke import Poke
 from firebreak.gateway.serve import serve
 from firebreak.gateway.token import webhook_token
+from firebreak.processes import dispatch_socket
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Connection, text
 
-from firebreak.domain.errors import ContractError, LedgerError
+from firebreak.domain.errors import AppendConflict, ContractError, LedgerError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.timeline import EntryKind, TimelineEntry
@@ -116,6 +117,21 @@ async def test_a_failing_unit_spoils_no_other_of_its_batch(store: TimelineStore,
     results = await asyncio.gather(*work[:10], store._write(broken), *work[10:], return_exceptions=True)
     assert sum(isinstance(result, ZeroDivisionError) for result in results) == 1
     assert [entry.seq for entry in await store.entries("inc-a")] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("neighbours", [0, 10])
+async def test_what_the_database_refuses_is_a_ledger_error(store: TimelineStore, make: Make, neighbours: int) -> None:
+    """A write against the rules of the schema is an error of ours, alone in its batch or among others."""
+    await store.append([make.draft()])
+
+    def forbidden(connection: Connection) -> None:
+        connection.execute(text("DELETE FROM entries"))
+
+    others = [store.append([make.draft(key=f"k{n}")]) for n in range(neighbours)]
+    results = await asyncio.gather(*others, store._write(forbidden), return_exceptions=True)
+    assert isinstance(results[-1], AppendConflict)
+    assert "never deleted" in str(results[-1])
+    assert len(await store.entries("inc-a")) == 1 + neighbours
 
 
 async def test_a_cancelled_caller_harms_nobody(store: TimelineStore, make: Make) -> None:
