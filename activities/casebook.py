@@ -6,11 +6,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from firebreak.domain import ids
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import Incident
 from firebreak.domain.plan import Plan, Step
 from firebreak.domain.ports import IncidentsPort, LedgerPort
-from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.domain.timeline import TimelineEntry
 from firebreak.plans.pin import plan_from_bytes
 
 _CACHED = 2_000  # incidents and plans never change once written, so a copy in memory is as good as the store's
@@ -36,6 +37,18 @@ class Casebook:
                 raise LedgerError(f"incident {incident_id} is not in the store")
             self.remember(known)
         return known
+
+    def known_service(self, incident_id: str) -> str:
+        """The incident's service where it is in memory; empty otherwise. For the time when the store is down."""
+        known = self._incidents.get(incident_id)
+        return "" if known is None else known.service
+
+    async def person_score(self, incident_id: str) -> float | None:
+        """The health score 0-100 that a person has set last (row A2), if any."""
+        score, number = None, 1
+        while (entry := await self.ledger.find(incident_id, ids.score_key(number))) is not None:
+            score, number = float(entry.body["score"]), number + 1
+        return score
 
     def remember_plan(self, plan: Plan) -> None:
         _put(self._plans, plan.digest, plan)
@@ -67,10 +80,6 @@ def step_body(plan: Plan, tier: int, step: int, **more: Any) -> Mapping[str, Any
         "action": at.action,
         **more,
     }
-
-
-def kind_of(entry: TimelineEntry, *kinds: EntryKind) -> bool:
-    return entry.kind in kinds
 
 
 def _put(cache: OrderedDict[str, Any], key: str, value: Any) -> None:

@@ -135,10 +135,12 @@ class EvidenceHands:
         if not self._limits.capture or await self._casebook.found(given.incident_id, "evidence") is not None:
             return
         plan = await self._casebook.plan(given.plan_digest)
+        if not plan.evidence:
+            return
         started = time.monotonic()
         local = activity.info().is_local
         budget = self._limits.keep if local else self._limits.patient_keep
-        kept = await keep(self._cluster, plan.target, budget=budget, clock=self._clock)
+        kept = await keep(self._cluster, plan.target, budget=budget, clock=self._clock, sections=plan.evidence)
         draft = EntryDraft(
             incident_id=given.incident_id,
             key="evidence",
@@ -209,6 +211,7 @@ class EvidenceHands:
             tree_digest=tree.digest,
             bindings=incident.bindings,
             answers=answers,
+            human_score=await self._casebook.person_score(incident.id),
             truncated=incident.truncated,
         )
 

@@ -44,32 +44,41 @@ Objects = tuple[KubeObject, ...]
 _NONE: Objects = ()
 
 
-async def keep(cluster: ClusterPort, target: TargetRef, *, budget: timedelta, clock: Clock) -> KeptEvidence:
-    """Everything that could be had of `target` within `budget`. Never raises for what the API server says or does not
-    say: that is in `missing`."""
+async def keep(
+    cluster: ClusterPort,
+    target: TargetRef,
+    *,
+    budget: timedelta,
+    clock: Clock,
+    sections: Sequence[str] = ("pods", "events", "previous_logs", "changes"),
+) -> KeptEvidence:
+    """Everything of `sections` (the runbook's `evidence`) that could be had of `target` within `budget`. Never raises
+    for what the API server says or does not say: that is in `missing`."""
     now = clock.now()
     since = now - WINDOW
     loop = asyncio.get_running_loop()
     started = loop.time()
     asker = _Asker(deadline=started + 0.95 * budget.total_seconds())  # the rest is for putting it together
 
-    def listed(what: str, kind: ResourceKind, namespace: str = target.namespace) -> Awaitable[Objects]:
-        return asker.ask(what, lambda left: cluster.list(kind, namespace, timeout=left), _NONE)
+    async def listed(section: str, what: str, kind: ResourceKind, namespace: str = target.namespace) -> Objects:
+        if section not in sections:
+            return _NONE
+        return await asker.ask(what, lambda left: cluster.list(kind, namespace, timeout=left), _NONE)
 
     (pods, logs), (events, sets, revisions, deployments, configs, nodes, node_events) = await asyncio.gather(
-        _pods_and_logs(asker, cluster, target),
+        _pods_and_logs(asker, cluster, target, sections),
         asyncio.gather(
-            listed("events", ResourceKind.EVENT),
-            listed("roll-outs of Deployments", ResourceKind.REPLICASET),
-            listed("roll-outs of StatefulSets and DaemonSets", ResourceKind.CONTROLLER_REVISION),
-            listed("who scaled Deployments", ResourceKind.DEPLOYMENT),
-            listed("changes of ConfigMaps", ResourceKind.CONFIG_MAP),
-            listed("changes of nodes", ResourceKind.NODE, ""),
-            listed("events of nodes", ResourceKind.EVENT, _NODE_EVENTS),
+            listed("events", "events", ResourceKind.EVENT),
+            listed("changes", "roll-outs of Deployments", ResourceKind.REPLICASET),
+            listed("changes", "roll-outs of StatefulSets and DaemonSets", ResourceKind.CONTROLLER_REVISION),
+            listed("changes", "who scaled Deployments", ResourceKind.DEPLOYMENT),
+            listed("changes", "changes of ConfigMaps", ResourceKind.CONFIG_MAP),
+            listed("changes", "changes of nodes", ResourceKind.NODE, ""),
+            listed("changes", "events of nodes", ResourceKind.EVENT, _NODE_EVENTS),
         ),
     )
     rolled = roll_outs(sets, revisions, since)
-    if target.kind is ResourceKind.STATEFULSET:
+    if target.kind is ResourceKind.STATEFULSET and "changes" in sections:
         asker.lacks("scaling", "Kubernetes keeps no time at which a StatefulSet was scaled")
     changes = (
         *rolled,
@@ -125,9 +134,11 @@ class _Asker:
 
 
 async def _pods_and_logs(
-    asker: _Asker, cluster: ClusterPort, target: TargetRef
+    asker: _Asker, cluster: ClusterPort, target: TargetRef, sections: Sequence[str]
 ) -> tuple[Objects, tuple[PreviousLog, ...]]:
     """The workload's pods, and the logs of their containers' previous instances."""
+    if "pods" not in sections and "previous_logs" not in sections:
+        return (), ()
     if target.kind not in WORKLOAD_KINDS:
         asker.lacks("pods", f"{target.text} is no workload and has no pods")
         return (), ()
@@ -138,6 +149,8 @@ async def _pods_and_logs(
         asker.lacks("pods", "the workload could not be read, or has no selector")
         return (), ()
     pods = await asker.ask("pods", lambda left: pods_of(cluster, target.namespace, selector, timeout=left), _NONE)
+    if "previous_logs" not in sections:
+        return pods, ()
     ended = [(pod, status) for pod in pods for status in container_statuses(pod) if last_termination(status)]
     if pods and not ended:
         asker.lacks("previous logs", "no container has a previous instance")

@@ -39,13 +39,12 @@ class KeepInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepInput:
-    """One step of the pinned plan. `patient`: slow dependencies are waited for (a regular activity)."""
+    """One step of the pinned plan."""
 
     incident_id: str
     plan_digest: str
     tier: int
     step: int
-    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

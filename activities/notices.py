@@ -61,6 +61,23 @@ def healed(incident_id: str, now: datetime) -> tuple[MessageDraft, ...]:
     )
 
 
+def closing(incident_id: str, now: datetime) -> tuple[MessageDraft, ...]:
+    """The last word. What was never opened is not closed: the sender drops a resolve without a trigger, and a last
+    line without a thread."""
+    return (
+        MessageDraft(
+            incident_id=incident_id,
+            key="postmortem",
+            channel=Channel.POSTMORTEM,
+            notice=NoticeKind.CLOSED,
+            due_at=now,
+        ),
+        chat(incident_id, NoticeKind.CLOSED, "closed", now),
+        pager(incident_id, NoticeKind.CLOSED, "pager/closed-low", PagerAction.RESOLVE_LOW, now),
+        pager(incident_id, NoticeKind.CLOSED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now),
+    )
+
+
 def unclassified(incident_id: str, now: datetime, deadline: timedelta) -> MessageDraft:
     return pager(
         incident_id,

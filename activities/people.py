@@ -9,8 +9,8 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
 from firebreak.domain.errors import LedgerError
-from firebreak.domain.incident import IncidentOutcome, IncidentPhase
-from firebreak.domain.message import Channel, MessageDraft, NoticeKind, NoticeText, PagerAction
+from firebreak.domain.incident import IncidentPhase
+from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
@@ -53,7 +53,7 @@ class PeopleHands:
             title=f"Firebreak needs a person: {given.incident_id}",
             lines=(given.reason, f"The record cannot be written: {error}", error.next_step()),
         )
-        route = self._routes.route("")
+        route = self._routes.route(self._casebook.known_service(given.incident_id))
         await self._pager.send(
             route.pager_key, PagerAction.TRIGGER_HIGH, incident_id=given.incident_id, text=text, details={}
         )
@@ -71,19 +71,5 @@ class PeopleHands:
             actor=given.by,
             body={"outcome": given.outcome.value, "reason": given.reason},
         )
-        messages = [
-            MessageDraft(
-                incident_id=given.incident_id,
-                key="postmortem",
-                channel=Channel.POSTMORTEM,
-                notice=NoticeKind.CLOSED,
-                due_at=now,
-            ),
-        ]
-        if given.outcome is not IncidentOutcome.NOTHING_DONE:
-            messages += [
-                notices.chat(given.incident_id, NoticeKind.CLOSED, "closed", now),
-                notices.pager(given.incident_id, NoticeKind.CLOSED, "pager/closed-low", PagerAction.RESOLVE_LOW, now),
-                notices.pager(given.incident_id, NoticeKind.CLOSED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now),
-            ]
+        messages = notices.closing(given.incident_id, now)
         await self._casebook.ledger.close_incident(draft, given.outcome, messages=messages, cancel_all=True)

@@ -369,11 +369,31 @@ class StepHands:
         plan = await self._casebook.plan(given.plan_digest)
         done = await self._casebook.found(given.incident_id, _key("undo", given))
         if done is not None:
+            await self._end_restore(given, plan)
             return _record(given, done)
         effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan)
         draft = self._draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target.uid, effect=to_data(effect))
         written = await self._casebook.ledger.append([draft])
+        await self._end_restore(given, plan)
         return _record(given, written[0].entry)
+
+    async def _end_restore(self, given: StepInput, plan: Plan) -> None:
+        """A step that relapsed and was undone is not to be taken back a second time."""
+        opened = await self._casebook.found(given.incident_id, _key("restore-opened", given))
+        rule = plan.step(given.tier, given.step).restore
+        if opened is None or rule is None:
+            return
+        record = RestoreRecord(
+            incident_id=given.incident_id,
+            tier=given.tier,
+            step=given.step,
+            plan_digest=given.plan_digest,
+            opened_at=opened.at,
+            restore=rule,
+        )
+        why = "taken back already, since the incident relapsed"
+        entry = self._draft(given, plan, "restore-ended", EntryKind.RESTORE_ENDED, outcome="undone", reason=why)
+        await self._casebook.ledger.end_restore(record, outcome="undone", entry=entry, messages=())
 
     # --- entries -----------------------------------------------------------------------------------------------
 

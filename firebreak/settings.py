@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
+    @field_validator("page_deadline", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        return timedelta(seconds=float(value)) if isinstance(value, str) and value.strip().isdigit() else value
+
     @field_validator("prometheus_url", "slack_url", "pagerduty_url")
     @classmethod
     def _http(cls, value: str) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from firebreak.cli.game_day import Ending
+from firebreak.domain.incident import IncidentOutcome
 from firebreak.lab.faults import Fault
 
 
@@ -44,7 +46,9 @@ async def _play(faults: tuple[Fault, ...], target: Path) -> bool:
     await asyncio.to_thread(install, (), report=reporter_for())
     endings = []
     with tempfile.TemporaryDirectory(prefix="firebreak-demo-") as scratch:
-        console.print("starting the lab: Kubernetes control plane, Prometheus, Alertmanager, the shop ...")
+        console.print(
+            "starting the lab: Kubernetes control plane, Prometheus, Alertmanager, the shop ...", soft_wrap=True
+        )
         lab = await start_lab(Path(scratch) / "lab", die_with_parent=True)
         try:
             console.print(f"  Slack   {lab.state.slack_url}\n  pager   {lab.state.pagerduty_url}")
@@ -67,12 +71,17 @@ async def _play(faults: tuple[Fault, ...], target: Path) -> bool:
     console.rule("[bold]the day")
     for ending in endings:
         mark = "[green]as expected[/]" if not ending.problems else f"[red]{escape('; '.join(ending.problems))}[/]"
-        healed = f"{ending.healed_after:5.1f} s" if ending.healed_after is not None else "      -"
-        console.print(
-            f"{ending.fault.name:16} {ending.outcome.value:13} by {ending.tier:8} verified after {healed}   {mark}"
-        )
-        console.print(f"                 [dim]{target / ending.postmortem.name}[/]")
+        console.print(f"{ending.fault.name:16} {_told(ending):52} {mark}", soft_wrap=True)
+        console.print(f"{'':16} [dim]{escape(str(target / ending.postmortem.name))}[/]", soft_wrap=True)
     return len(endings) == len(faults) and not any(ending.problems for ending in endings)
+
+
+def _told(ending: Ending) -> str:
+    if ending.outcome is IncidentOutcome.HEALED:
+        return f"healed by {ending.tier}, verified {ending.healed_after or 0:.1f} s after the fault"
+    if ending.paged:
+        return f"a person was paged; {ending.outcome.value} after the fault was mended"
+    return f"{ending.outcome.value.replace('_', ' ')}, {ending.writes} writes"
 
 
 def _keep(postmortems: Path, target: Path) -> None:

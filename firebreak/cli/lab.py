@@ -26,8 +26,8 @@ def up(
     gateway_port: Annotated[int, typer.Option(help="TCP port of the engine's gateway; 0 = any free one.")] = 0,
 ) -> None:
     """Start a lab and print an engine's settings for it. It goes on in the background till `firebreak lab down`."""
+    from firebreak.lab.background import up as start
     from firebreak.lab.lab import SERVERS
-    from firebreak.lab.lab import up as start
     from firebreak.servers.find import install
     from firebreak.servers.progress import reporter_for
 
@@ -41,7 +41,7 @@ def up(
 
 
 async def _foreground(lab_dir: Path, gateway_port: int | None) -> None:
-    from firebreak.lab.lab import register_owner
+    from firebreak.lab.background import register_owner
     from firebreak.lab.owner import own
 
     def announce(lab: Any) -> None:
@@ -63,7 +63,7 @@ def _announce(lab_dir: Path, engine: Any, slack_url: str, pagerduty_url: str) ->
 @app.command()
 def down(lab_dir: LabDir = _DEFAULT) -> None:
     """Stop the lab, also what a killed one left running."""
-    from firebreak.lab.lab import down as stop
+    from firebreak.lab.background import down as stop
 
     ended = _run(stop(lab_dir))
     typer.echo(f"stopped ({ended} processes)" if ended else "nothing was running")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from firebreak.domain.codec import from_data
+from firebreak.domain.condition import Truth
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.domain.verdict import Verdict
 from firebreak.postmortem.telling import tell
-from firebreak.triage.explain import explain
 
 if TYPE_CHECKING:
     from firebreak.cli.game_day import Ending
 
-_COLOURS = {
+_STYLES = {
     EntryKind.INCIDENT_OPENED: "yellow",
     EntryKind.VERDICT_REACHED: "bold",
     EntryKind.PLAN_PINNED: "cyan",
@@ -24,17 +25,26 @@ _COLOURS = {
     EntryKind.UNDO_RECORDED: "magenta",
     EntryKind.STEP_REFUSED: "magenta",
     EntryKind.VERIFICATION: "green",
-    EntryKind.PERSON_CALLED: "red",
+    EntryKind.HOLD_ENDED: "green",
+    EntryKind.PERSON_CALLED: "bold red",
     EntryKind.MESSAGE_FAILED: "red",
     EntryKind.ENGINE_FAULT: "red",
     EntryKind.RESTORE_ENDED: "green",
     EntryKind.INCIDENT_CLOSED: "bold green",
 }
+_TRUTHS = {
+    Truth.TRUE: "red",
+    Truth.PENDING: "yellow",
+    Truth.FALSE: "green",
+    Truth.NOT_APPLICABLE: "dim",
+    Truth.INCONCLUSIVE: "magenta",
+}
 _QUIET = {EntryKind.FACTS_GATHERED, EntryKind.STEP_CHECKED}
+_LONGEST = 150  # characters of one line; the whole text is in `firebreak timeline`
 
 
 class LiveStory:
-    """Prints entries as they come. The whole tree is printed when its truth has changed."""
+    """Prints entries as they come, and the tree whenever its truth has changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -44,16 +54,37 @@ class LiveStory:
         """`seconds` since the fault began."""
         if entry.kind in _QUIET:
             return
-        colour = _COLOURS.get(entry.kind, "dim")
-        self._console.print(f"[dim]{seconds:6.1f} s[/] [{colour}]{escape(tell(entry))}[/]")
         if entry.kind is EntryKind.VERDICT_REACHED:
-            verdict = from_data(Verdict, entry.body["verdict"])
-            if verdict.truth.value != self._truth:
-                self._truth = verdict.truth.value
-                for line in explain(verdict).splitlines():
-                    self._console.print(f"          [dim]{escape(line)}[/]")
+            self._verdict(seconds, from_data(Verdict, entry.body["verdict"]))
+            return
+        self._line(seconds, tell(entry), _STYLES.get(entry.kind, "dim"))
+
+    def _verdict(self, seconds: float, verdict: Verdict) -> None:
+        act = "may act" if verdict.may_act else "may not act yet"
+        after = f"; {act}: {verdict.act_reason}" if verdict.truth is Truth.TRUE else ""
+        self._line(seconds, f"verdict {verdict.truth.value}, severity {verdict.severity.value}{after}", "bold")
+        state = f"{verdict.truth}{verdict.may_act}"
+        if state != self._truth:
+            self._truth = state
+            for text in tree_lines(verdict):
+                self._console.print(text, soft_wrap=True)
+
+    def _line(self, seconds: float, text: str, style: str) -> None:
+        shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+        self._console.print(Text.assemble((f"{seconds:6.1f} s  ", "dim"), (shown, style)), soft_wrap=True)
 
     def end(self, ending: Ending) -> None:
         for problem in ending.problems:
-            self._console.print(f"[red]         not as it should be: {escape(problem)}[/]")
-        self._console.print(f"         post-mortem: {ending.postmortem.name}")
+            self._console.print(Text(f"          not as it should be: {problem}", "red"), soft_wrap=True)
+
+
+def tree_lines(verdict: Verdict) -> Iterator[Text]:
+    """The tree without its queries: truth, condition, and the reason with its values."""
+    results = {result.name: result for result in verdict.conditions}
+    for node in verdict.nodes:
+        indent = "            " + "  " * node.depth
+        style = _TRUTHS[node.truth]
+        name = node.condition or node.operator
+        reason = results[node.condition].reason if node.condition in results else ""
+        shown = reason if len(reason) <= _LONGEST else reason[: _LONGEST - 3] + "..."
+        yield Text.assemble((indent, ""), (f"{node.truth.value:14}", style), (f"{name:18}", "bold dim"), (shown, "dim"))

@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from firebreak.cli import close, demo, explain, gateway, incidents, lab, lint, postmortem, servers, show, timeline, up
+from firebreak.cli import (
+    close,
+    demo,
+    explain,
+    gateway,
+    incidents,
+    lab,
+    lint,
+    postmortem,
+    score,
+    servers,
+    show,
+    timeline,
+    up,
+)
 from firebreak.domain.errors import FirebreakError
 
 app = typer.Typer(
@@ -15,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (up, demo, gateway, incidents, show, timeline, explain, postmortem, close, lint):
+for verb in (up, demo, gateway, incidents, show, timeline, explain, postmortem, close, score, lint):
     verb.register(app)
 app.add_typer(servers.app, name="servers")
 app.add_typer(lab.app, name="lab")

@@ -51,6 +51,10 @@ class AcceptedAlert:
     alert: Alert
 
 
+ENGINE_SERVICE = "firebreak"
+"""The `service` label of alerts that the engine makes about itself: they end as a page, whatever a tree would say."""
+
+
 class Disposition(StrEnum):
     """The one end of each accepted delivery (no accepted alert without an end)."""
 
@@ -59,4 +63,5 @@ class Disposition(StrEnum):
     DUPLICATE = "duplicate"  # the same alert and status again
     RESOLVED = "resolved"  # told its incident
     IGNORED = "ignored"  # resolved, and no incident knows it
+    PAGED = "paged"  # is about the engine itself: a person was paged, nothing else can be done
     PARKED = "parked"  # could not be handled; a person was paged

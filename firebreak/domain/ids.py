@@ -45,9 +45,9 @@ def step_annotation(key: str) -> str:
     return f"firebreak.dev/step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def gather_key(round_number: int) -> str:
-    """Entry key of the n-th look at the evidence (0, 1, ...)."""
-    return f"gather/{round_number}"
+def score_key(number: int) -> str:
+    """Entry key of the n-th time (1, 2, ...) that a person set the health score."""
+    return f"score/{number}"
 
 
 def move_key(kind: str, tier: int, step: int, round_number: int | None = None) -> str:

@@ -209,6 +209,9 @@ class OutboxPort(Protocol):
     async def receipt(self, incident_id: str, key: str) -> str:
         """Receipt of a delivered message, or empty."""
 
+    async def paged(self, incident_id: str) -> tuple[PagerAction, ...]:
+        """What was delivered to the pager about an incident, in the order of the messages."""
+
     async def next_due(self) -> datetime | None: ...
 
 
@@ -232,6 +235,9 @@ class InboxPort(Protocol):
         """(receipt, disposition, incident id or reason)."""
 
     async def backlog(self) -> int: ...
+
+    async def oldest(self) -> AcceptedAlert | None:
+        """The delivery that has waited longest for a disposition, of any class."""
 
 
 class RoutesPort(Protocol):

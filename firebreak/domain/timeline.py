@@ -32,6 +32,7 @@ class EntryKind(StrEnum):
     MESSAGE_FAILED = "message.failed"
     RESTORE_OPENED = "restore.opened"
     RESTORE_ENDED = "restore.ended"
+    SCORE_SET = "score.set"  # a person's own health score (row A2)
     CLOSE_REQUESTED = "close.requested"
     INCIDENT_CLOSED = "incident.closed"
     ENGINE_FAULT = "engine.fault"  # something of ours broke; the person is told

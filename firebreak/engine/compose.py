@@ -17,12 +17,13 @@ from activities.steps import StepHands, StepLimits
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.pagerduty import PagerDuty
 from firebreak.connectors.prometheus import Prometheus
+from firebreak.domain.incident import Mode
 from firebreak.domain.message import Route
 from firebreak.domain.ports import PagerPort
 from firebreak.engine.clock import SystemClock
 from firebreak.locator import runbooks_dir
 from firebreak.settings import Settings
-from firebreak.storage.sqlite_store import InboxStore, TimelineStore
+from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,8 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
     """Open everything of one worker process, and close it in reverse order."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / "timeline.sqlite"))
-        inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / "inbox.sqlite"))
+        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / TIMELINE_FILE))
+        inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / INBOX_FILE))
         cluster = await stack.enter_async_context(KubernetesCluster(settings.cluster, kubeconfig=settings.kubeconfig))
         metrics = await stack.enter_async_context(
             Prometheus(
@@ -87,7 +88,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         pager: PagerPort = await stack.enter_async_context(build_pager(settings))
         rulebook = build_rulebook(settings)
         casebook = Casebook(store, store)
-        actions = build(cluster)
+        actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
         evidence = EvidenceHands(
             casebook=casebook,
             metrics=metrics,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import socket
 from collections import Counter
@@ -26,7 +27,7 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.rulebook import Rulebook
 from firebreak.domain import ids
-from firebreak.domain.alert import AcceptedAlert, Alert, AlertStatus, Disposition, IntakeClass
+from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import Incident, IncidentOutcome
@@ -74,6 +75,7 @@ class Dispatcher:
         self._started: set[str] = set()
         self._failures: Counter[int] = Counter()
         self._told: set[int] = set()
+        self._faults: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         with self._listening():
@@ -171,6 +173,8 @@ class Dispatcher:
         return True
 
     async def _firing(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
+        if accepted.alert.labels.get("service") == ENGINE_SERVICE:
+            return await self._about_the_engine(accepted)
         incident = self._incident(accepted)
         now = self._parts.clock.now()
         opened = EntryDraft(
@@ -258,31 +262,43 @@ class Dispatcher:
             return False
         return True
 
-    async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
-        """The alert cannot be handled: written down, and a person is paged about it."""
-        incident_id = f"parked-{accepted.receipt}"
+    async def _about_the_engine(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
+        """No tree judges an alert that we made about ourselves: it is a page."""
+        alert = accepted.alert
+        incident_id = f"engine-{alert.fingerprint}-{int(alert.starts_at.timestamp())}"
+        reason = " ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
+        await self._tell(incident_id, alert.labels.get("alertname", "?"), reason, alert)
+        return Disposition.PAGED, incident_id
+
+    async def _tell(self, incident_id: str, where: str, reason: str, alert: Alert | None = None) -> None:
+        """A fault of ours: written down, and a person is paged about it, once."""
         now = self._parts.clock.now()
-        reason = f"the alert {accepted.alert.labels.get('alertname', '?')} cannot be handled: {error!r}"
+        body = {"where": where, "error": reason, "next_step": "Handle it by hand."}
         entry = EntryDraft(
             incident_id=incident_id,
-            key="parked",
+            key="fault",
             kind=EntryKind.ENGINE_FAULT,
             at=now,
-            body={
-                "where": "dispatcher",
-                "error": reason,
-                "next_step": "Handle this alert by hand.",
-                "alert": to_data(accepted.alert),
-            },
+            body=body if alert is None else {**body, "alert": to_data(alert)},
         )
         page: MessageDraft = notices.pager(
-            incident_id, NoticeKind.PERSON_NEEDED, "pager/parked", PagerAction.TRIGGER_HIGH, now, reason=reason
+            incident_id, NoticeKind.PERSON_NEEDED, "pager/fault", PagerAction.TRIGGER_HIGH, now, reason=reason
         )
         await self._parts.ledger.append([entry], messages=[page])
+
+    async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
+        """The alert cannot be handled: written down, and a person is paged about it."""
+        name = accepted.alert.labels.get("alertname", "?")
+        reason = f"the alert {name} cannot be handled: {error!r}"
+        await self._tell(f"parked-{accepted.receipt}", "dispatcher", reason, accepted.alert)
         return Disposition.PARKED, reason
 
     async def _sweep(self) -> None:
         """What must reach a workflow though no alert says so: closes by hand, and restores."""
+        fault = self._parts.rulebook.fault
+        if fault and fault not in self._faults:
+            self._faults.add(fault)
+            await self._tell(f"documents-{hashlib.sha256(fault.encode()).hexdigest()[:8]}", "documents", fault)
         for request in await self._parts.incidents.close_requests():
             if request.seq not in self._told:
                 await self._close(request)
@@ -307,7 +323,12 @@ class Dispatcher:
             actor=f"person:{fact.by}",
             body={"outcome": IncidentOutcome.CLOSED_BY_HAND.value, "reason": fact.reason},
         )
-        await self._parts.ledger.close_incident(ending, IncidentOutcome.CLOSED_BY_HAND, messages=(), cancel_all=True)
+        await self._parts.ledger.close_incident(
+            ending,
+            IncidentOutcome.CLOSED_BY_HAND,
+            messages=notices.closing(request.incident_id, ending.at),
+            cancel_all=True,
+        )
 
     async def _watch_restore(self, record: RestoreRecord) -> None:
         workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Channel, Message, PagerAction, Route
+from firebreak.domain.message import Channel, Message, NoticeKind, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.postmortem.json_export import json_bytes
@@ -30,11 +29,14 @@ FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=2)
 GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever
 
-_PAIRS: Mapping[PagerAction, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    PagerAction.RESOLVE_LOW: (("pager/classified",), ("pager/resolve-low", "pager/closed-low")),
-    PagerAction.RESOLVE_HIGH: (("deadline", "deadline/unclassified", "pager/person/high"), ("pager/closed-high",)),
+_ENDS = {
+    PagerAction.RESOLVE_LOW: PagerAction.TRIGGER_LOW,
+    PagerAction.RESOLVE_HIGH: PagerAction.TRIGGER_HIGH,
 }
-"""What a resolve ends: keys of the messages that triggered it, and of those that may have ended it before."""
+"""Which trigger a resolve ends."""
+
+_HEADS = ("chat/classified", "chat/person/high")
+"""Messages that may have begun the incident's thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ class OutboxSender:
             )
         if not route.chat_channel:
             raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
-        head = await self._parts.outbox.receipt(draft.incident_id, "chat/classified")
+        head = await self._thread(draft.incident_id)
         return await self._parts.chat.post(
             route.chat_channel, text, thread=head, dedup=f"{draft.incident_id}/{draft.key}"
         )
@@ -121,13 +123,22 @@ class OutboxSender:
         )
 
     async def _needless(self, message: Message) -> bool:
-        """A resolve goes out only for what was triggered and is not resolved yet."""
-        triggers, resolves = _PAIRS.get(message.draft.pager, ((), ()))
-        if not triggers:
+        """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""
+        draft = message.draft
+        if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
+            return not await self._thread(draft.incident_id)
+        if draft.pager not in _ENDS:
             return False
-        sent = [await self._parts.outbox.receipt(message.draft.incident_id, key) for key in triggers]
-        done = [await self._parts.outbox.receipt(message.draft.incident_id, key) for key in resolves]
-        return not any(sent) or any(done)
+        pair = (draft.pager, _ENDS[draft.pager])
+        told = [action for action in await self._parts.outbox.paged(draft.incident_id) if action in pair]
+        return not told or told[-1] is draft.pager
+
+    async def _thread(self, incident_id: str) -> str:
+        for key in _HEADS:
+            head = await self._parts.outbox.receipt(incident_id, key)
+            if head:
+                return head
+        return ""
 
     def _write_postmortem(self, incident_id: str, entries: tuple[TimelineEntry, ...]) -> str:
         self._parts.postmortems.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import signal
 import sys
 
 import structlog
+from temporalio.service import RPCError
 
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError, SettingsInvalid
@@ -68,6 +69,8 @@ def main() -> None:
         asyncio.run(_until_told(settings, IntakeClass(sys.argv[1])))
     except FirebreakError as error:
         raise SystemExit(f"{error}\n{error.next_step()}") from None
+    except (RPCError, RuntimeError, OSError) as error:  # what the SDK raises when Temporal cannot be reached
+        raise SystemExit(f"the worker cannot go on: {error}\nLook whether Temporal answers; it starts again.") from None
 
 
 if __name__ == "__main__":

@@ -22,16 +22,20 @@ import structlog
 
 from firebreak.connectors.slack import Slack
 from firebreak.domain.alert import IntakeClass
+from firebreak.domain.errors import ChainBroken
+from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
 from firebreak.engine.data_dir import locked
 from firebreak.engine.outbox import OutboxParts, OutboxSender
+from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import ready_file
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
 from firebreak.servers.temporal import start_temporal
 from firebreak.settings import Settings
-from firebreak.storage.sqlite_store import TimelineStore
+from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
+from firebreak.storage.verify import verify_store
 
 log = structlog.get_logger()
 
@@ -67,6 +71,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
     with locked(settings.data_dir) as data_dir:
         run_dir = data_dir / "run"
         reaped = await reap_leftovers(run_dir)
+        await check_record(settings)
         async with AsyncExitStack() as stack:
             address, children = settings.temporal_address, []
             if not address:
@@ -86,7 +91,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 await child.process.ready(lambda c=child: _is_ready(data_dir, c.process), limit=READY)  # type: ignore[misc]
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
             announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
-            async with _outbox(settings):
+            async with _people(settings):
                 await _watch(children, stop)
             log.info("engine.stopping")
 
@@ -119,13 +124,17 @@ async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _outbox(settings: Settings) -> AsyncIterator[None]:
-    """The sender runs here, apart from workers and Temporal: what is due goes out whatever they do."""
+async def _people(settings: Settings) -> AsyncIterator[None]:
+    """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do.
+
+    Raises ChainBroken when the record was changed: no automation on top of a record that cannot be trusted."""
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / "timeline.sqlite"))
+        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / TIMELINE_FILE))
+        inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / INBOX_FILE))
         token = settings.slack_token.get_secret_value()
         chat = await stack.enter_async_context(Slack(settings.slack_url, token)) if token else None
         pager = await stack.enter_async_context(build_pager(settings))
+        clock = SystemClock()
         sender = OutboxSender(
             OutboxParts(
                 outbox=store,
@@ -133,17 +142,36 @@ async def _outbox(settings: Settings) -> AsyncIterator[None]:
                 chat=chat,
                 pager=pager,
                 routes=Routes(build_rulebook(settings), settings),
-                clock=SystemClock(),
+                clock=clock,
                 postmortems=settings.data_dir / "postmortems",
             )
         )
-        task = asyncio.create_task(sender.run())
+        tasks = [asyncio.create_task(sender.run()), asyncio.create_task(IntakeWatch(inbox, store, clock).run())]
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def check_record(settings: Settings) -> None:
+    """Before anything starts: the whole stored chain. ChainBroken stops the start and pages the fallback key."""
+    path = settings.data_dir / TIMELINE_FILE
+    if not path.exists():
+        return
+    report = await asyncio.to_thread(verify_store, path)
+    if report.ok:
+        return
+    error = ChainBroken(f"the record in {path} does not hold from entry {report.first_broken_seq}: {report.reason}")
+    key = settings.fallback_pager_key.get_secret_value()
+    if key:
+        text = NoticeText(
+            title="Firebreak does not start: its record was changed", lines=(str(error), error.next_step())
+        )
+        async with build_pager(settings) as pager:
+            await pager.send(key, PagerAction.TRIGGER_HIGH, incident_id="record", text=text, details={})
+    raise error
 
 
 def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from firebreak.domain.alert import Alert, AlertStatus
+from firebreak.domain.alert import ENGINE_SERVICE, Alert, AlertStatus
 from firebreak.domain.ids import label_fingerprint
 
-LABELS = {"alertname": "FirebreakWebhookTooLarge", "severity": "critical", "service": "firebreak"}
+LABELS = {"alertname": "FirebreakWebhookTooLarge", "severity": "critical", "service": ENGINE_SERVICE}
 
 
 def oversize_alert(*, limit: int, at: datetime) -> Alert:

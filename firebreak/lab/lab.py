@@ -1,7 +1,6 @@
-"""Start a whole lab in this process, or in one of its own that outlives the command.
+"""Start a whole lab in this process; `firebreak.lab.background` does it in one of its own that outlives the command.
 
-`start_lab` is the lab itself; `up` and `down` run it as a background process that owns everything, known by pid and
-start time. Whatever an earlier lab in the same directory left running is ended first.
+Whatever an earlier lab in the same directory left running is ended first.
 """
 
 from __future__ import annotations
@@ -35,16 +34,7 @@ from firebreak.servers.alertmanager import start_alertmanager
 from firebreak.servers.catalogue import spec_of
 from firebreak.servers.find import require
 from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
-from firebreak.servers.process import (
-    Entry,
-    Launch,
-    ManagedProcess,
-    Registry,
-    boot_id,
-    free_port,
-    reap_leftovers,
-    start_time,
-)
+from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
 from firebreak.servers.prometheus import start_prometheus
 
 SERVERS = (
@@ -60,13 +50,11 @@ SERVERS = (
 )
 """What must be installed, by its name in the catalogue."""
 
-DEFAULT_DIR = Path(".firebreak-lab")
-
 _STEADY_SECONDS = 8.0
 """How long the shop must have run well before the baseline is taken: longer than any window that looks back from it."""
 
-_START = timedelta(seconds=120)
-_OWNER_GRACE = timedelta(seconds=60)
+START = timedelta(seconds=120)
+"""How long any one part may take to come up."""
 
 
 @dataclass(slots=True)
@@ -140,7 +128,7 @@ async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_paren
         for path, manifest in (*manifests.shop(), *manifests.rbac()):
             await client.apply(path, manifest)
         names = [shape.deployment(version) for shape in SERVICES.values() for version in shape.versions]
-        await rolled_out(client, names, _START)
+        await rolled_out(client, names, START)
 
     shop_access = KubeAccess(plane.url, str(plane.ca_file), plane.tokens[manifests.SHOP_USER])
     config = ShopConfig(ports={name: free_port() for name in names}, control_port=free_port(), access=shop_access)
@@ -231,7 +219,7 @@ async def _start_shop(config: ShopConfig, run_dir: Path, die_with_parent: bool, 
             return False
         return status == 200
 
-    await process.ready(healthy, limit=_START)
+    await process.ready(healthy, limit=START)
     return url
 
 
@@ -250,7 +238,7 @@ async def _steady(prometheus_url: str) -> float:
             found = float(result[0]["value"][0])
         return bool(result)
 
-    await until(well, _START, "a steady run of the shop")
+    await until(well, START, "a steady run of the shop")
     return found
 
 
@@ -284,65 +272,10 @@ def _sole_owner(lab_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _already_up(lab_dir) from None
+            raise already_up(lab_dir) from None
         yield
 
 
-def _already_up(lab_dir: Path) -> ContractError:
+def already_up(lab_dir: Path) -> ContractError:
+    """The refusal of a second lab in one directory."""
     return ContractError(f"a lab is up in {lab_dir} already", advice="Use it, or run `firebreak lab down` first.")
-
-
-def register_owner(lab_dir: Path) -> None:
-    """Write this very process down as the lab's owner, so that `down` finds it: for a lab in the foreground."""
-    lab_dir = claim_directory(lab_dir)
-    if owner_alive(lab_dir):
-        raise _already_up(lab_dir)
-    Registry(lab_dir / "owner").add(Entry("lab", os.getpid(), start_time(os.getpid()) or 0, boot_id()))
-
-
-def owner_alive(lab_dir: Path) -> bool:
-    """True while the background process of the lab in `lab_dir` runs."""
-    folder = lab_dir.absolute() / "owner"
-    return folder.exists() and any(entry.lives() for entry in Registry(folder).entries())
-
-
-async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
-    """Start a lab in a background process; returns when it is ready.
-
-    ContractError when one runs in `lab_dir` already; ServerUnavailable with the end of its log when it fails.
-    """
-    lab_dir = claim_directory(lab_dir)
-    if owner_alive(lab_dir):
-        raise _already_up(lab_dir)
-    owner_dir = lab_dir / "owner"
-    await reap_leftovers(owner_dir)
-    (lab_dir / "lab.json").unlink(missing_ok=True)
-    command = (sys.executable, "-P", "-m", "firebreak.lab.owner", str(lab_dir), str(gateway_port or 0))
-    # The whole environment: it may say where the servers are.
-    process = await ManagedProcess.start(Launch("lab", command, environment=dict(os.environ)), owner_dir)
-
-    async def ready() -> bool:
-        return (lab_dir / "lab.json").exists()
-
-    try:
-        await process.ready(ready, limit=_START * 2)
-    except BaseException:
-        await process.stop(_OWNER_GRACE)
-        await reap_leftovers(lab_dir / "run")
-        raise
-    return load_state(lab_dir)
-
-
-async def down(lab_dir: Path) -> int:
-    """Stop the lab in `lab_dir`, also what a killed one left, so that nothing of it runs.
-
-    Returns how many processes were ended. ContractError when `lab_dir` is not a lab's.
-    """
-    if not (lab_dir / MARKER).exists():
-        raise ContractError(f"no lab has been up in {lab_dir}")
-    run_dir = lab_dir / "run"
-    children = sum(entry.lives() for entry in Registry(run_dir).entries())
-    owners = await reap_leftovers(lab_dir / "owner", grace=_OWNER_GRACE)
-    await reap_leftovers(run_dir)
-    (lab_dir / "lab.json").unlink(missing_ok=True)
-    return len(owners) + children

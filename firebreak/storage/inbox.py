@@ -73,6 +73,12 @@ class InboxStore(Store):
         query = select(func.count()).select_from(deliveries).where(deliveries.c.disposition.is_(None))
         return await self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
+    async def oldest(self) -> AcceptedAlert | None:
+        """The delivery that has waited longest for a disposition, of any class."""
+        query = select(deliveries).where(deliveries.c.disposition.is_(None)).order_by(deliveries.c.receipt).limit(1)
+        row = await self._read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else _accepted(row)
+
     async def probe(self) -> None:
         """Write and sync one row for nothing: LedgerError when an alert could not be kept now."""
         beat = update(probe).where(probe.c.id == 1).values(beats=probe.c.beats + 1)

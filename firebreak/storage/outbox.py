@@ -95,6 +95,21 @@ class OutboxStore(Store):
         )
         return await self._read(lambda connection: str(connection.execute(query).scalar_one_or_none() or ""))
 
+    async def paged(self, incident_id: str) -> tuple[PagerAction, ...]:
+        """What was delivered to the pager about an incident, in the order of the messages."""
+        query = (
+            select(rows.c.pager)
+            .where(
+                rows.c.incident_id == incident_id,
+                rows.c.state == MessageState.DELIVERED.value,
+                rows.c.pager != PagerAction.NONE.value,
+            )
+            .order_by(rows.c.due_at, rows.c.number)
+        )
+        return await self._read(
+            lambda connection: tuple(PagerAction(pager) for pager in connection.execute(query).scalars())
+        )
+
 
 def _front() -> Select[Any]:
     """Waiting messages that wait for no other: the first of each incident and channel, and the first of its

@@ -16,9 +16,9 @@ import pytest
 
 from firebreak.domain.errors import ContractError, PreconditionFailed
 from firebreak.lab import control, manifests
+from firebreak.lab.background import down, owner_alive, up
 from firebreak.lab.faults import fault_named
 from firebreak.lab.kube import KubeAccess, KubeClient
-from firebreak.lab.lab import down, owner_alive, up
 from firebreak.lab.state import LabState
 from firebreak.servers.process import Entry, Registry
 

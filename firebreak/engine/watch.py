@@ -1,0 +1,88 @@
+"""Watching that accepted alerts are taken up: the net under dispatchers, workers and Temporal.
+
+An incident has its own deadline from the moment it is opened. Before that, an alert is only a row of the inbox; when
+no dispatcher takes it within the time limit, a person is paged from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from activities import notices
+from firebreak.domain.alert import AcceptedAlert
+from firebreak.domain.codec import to_data
+from firebreak.domain.errors import FirebreakError
+from firebreak.domain.message import NoticeKind, PagerAction
+from firebreak.domain.ports import Clock, InboxPort, LedgerPort
+from firebreak.domain.timeline import EntryDraft, EntryKind
+
+log = structlog.get_logger()
+
+LOOK = 2.0  # seconds between two looks
+LIMIT = timedelta(seconds=60)
+
+
+class IntakeWatch:
+    """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up."""
+
+    def __init__(self, inbox: InboxPort, ledger: LedgerPort, clock: Clock, *, limit: timedelta = LIMIT) -> None:
+        self._inbox = inbox
+        self._ledger = ledger
+        self._clock = clock
+        self._limit = limit
+        self._paged = ""
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except FirebreakError as error:
+                log.error("intake_watch.failed", error=str(error), next_step=error.next_step())
+            await asyncio.sleep(LOOK)
+
+    async def look(self) -> None:
+        """Page when the oldest alert has waited for too long; resolve that page when it has not any more."""
+        oldest = await self._inbox.oldest()
+        now = self._clock.now()
+        late = oldest is not None and now - oldest.accepted_at >= self._limit
+        if late and oldest is not None and not self._paged:
+            self._paged = f"intake-{oldest.receipt}"
+            await self._page(oldest)
+        elif not late and self._paged:
+            done = EntryDraft(
+                incident_id=self._paged,
+                key="taken-up",
+                kind=EntryKind.RECOVERY_SEEN,
+                at=now,
+                body={"reason": "the waiting alerts have been taken up"},
+            )
+            end = notices.pager(self._paged, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
+            await self._ledger.append([done], messages=[end])
+            self._paged = ""
+
+    async def _page(self, oldest: AcceptedAlert) -> None:
+        now = self._clock.now()
+        waiting = await self._inbox.backlog()
+        reason = (
+            f"{waiting} accepted alerts wait, the oldest since {oldest.accepted_at:%H:%M:%S} UTC: no worker takes them "
+            "up. Look at the engine's workers and at Temporal; handle the alerts by hand meanwhile."
+        )
+        entry = EntryDraft(
+            incident_id=self._paged,
+            key="waiting",
+            kind=EntryKind.ENGINE_FAULT,
+            at=now,
+            body={
+                "where": "intake",
+                "error": reason,
+                "next_step": "Start the workers.",
+                "alert": to_data(oldest.alert),
+            },
+        )
+        page = notices.pager(
+            self._paged, NoticeKind.PERSON_NEEDED, "pager/waiting", PagerAction.TRIGGER_HIGH, now, reason=reason
+        )
+        await self._ledger.append([entry], messages=[page])

@@ -1,0 +1,71 @@
+"""A lab in a background process that owns everything, known by pid and start time in `<lab-dir>/owner`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from firebreak.domain.errors import ContractError
+from firebreak.lab.lab import START, already_up
+from firebreak.lab.state import MARKER, LabState, claim_directory, load_state
+from firebreak.servers.process import Entry, Launch, ManagedProcess, Registry, boot_id, reap_leftovers, start_time
+
+_OWNER_GRACE = timedelta(seconds=60)
+
+
+def register_owner(lab_dir: Path) -> None:
+    """Write this very process down as the lab's owner, so that `down` finds it: for a lab in the foreground."""
+    lab_dir = claim_directory(lab_dir)
+    if owner_alive(lab_dir):
+        raise already_up(lab_dir)
+    Registry(lab_dir / "owner").add(Entry("lab", os.getpid(), start_time(os.getpid()) or 0, boot_id()))
+
+
+def owner_alive(lab_dir: Path) -> bool:
+    """True while the background process of the lab in `lab_dir` runs."""
+    folder = lab_dir.absolute() / "owner"
+    return folder.exists() and any(entry.lives() for entry in Registry(folder).entries())
+
+
+async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
+    """Start a lab in a background process; returns when it is ready.
+
+    ContractError when one runs in `lab_dir` already; ServerUnavailable with the end of its log when it fails.
+    """
+    lab_dir = claim_directory(lab_dir)
+    if owner_alive(lab_dir):
+        raise already_up(lab_dir)
+    owner_dir = lab_dir / "owner"
+    await reap_leftovers(owner_dir)
+    (lab_dir / "lab.json").unlink(missing_ok=True)
+    command = (sys.executable, "-P", "-m", "firebreak.lab.owner", str(lab_dir), str(gateway_port or 0))
+    # The whole environment: it may say where the servers are.
+    process = await ManagedProcess.start(Launch("lab", command, environment=dict(os.environ)), owner_dir)
+
+    async def ready() -> bool:
+        return (lab_dir / "lab.json").exists()
+
+    try:
+        await process.ready(ready, limit=START * 2)
+    except BaseException:
+        await process.stop(_OWNER_GRACE)
+        await reap_leftovers(lab_dir / "run")
+        raise
+    return load_state(lab_dir)
+
+
+async def down(lab_dir: Path) -> int:
+    """Stop the lab in `lab_dir`, also what a killed one left, so that nothing of it runs.
+
+    Returns how many processes were ended. ContractError when `lab_dir` is not a lab's.
+    """
+    if not (lab_dir / MARKER).exists():
+        raise ContractError(f"no lab has been up in {lab_dir}")
+    run_dir = lab_dir / "run"
+    children = sum(entry.lives() for entry in Registry(run_dir).entries())
+    owners = await reap_leftovers(lab_dir / "owner", grace=_OWNER_GRACE)
+    await reap_leftovers(run_dir)
+    (lab_dir / "lab.json").unlink(missing_ok=True)
+    return len(owners) + children
