@@ -5,13 +5,15 @@ Read by engine, gateway, lab and cli only; everything below gets values. Each fi
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.domain.incident import Mode
@@ -49,8 +51,10 @@ class Settings(BaseSettings):
     cluster: str = Field(default="default", description="Name of the cluster, as the alerts' `cluster` label says it.")
     kubeconfig: Path | None = Field(default=None, description="Kubeconfig; unset = in-cluster, then the usual one.")
     prometheus_url: str = Field(default="http://127.0.0.1:9090", description="Base URL, prefix included.")
-    prometheus_headers: dict[str, SecretStr] = Field(default_factory=dict, description="Extra headers (tenant, token).")
-    prometheus_params: dict[str, str] = Field(
+    prometheus_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict, description="Extra headers (tenant, token)."
+    )
+    prometheus_params: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="Extra query parameters, e.g. partial_response=false for Thanos."
     )
 
@@ -83,6 +87,23 @@ class Settings(BaseSettings):
     def _seconds(cls, value: object) -> object:
         return timedelta(seconds=float(value)) if isinstance(value, str) and value.strip().isdigit() else value
 
+    @field_validator("prometheus_headers", "prometheus_params", mode="before")
+    @classmethod
+    def _object(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:  # its text may be a token
+            raise ValueError('must be a JSON object, as {"X-Scope-OrgID": "shop"}') from None
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
     @field_validator("prometheus_url", "slack_url", "pagerduty_url")
     @classmethod
     def _http(cls, value: str) -> str:
@@ -94,8 +115,11 @@ class Settings(BaseSettings):
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, `overrides` (None = not given) on top. SettingsInvalid names each wrong one."""
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    secrets = os.environ.get("FIREBREAK_SECRETS_DIR") or None
+    if secrets is not None and not Path(secrets).is_dir():  # without its secrets nobody would be told of anything
+        raise SettingsInvalid(f"settings cannot be used: FIREBREAK_SECRETS_DIR: {secrets} is not a directory")
     try:
-        return Settings(_secrets_dir=os.environ.get("FIREBREAK_SECRETS_DIR"), **given)
+        return Settings(_secrets_dir=secrets, **given)
     except ValidationError as error:
         problems = (
             f"FIREBREAK_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"

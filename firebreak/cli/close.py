@@ -22,11 +22,11 @@ def close(
     import asyncio
     import getpass
 
-    from firebreak.cli.reading import find_incident
+    from firebreak.cli.reading import find_open
     from firebreak.domain.timeline import EntryDraft, EntryKind
     from firebreak.engine.clock import SystemClock
     from firebreak.settings import load_settings
-    from firebreak.storage.sqlite_store import TimelineStore
+    from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
 
     settings = load_settings(data_dir=data_dir)
     if not reason.strip():
@@ -34,8 +34,8 @@ def close(
     person = by or getpass.getuser()
 
     async def ask() -> str:
-        async with await TimelineStore.open(settings.data_dir / "timeline.sqlite") as store:
-            incident_id = await find_incident(store, incident)
+        incident_id = await find_open(data_dir, incident)
+        async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:
             wish = EntryDraft(
                 incident_id=incident_id,
                 key="close-requested",

@@ -6,13 +6,15 @@ import asyncio
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firebreak.cli.game_day import Ending
 from firebreak.domain.incident import IncidentOutcome
-from firebreak.lab.faults import Fault
+
+if TYPE_CHECKING:
+    from firebreak.cli.game_day import Ending
+    from firebreak.lab.faults import Fault
 
 
 def register(app: typer.Typer) -> None:

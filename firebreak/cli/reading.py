@@ -69,6 +69,19 @@ async def find_incident(store: IncidentsPort, text: str) -> str:
     return (await find_row(store, text)).id
 
 
+async def find_open(data_dir: Path | None, text: str) -> str:
+    """The id of an incident that a person may still change. Looked up read-only: a mistyped directory must not get a
+    store of its own. ContractError when it is over."""
+    async with opened_store(data_dir) as store:
+        row = await find_row(store, text)
+    if row.closed_at is not None:
+        raise ContractError(
+            f"{row.id} is over already: {row.outcome.value.replace('_', ' ')}",
+            advice=f"Read how it ended: firebreak postmortem {row.id}",
+        )
+    return row.id
+
+
 def _nearest(wanted: str, rows: tuple[IncidentRow, ...]) -> str:
     ids = [row.id for row in rows]
     near = difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5) or ids[:3]

@@ -25,7 +25,7 @@ def score(
     import asyncio
     import getpass
 
-    from firebreak.cli.reading import find_incident
+    from firebreak.cli.reading import find_open
     from firebreak.domain import ids
     from firebreak.domain.timeline import EntryDraft, EntryKind
     from firebreak.engine.clock import SystemClock
@@ -38,8 +38,8 @@ def score(
     person = by or getpass.getuser()
 
     async def put() -> str:
+        incident_id = await find_open(data_dir, incident)
         async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:
-            incident_id = await find_incident(store, incident)
             number = 1
             while True:
                 wish = EntryDraft(

@@ -62,7 +62,7 @@ async def down(lab_dir: Path) -> int:
     Returns how many processes were ended. ContractError when `lab_dir` is not a lab's.
     """
     if not (lab_dir / MARKER).exists():
-        raise ContractError(f"no lab has been up in {lab_dir}")
+        raise ContractError(f"no lab has been up in {lab_dir}", advice="Name its directory with --lab-dir.")
     run_dir = lab_dir / "run"
     children = sum(entry.lives() for entry in Registry(run_dir).entries())
     owners = await reap_leftovers(lab_dir / "owner", grace=_OWNER_GRACE)

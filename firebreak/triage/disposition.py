@@ -53,10 +53,11 @@ def look_ahead(
             doubtful_since=since,
         )
     if verdict.truth is Truth.PENDING:
+        later = verdict.holds_at is not None and verdict.holds_at > now
         return LookAhead(
             next=NextLook.AGAIN,
             reason=f"true, but has not held for its time yet: {verdict.reason}",
-            again_at=verdict.holds_at or now + times.recheck,
+            again_at=verdict.holds_at if later else now + times.recheck,
         )
     return _after_false(verdict, now, opened_at, quiet_since, times)
 

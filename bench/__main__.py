@@ -1,0 +1,60 @@
+"""`python -m bench [--only NAME] [--quick] [--write]`: prints the figures; `--write` puts them into the document."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import alert_to_plan
+from bench.field import CHECKOUT, field
+from bench.figures import replaced
+
+DOCUMENT = CHECKOUT / "docs" / "performance.md"
+
+
+async def _alert_to_plan(root: Path, quick: bool) -> str:
+    rounds, alerts = (2, 30) if quick else (5, 100)
+    async with field(root, 3 * alerts) as made:
+        found = await alert_to_plan.measure(made, rounds=rounds, alerts=alerts)
+    return alert_to_plan.report(found, rounds=rounds, alerts=alerts)
+
+
+SECTIONS: dict[str, Callable[[Path, bool], Awaitable[str]]] = {
+    "alert-to-plan": _alert_to_plan,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=SECTIONS, help="one section")
+    parser.add_argument("--quick", action="store_true", help="few rounds: to see that it runs, not to quote")
+    parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCUMENT.relative_to(CHECKOUT)}")
+    given = parser.parse_args()
+    for name, section in SECTIONS.items():
+        if given.only not in (None, name):
+            continue
+        print(f"== {name} ==", flush=True)
+        with tempfile.TemporaryDirectory(prefix="firebreak-bench-", ignore_cleanup_errors=True) as scratch:
+            text = asyncio.run(section(Path(scratch) / "field", given.quick))
+        text = f"{_machine()}\n\n{text}"
+        print(text, "\n", flush=True)
+        if given.write:
+            DOCUMENT.write_text(replaced(DOCUMENT.read_text(), name, text))
+
+
+def _machine() -> str:
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores ({model}), Python {platform.python_version()}."
+
+
+if __name__ == "__main__":
+    main()

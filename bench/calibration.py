@@ -1,0 +1,138 @@
+"""What this machine gives at the moment: printed with every section, so that its figures can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bench.documents import flags_name, namespace_of
+from bench.field import Field
+from bench.figures import Spread, quantile, table
+from firebreak.connectors.prometheus import Prometheus
+from firebreak.documents.policy import load_policy
+from firebreak.documents.services import load_services
+from firebreak.domain.condition import AnswerStatus, Condition
+from firebreak.lab.kube import KubeClient
+from firebreak.lab.shape import CLUSTER
+from firebreak.locator import runbooks_dir
+from firebreak.triage.queries import batch_of, span_of, step_of
+from firebreak.triage.tree import load_severity, render_tree
+
+_KIB = 1024
+_SECONDS = 0.3
+_TIMES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """fsync and SHA-256 of 1 KiB per second; p50 of a bare merge PATCH and of one batch of the tree's queries, ms."""
+
+    fsync_rate: float
+    sha256_rate: float
+    patch_ms: float
+    batch_ms: float
+    load: float
+
+
+async def calibrate(field: Field) -> Calibration:
+    """About two seconds."""
+    load = os.getloadavg()[0]
+    return Calibration(
+        fsync_rate=await asyncio.to_thread(_fsync_rate, field.root),
+        sha256_rate=_sha256_rate(),
+        patch_ms=await _patch_ms(field),
+        batch_ms=await _batch_ms(field),
+        load=load,
+    )
+
+
+def told(rounds: list[Calibration]) -> str:
+    """A table over the rounds."""
+    lines = [
+        ("fsync of 1 KiB, per second", [c.fsync_rate for c in rounds], 0),
+        ("SHA-256 of 1 KiB, per second", [c.sha256_rate for c in rounds], 0),
+        ("bare PATCH at the API server, p50 ms", [c.patch_ms for c in rounds], 2),
+        ("one batch of the tree's queries, p50 ms", [c.batch_ms for c in rounds], 2),
+        ("load average (1 min) at the start of the round", [c.load for c in rounds], 1),
+    ]
+    rows = [[name, Spread.of(values).told(digits)] for name, values, digits in lines]
+    return table(["calibration", "median (quartiles; extremes)"], rows)
+
+
+def _fsync_rate(folder: Path) -> float:
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        count, began = 0, time.perf_counter()
+        while time.perf_counter() - began < _SECONDS:
+            os.pwrite(file.fileno(), b"x" * _KIB, count * _KIB)
+            os.fsync(file.fileno())
+            count += 1
+        return count / (time.perf_counter() - began)
+
+
+def _sha256_rate() -> float:
+    block, count, began = b"x" * _KIB, 0, time.perf_counter()
+    while time.perf_counter() - began < _SECONDS:
+        for _ in range(1000):
+            hashlib.sha256(block).digest()
+        count += 1000
+    return count / (time.perf_counter() - began)
+
+
+async def _patch_ms(field: Field) -> float:
+    """To the last service's ConfigMap, a label that nobody reads."""
+    number = field.services - 1
+    path = f"/api/v1/namespaces/{namespace_of(number)}/configmaps/{flags_name(number)}"
+    times = []
+    async with KubeClient(field.admin) as client:
+        for i in range(_TIMES):
+            began = time.perf_counter()
+            await client.merge(path, {"metadata": {"annotations": {"bench": str(i)}}})
+            times.append(1000 * (time.perf_counter() - began))
+    return quantile(times, 0.5)
+
+
+def tree_conditions(field: Field) -> tuple[Condition, ...]:
+    """The production tree as the engine renders it for service 0."""
+    services = load_services(Path(field.engine["FIREBREAK_SERVICES"]).read_bytes(), "services.yaml")
+    service = services.services["svc-0"]
+    tree = render_tree(
+        load_severity((runbooks_dir() / "severity" / "p1.yaml").read_bytes(), "p1.yaml"),
+        load_policy(Path(field.engine["FIREBREAK_POLICY"]).read_bytes(), "policy.yaml"),
+        service,
+        {
+            **service.params,
+            "service": "svc-0",
+            "namespace": namespace_of(0),
+            "workload": "svc-0",
+            "cluster": CLUSTER,
+        },
+    )
+    return tree.conditions
+
+
+async def _batch_ms(field: Field) -> float:
+    conditions = tree_conditions(field)
+    times = []
+    async with Prometheus(field.prometheus_url) as prometheus:
+        for _ in range(_TIMES):
+            now = datetime.now(UTC)
+            began = time.perf_counter()
+            answers = await prometheus.range_batch(
+                batch_of(conditions),
+                start=now - span_of(conditions),
+                end=now,
+                step=step_of(conditions),
+                timeout=timedelta(seconds=5),
+            )
+            times.append(1000 * (time.perf_counter() - began))
+            if any(answer.status is not AnswerStatus.OK for answer in answers):
+                raise RuntimeError(f"a query of the tree was not answered: {answers}")
+    return quantile(times, 0.5)
+
+

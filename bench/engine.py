@@ -1,0 +1,59 @@
+"""Engines under measurement, each a process of its own with a directory of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from bench.field import Field, child_environment
+from firebreak.servers import local_http
+from firebreak.servers.process import Launch, ManagedProcess, free_port
+
+_READY = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where to send alerts to (`url`, whole), and where it keeps its record."""
+
+    name: str
+    url: str
+    data_dir: Path
+    process: ManagedProcess
+
+
+@asynccontextmanager
+async def running(
+    field: Field, name: str, *, module: tuple[str, ...] = ("firebreak", "up"), extra: Mapping[str, str] | None = None
+) -> AsyncIterator[Engine]:
+    """`python -m MODULE` with the field's settings, until the block ends; ready when its /readyz answers 200."""
+    port, data_dir = free_port(), field.root / name
+    data_dir.mkdir()
+    run_dir = field.run_dir / name
+    run_dir.mkdir()
+    environment = child_environment(
+        {
+            **field.engine,
+            "FIREBREAK_DATA_DIR": str(data_dir),
+            "FIREBREAK_GATEWAY_PORT": str(port),
+            "FIREBREAK_TASK_QUEUE_PREFIX": name,
+            **(extra or {}),
+        }
+    )
+    launch = Launch(name, (sys.executable, "-P", "-m", *module), environment, die_with_parent=True)
+    process = await ManagedProcess.start(launch, run_dir)
+    base = f"http://127.0.0.1:{port}"
+
+    async def ready() -> bool:
+        told = module != ("firebreak", "up") or "Firebreak runs" in process.tail(50)
+        return told and await local_http.is_ok(f"{base}/readyz")
+
+    try:
+        await process.ready(ready, limit=_READY)
+        yield Engine(name, f"{base}/v1/alerts/alertmanager", data_dir, process)
+    finally:
+        await process.stop(timedelta(seconds=30))

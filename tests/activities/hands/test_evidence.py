@@ -1,0 +1,263 @@
+"""Looking: what is asked once is found again, and what it leads to is written down with it."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities import notices
+from activities.messages import GatherInput, KeepInput, RecoveryInput
+from firebreak.domain.condition import AnswerStatus
+from firebreak.domain.errors import LedgerError, PermissionDenied
+from firebreak.domain.incident import Mode
+from firebreak.domain.target import ResourceKind
+from firebreak.domain.timeline import EntryKind
+from firebreak.domain.verdict import NextLook
+
+
+async def test_a_confirmed_alert_pins_a_plan_and_notifies_at_once(world: Any) -> None:
+    """Verdict, facts and plan in one look; low urgency now, high urgency at the deadline."""
+    incident = await world.planned()
+    assert await world.kinds(incident) == ["incident.opened", "verdict.reached", "facts.gathered", "plan.pinned"]
+    messages = world.messages(incident)
+    assert messages["pager/classified"] == ("trigger_low", "waiting", world.due())
+    assert messages["deadline"] == ("trigger_high", "waiting", world.due(60))
+
+
+async def test_the_pinned_plan_is_kept_by_its_digest(world: Any) -> None:
+    """A new process reads the very same plan from the store."""
+    await world.planned()
+    before = await world.casebook.plan(world.digest)
+    world.again()
+    assert await world.casebook.plan(world.digest) == before
+
+
+async def test_a_repeated_look_is_found_and_asks_nothing(world: Any) -> None:
+    """After a crash the stored verdict stands, whatever the metrics say by then."""
+    incident = await world.planned()
+    first = await world.gather(incident)
+    world.healthy()
+    world.again()
+    asked = len(world.metrics.asked)
+    assert await world.gather(incident) == first
+    assert len(world.metrics.asked) == asked
+    assert len(await world.bodies(incident, EntryKind.VERDICT_REACHED)) == 1
+
+
+@pytest.mark.parametrize("when", ["die_before", "die_after"])
+async def test_a_look_that_is_killed_at_its_write_decides_once(world: Any, when: str) -> None:
+    """Killed just before or just after the write: the next attempt ends with one verdict and one set of messages."""
+    world.sick()
+    incident = await world.opened()
+    getattr(world.ledger, when)["append"] = 1
+    with pytest.raises(world.Killed):
+        await world.gather(incident)
+    world.again()
+    seen = await world.gather(incident)
+    assert seen.next is NextLook.ACT
+    assert len(await world.bodies(incident, EntryKind.VERDICT_REACHED)) == 1
+    assert len(await world.bodies(incident, EntryKind.PLAN_PINNED)) == 1
+    assert set(world.messages(incident)) == {"chat/classified", "pager/classified", "deadline"}
+
+
+async def test_two_attempts_at_one_look_agree(world: Any) -> None:
+    """A slow local attempt and its patient successor both run: the one that wrote first is what both answer."""
+    world.sick()
+    incident = await world.opened()
+    slow = world.evidence
+    world.again()
+    first = await world.gather(incident)
+    world.healthy()
+    stored = slow._casebook.found  # noqa: SLF001 # the slow one looked for a stored result before the other wrote it
+
+    async def not_yet(incident_id: str, *keys: str) -> Any:
+        return None if keys == ("verdict/0",) else await stored(incident_id, *keys)
+
+    slow._casebook.found = not_yet  # noqa: SLF001
+    second = await world.run(slow.gather, _round(incident, 0))
+    assert second == first
+
+
+async def test_pending_says_when_to_look_again(world: Any) -> None:
+    """Sick since 4 s, held for 10 s: in 6 s, or one step later."""
+    world.sick(since=world.start - timedelta(seconds=4))
+    incident = await world.opened()
+    seen = await world.gather(incident)
+    assert seen.next is NextLook.AGAIN
+    wait = (seen.again_at - world.clock.at).total_seconds()
+    assert 5 <= wait <= 7
+    assert world.messages(incident) == {}
+
+
+async def test_what_was_pending_and_resolves_ends_with_nothing(world: Any) -> None:
+    """The alert is over before the verdict held."""
+    world.sick(since=world.start - timedelta(seconds=4))
+    incident = await world.opened()
+    await world.gather(incident)
+    await world.resolve(incident)
+    world.clock.forward(1)
+    seen = await world.gather(incident, 1)
+    assert seen.next is NextLook.NOTHING
+    assert "resolved before" in seen.reason
+
+
+async def test_one_dimension_pages_and_pins_no_plan(world: Any) -> None:
+    """Errors alone: a person is called, nothing can be acted on."""
+    world.metrics.say("app_errors", 0.5)
+    incident = await world.opened()
+    seen = await world.gather(incident)
+    assert seen.next is NextLook.CALL_PERSON
+    assert seen.plan is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ({"deployment": ""}, "no label deployment"),
+        ({"cluster": "another"}, "cluster"),
+        ({"deployment": "../kube-system"}, "is not the name of a Deployment"),
+    ],
+)
+async def test_labels_that_lead_to_no_target_page(world: Any, labels: dict[str, str], says: str) -> None:
+    """A P1 without a target is a person's."""
+    world.sick()
+    incident = await world.opened(**labels)
+    seen = await world.gather(incident)
+    assert seen.next is NextLook.CALL_PERSON
+    assert says in seen.reason
+
+
+async def test_no_fitting_runbook_pages(world: Any) -> None:
+    """The verdict may act, but nobody has written down how."""
+    world.edit("catalog/heal.yaml", "match: {severity: P1, params: [flags]}", "match: {severity: P1, services: [x], params: [flags]}")
+    world.sick()
+    seen = await world.gather(await world.opened())
+    assert seen.next is NextLook.CALL_PERSON
+    assert "no runbook" in seen.reason
+
+
+async def test_doubt_is_borne_for_a_while_and_then_pages(world: Any) -> None:
+    """Prometheus is away: inconclusive, looked at again, then a person."""
+    for metric in ("app_errors", "app_latency"):
+        world.metrics.status[metric] = (AnswerStatus.UNAVAILABLE, "timed out")
+    incident = await world.opened()
+    first = await world.gather(incident)
+    assert first.next is NextLook.AGAIN
+    assert first.doubtful_since == world.clock.at
+    world.clock.forward(10)
+    second = await world.gather(incident, 1, doubtful_since=first.doubtful_since)
+    assert second.next is NextLook.CALL_PERSON
+    assert "timed out" in second.reason
+
+
+async def test_classification_takes_back_the_page_for_unclassified_alerts(world: Any) -> None:
+    """The engine is alive: its own deadline falls."""
+    world.sick()
+    incident = await world.opened()
+    await world.store.append(
+        [], messages=[notices.unclassified(incident.id, world.clock.at, timedelta(seconds=60))]
+    )
+    await world.gather(incident)
+    assert world.messages(incident)["deadline/unclassified"][1] == "cancelled"
+
+
+async def test_a_local_look_is_short_and_a_patient_one_is_not(world: Any) -> None:
+    """The local activity must not outlast the workflow task; the regular one may wait for a slow Prometheus."""
+    incident = await world.opened()
+    await world.run(world.evidence.gather, _round(incident, 0), local=True)
+    await world.run(world.evidence.gather, _round(incident, 1), local=False)
+    swift, patient = world.metrics.timeouts
+    assert swift < timedelta(milliseconds=900) < patient
+
+
+async def test_a_store_that_is_down_is_tried_again(world: Any) -> None:
+    """Nothing is decided without a record, and the error says that a retry may help."""
+    world.sick()
+    incident = await world.opened()
+    world.ledger.fail["append"] = LedgerError("disk full")
+    with pytest.raises(ApplicationError) as caught:
+        await world.gather(incident)
+    assert caught.value.type == "LedgerError"
+    assert not caught.value.non_retryable
+
+
+# --- keeping what a restart destroys ---------------------------------------------------------------------------
+
+
+async def test_evidence_is_kept_once(world: Any) -> None:
+    """A repeat finds it; what could not be had is in it as missing."""
+    incident = await world.planned()
+    world.cluster.fail["list pods"] = [PermissionDenied("pods: 403 Forbidden")]
+    given = KeepInput(incident_id=incident.id, plan_digest=world.digest)
+    await world.run(world.evidence.keep, given)
+    world.again()
+    await world.run(world.evidence.keep, given)
+    (kept,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
+    assert "403" in str(kept["missing"])
+
+
+async def test_a_hanging_api_server_costs_the_time_limit_and_no_more(world: Any) -> None:
+    """What does not answer is missing; the healing goes on."""
+    incident = await world.planned()
+    world.cluster.hanging = {ResourceKind.POD, ResourceKind.EVENT}
+    began = time.monotonic()
+    await world.run(world.evidence.keep, KeepInput(incident_id=incident.id, plan_digest=world.digest))
+    assert time.monotonic() - began < 2
+    (kept,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
+    assert {m["reason"] for m in kept["missing"]} >= {"no answer within the time limit"}
+
+
+# --- while a person has it -------------------------------------------------------------------------------------
+
+
+async def test_recovery_must_last_while_the_alert_fires(world: Any) -> None:
+    """Healthy for the quiet time, then it is over; a sick look in between starts anew."""
+    incident = await world.planned()
+    sick = await world.run(world.evidence.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
+    assert (sick.recovered, sick.quiet_since) == (False, None)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(1)
+    first = await world.run(world.evidence.watch_recovery, RecoveryInput(incident_id=incident.id, round=1))
+    assert (first.recovered, first.quiet_since) == (False, world.clock.at)
+    world.clock.forward(20)
+    given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=first.quiet_since)
+    last = await world.run(world.evidence.watch_recovery, given)
+    assert last.recovered
+    assert len(await world.bodies(incident, EntryKind.RECOVERY_SEEN)) == 1
+
+
+async def test_a_resolved_alert_with_two_healthy_looks_is_recovery(world: Any) -> None:
+    """Both the source and the evidence say so; one look alone is not enough."""
+    incident = await world.opened()
+    await world.resolve(incident)
+    first = await world.run(world.evidence.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
+    assert not first.recovered
+    world.clock.forward(5)
+    given = RecoveryInput(incident_id=incident.id, round=1, quiet_since=first.quiet_since)
+    assert (await world.run(world.evidence.watch_recovery, given)).recovered
+
+
+async def test_doubt_is_no_recovery(world: Any) -> None:
+    """No samples at all look just as quiet as health: never taken for it."""
+    incident = await world.opened()
+    await world.resolve(incident)
+    for metric in ("app_errors", "app_latency"):
+        world.metrics.say(metric, None)
+    given = RecoveryInput(incident_id=incident.id, round=0, quiet_since=world.start - timedelta(hours=1))
+    seen = await world.run(world.evidence.watch_recovery, given)
+    assert (seen.recovered, seen.quiet_since) == (False, None)
+
+
+async def test_observing_looks_and_notifies_as_acting_does(world: Any) -> None:
+    """Mode observe changes what is written to the cluster, not what is seen and said."""
+    world.again(mode=Mode.OBSERVE)
+    incident = await world.planned()
+    assert "pager/classified" in world.messages(incident)
+
+
+def _round(incident: Any, number: int) -> GatherInput:
+    return GatherInput(incident_id=incident.id, round=number)

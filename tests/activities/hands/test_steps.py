@@ -1,0 +1,531 @@
+"""Doing one step: refused, applied once whatever dies when, verified, held, undone. Writes are counted in the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from firebreak.domain.condition import AnswerStatus
+from firebreak.domain.errors import LedgerError, PermissionDenied, TransientError
+from firebreak.domain.incident import Mode
+from firebreak.domain.plan import StepStatus
+from firebreak.domain.timeline import EntryKind
+
+
+async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
+    return await world.run(world.steps.act, world.step(incident, tier), **how)
+
+
+async def undo(world: Any, incident: Any, **how: Any) -> Any:
+    return await world.run(world.steps.undo, world.step(incident), **how)
+
+
+async def intents(world: Any, incident: Any) -> int:
+    return len(await world.bodies(incident, EntryKind.INTENT_RECORDED))
+
+
+async def effects(world: Any, incident: Any) -> list[str]:
+    return [str(b["effect"]["outcome"]) for b in await world.bodies(incident, EntryKind.EFFECT_RECORDED)]
+
+
+# --- act -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_writes_once_and_says_so(world: Any) -> None:
+    """Intent, check and effect on disk, one write at the cluster, one line in the thread."""
+    incident = await world.planned()
+    record = await act(world, incident)
+    assert (record.status, record.wrote) == (StepStatus.APPLIED, True)
+    assert (world.cluster.writes, world.flag) == (1, "false")
+    kinds = await world.kinds(incident)
+    assert kinds[-3:] == ["intent.recorded", "step.checked", "effect.recorded"]
+    assert "chat/applied/0.0" in world.messages(incident)
+
+
+async def test_a_repeat_answers_from_the_store(world: Any) -> None:
+    """The second attempt asks the cluster nothing and writes nothing."""
+    incident = await world.planned()
+    first = await act(world, incident)
+    world.again()
+    world.cluster.fail = {"get": [TransientError("not to be asked")], "patch": [TransientError("not to be asked")]}
+    assert await act(world, incident) == first
+    assert world.cluster.writes == 1
+
+
+# Appends of one act: 1 = intent, 2 = effect.
+@pytest.mark.parametrize(("when", "append"), [(w, n) for w in ("die_before", "die_after") for n in (1, 2)])
+async def test_killed_at_any_write_of_ours_the_step_is_done_once(world: Any, when: str, append: int) -> None:
+    """kill -9 before or after the intent, before or after the effect: the next attempt ends with exactly one write."""
+    incident = await world.planned()
+    getattr(world.ledger, when)["append"] = world.ledger.calls["append"] + append
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again()
+    record = await act(world, incident, local=False)
+    assert (record.status, record.wrote) == (StepStatus.APPLIED, True)
+    assert (world.cluster.writes, world.flag) == (1, "false")
+    assert await intents(world, incident) == 1
+    assert len(await effects(world, incident)) == 1
+    world.again()
+    assert await act(world, incident) == record
+
+
+@pytest.mark.parametrize(
+    "death", [lambda world: world.Killed("now"), lambda world: asyncio.CancelledError()], ids=["killed", "cancelled"]
+)
+async def test_killed_after_the_commit_the_write_is_found(world: Any, death: Callable[[Any], BaseException]) -> None:
+    """The API server took it, the reply was never read: read back, not written again."""
+    incident = await world.planned()
+    world.cluster.fail_after_commit = [death(world)]
+    with pytest.raises((world.Killed, asyncio.CancelledError)):
+        await act(world, incident)
+    assert world.cluster.writes == 1
+    world.again()
+    record = await act(world, incident, local=False)
+    assert record.status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
+    assert await effects(world, incident) == ["applied"]
+
+
+async def test_killed_before_the_call_the_write_is_made(world: Any) -> None:
+    """The intent is on disk, the cluster knows nothing: written by the next attempt, by the same intent."""
+    incident = await world.planned()
+    world.cluster.fail["patch"] = [world.Killed("before the call")]
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again()
+    world.clock.forward(30)
+    record = await act(world, incident, local=False)
+    assert record.status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
+    (body,) = await world.bodies(incident, EntryKind.INTENT_RECORDED)
+    assert body["intent"]["stamp"] == "2026-11-21T09:00:00.000000Z"
+
+
+async def test_after_a_crash_nothing_is_decided_anew(world: Any) -> None:
+    """The check of the step no longer holds by the time of the second attempt: the intent binds all the same."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.metrics.say("app_probe", 1.0)
+    world.again()
+    assert (await act(world, incident, local=False)).status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
+
+
+async def test_after_a_crash_a_target_that_is_gone_stays_unknown(world: Any) -> None:
+    """Nobody can tell any more whether the write happened: failed, and counted as written."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    del world.cluster.objects[world.flags.kind, world.flags.namespace, world.flags.name]
+    world.again()
+    record = await act(world, incident, local=False)
+    assert (record.status, record.wrote) == (StepStatus.FAILED, True)
+    assert await effects(world, incident) == ["unknown"]
+
+
+async def test_two_attempts_at_once_write_once(world: Any) -> None:
+    """The local attempt is slow, the patient one starts: one intent binds both, one write at the cluster."""
+    incident = await world.planned()
+    first = world.steps
+    world.again()
+    records = await asyncio.gather(
+        world.run(first.act, world.step(incident)), world.run(world.steps.act, world.step(incident), local=False)
+    )
+    assert [r.status for r in records] == [StepStatus.APPLIED] * 2
+    assert world.cluster.writes == 1
+    assert await intents(world, incident) == 1
+    assert len(await effects(world, incident)) == 1
+
+
+async def test_a_step_that_asks_for_approval_is_refused(world: Any) -> None:
+    """Approvals are not taken yet: refused with the reason, nothing written."""
+    world.edit("catalog/heal.yaml", "check: [part_is_dead]", "check: [part_is_dead]\n        approval: on-call")
+    incident = await world.planned()
+    record = await act(world, incident)
+    assert record.status is StepStatus.REFUSED
+    assert "approval by on-call" in record.reason
+    assert world.cluster.writes == 0
+    assert "chat/refused/0.0" in world.messages(incident)
+
+
+async def test_a_target_that_another_incident_holds_is_refused(world: Any) -> None:
+    """One actor per target, by name of the one who has it."""
+    incident = await world.planned()
+    assert incident.target is not None
+    await world.store.lock_target(incident.target, "inc-other")
+    record = await act(world, incident)
+    assert record.status is StepStatus.REFUSED
+    assert "inc-other" in record.reason
+    assert world.cluster.writes == 0
+
+
+async def test_a_step_whose_check_does_not_hold_is_refused(world: Any) -> None:
+    """The part that the flag would switch off is alive: no reason to switch it off."""
+    incident = await world.planned()
+    world.metrics.say("app_probe", 1.0)
+    record = await act(world, incident)
+    assert record.status is StepStatus.REFUSED
+    assert "part_is_dead" in record.reason
+    assert world.cluster.writes == 0
+
+
+async def test_doubt_in_a_check_is_a_refusal(world: Any) -> None:
+    """Prometheus does not answer: nothing is done on evidence that is not there."""
+    incident = await world.planned()
+    world.metrics.status["app_probe"] = (AnswerStatus.UNAVAILABLE, "timed out")
+    record = await act(world, incident)
+    assert record.status is StepStatus.REFUSED
+    assert world.cluster.writes == 0
+
+
+async def test_what_the_api_server_forbids_is_a_refusal_before_any_intent(world: Any) -> None:
+    """403 at the dry run: refused with what to grant, nothing recorded as intended."""
+    incident = await world.planned()
+    world.cluster.fail["dry run"] = [PermissionDenied("configmaps: patch is forbidden")]
+    record = await act(world, incident)
+    assert record.status is StepStatus.REFUSED
+    assert "forbidden" in record.reason
+    assert "Grant" in record.reason
+    assert await intents(world, incident) == 0
+
+
+async def test_what_the_api_server_refuses_at_the_write_is_recorded(world: Any) -> None:
+    """403 after the intent: an effect that says refused, and counts as not written."""
+    incident = await world.planned()
+    world.cluster.fail["patch"] = [PermissionDenied("configmaps: patch is forbidden")]
+    record = await act(world, incident)
+    assert (record.status, record.wrote) == (StepStatus.REFUSED, False)
+    assert await effects(world, incident) == ["refused"]
+
+
+async def test_what_is_so_already_writes_nothing_and_is_verified_all_the_same(world: Any) -> None:
+    """Somebody else has switched it off: recorded, not written, and its verification goes on."""
+    incident = await world.planned()
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "false"}})
+    record = await act(world, incident)
+    assert (record.status, record.wrote) == (StepStatus.APPLIED, False)
+    assert world.cluster.writes == 0
+    assert await effects(world, incident) == ["not_applied"]
+
+
+async def test_observing_writes_nothing(world: Any) -> None:
+    """Mode observe: not even a dry run; it says what it would have done."""
+    world.again(mode=Mode.OBSERVE)
+    incident = await world.planned()
+    record = await act(world, incident)
+    assert (record.status, record.wrote) == (StepStatus.WOULD_APPLY, False)
+    assert (world.cluster.writes, world.cluster.dry_runs, world.flag) == (0, 0, "true")
+    assert await intents(world, incident) == 0
+    (body,) = await world.bodies(incident, EntryKind.STEP_WOULD_APPLY)
+    assert body["check"]["changes"]
+    world.again(mode=Mode.OBSERVE)
+    assert await act(world, incident) == record
+
+
+async def test_no_recorded_intent_no_action(world: Any) -> None:
+    """The store is down: the cluster is not touched."""
+    incident = await world.planned()
+    world.ledger.fail["append"] = LedgerError("disk full")
+    with pytest.raises(ApplicationError):
+        await act(world, incident)
+    assert world.cluster.writes == 0
+
+
+# --- unknown outcomes ------------------------------------------------------------------------------------------
+
+
+async def test_a_time_out_of_a_local_attempt_is_left_to_the_patient_one(world: Any) -> None:
+    """Locally there is no time to look: the error goes up, and the next attempt reads before it writes."""
+    incident = await world.planned()
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    with pytest.raises(ApplicationError) as caught:
+        await act(world, incident, local=True)
+    assert not caught.value.non_retryable
+    assert await effects(world, incident) == []
+    record = await act(world, incident, local=False)
+    assert record.status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
+
+
+async def test_a_time_out_of_a_patient_attempt_is_read_back_at_once(world: Any) -> None:
+    """The write had happened: found by its mark."""
+    incident = await world.planned()
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    record = await act(world, incident, local=False)
+    assert record.status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
+    assert await effects(world, incident) == ["applied"]
+
+
+async def test_a_write_that_did_not_happen_is_tried_again(world: Any) -> None:
+    """Read back as not applied: a retry, which writes it once."""
+    incident = await world.planned()
+    world.cluster.fail["patch"] = [TransientError("timed out")]
+    with pytest.raises(ApplicationError) as caught:
+        await act(world, incident, local=False)
+    assert not caught.value.non_retryable
+    assert (await act(world, incident, local=False, attempt=2)).status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
+
+
+async def test_an_outcome_that_stays_unknown_fails_in_the_end(world: Any) -> None:
+    """Neither the write nor reading back is answered: retried, and at the last attempt failed, never taken as done."""
+    incident = await world.planned()
+    world.cluster.fail["patch"] = [TransientError("timed out")]
+    get = world.cluster.get
+
+    async def deaf(*args: Any, **kwargs: Any) -> Any:
+        if not world.cluster.fail["patch"]:
+            raise TransientError("no answer")
+        return await get(*args, **kwargs)
+
+    world.cluster.get = deaf
+    with pytest.raises(ApplicationError):
+        await act(world, incident, local=False, attempt=1)
+    with pytest.raises(ApplicationError):
+        await act(world, incident, local=False, attempt=7)
+    record = await act(world, incident, local=False, attempt=8)
+    assert (record.status, record.wrote) == (StepStatus.FAILED, True)
+    assert await effects(world, incident) == ["unknown"]
+
+
+# --- verify ----------------------------------------------------------------------------------------------------
+
+
+async def test_healthy_for_the_hold_time_is_verified(world: Any) -> None:
+    """Settle 2 s, hold 5 s: too early at first, with the time to look again; then verified, and the deadline falls."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(4)
+    early = await world.run(world.steps.verify, world.look(incident))
+    assert early.record is None
+    assert world.start + timedelta(seconds=7) <= early.again_at <= world.start + timedelta(seconds=8)
+    world.clock.forward(4)
+    seen = await world.run(world.steps.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+    messages = world.messages(incident)
+    assert messages["deadline"][1] == "cancelled"
+    assert messages["pager/resolve-low"][0] == "resolve_low"
+
+
+async def test_a_verification_is_decided_once(world: Any) -> None:
+    """Found again after a crash, also when the evidence says otherwise by then."""
+    incident = await world.verified()
+    world.sick(since=world.clock.at)
+    world.again()
+    seen = await world.run(world.steps.verify, world.look(incident, round=5))
+    assert seen.record.status is StepStatus.VERIFIED
+    assert len(await world.bodies(incident, EntryKind.VERIFICATION)) == 1
+
+
+@pytest.mark.parametrize("when", ["die_before", "die_after"])
+async def test_a_verification_killed_at_its_write_opens_one_restore(world: Any, when: str) -> None:
+    """The promise to take the flag back is made once, with the verification."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(8)
+    getattr(world.ledger, when)["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await world.run(world.steps.verify, world.look(incident))
+    world.again()
+    seen = await world.run(world.steps.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+    (record,) = await world.store.open_restores()
+    assert (record.incident_id, record.tier, record.step) == (incident.id, 0, 0)
+
+
+async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
+    """Still sick when the limit has passed: says what is wrong, and no restore is opened."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(59)
+    assert (await world.run(world.steps.verify, world.look(incident))).record is None
+    world.clock.forward(1)
+    seen = await world.run(world.steps.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert "0.5" in seen.record.reason
+    assert await world.store.open_restores() == ()
+    assert world.messages(incident)["deadline"][1] == "waiting"
+
+
+async def test_no_samples_after_the_effect_verify_nothing(world: Any) -> None:
+    """An exporter that stopped looks healthy by its last value: not verified."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.metrics.newest["app_errors"] = world.clock.at
+    world.clock.forward(60)
+    seen = await world.run(world.steps.verify, world.look(incident))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+
+
+async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
+    """The restart was written, its pods never come: not verified before the time limit."""
+    incident = await world.planned()
+    assert (await act(world, incident, tier=1)).status is StepStatus.APPLIED
+    stuck = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    generation = next(o for k, o in world.cluster.objects.items() if k[2] == "pay-v1")["metadata"]["generation"]
+    world.cluster.change(
+        incident.target, {"status": {"observedGeneration": generation, "updatedReplicas": 0, "conditions": [stuck]}}
+    )
+    world.healthy(since=world.clock.at)
+    world.clock.forward(10)
+    seen = await world.run(world.steps.verify, world.look(incident, tier=1))
+    assert seen.record is not None, seen.reason
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert "ProgressDeadlineExceeded" in seen.record.reason or "deadline" in seen.record.reason
+
+
+async def test_there_is_nothing_to_verify_before_an_effect(world: Any) -> None:
+    """A look without an effect is an error for good, not a verification."""
+    incident = await world.planned()
+    with pytest.raises(ApplicationError) as caught:
+        await world.run(world.steps.verify, world.look(incident))
+    assert caught.value.non_retryable
+
+
+# --- hold ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_stays_healthy_holds(world: Any) -> None:
+    """Early: look again; after the hold time: over."""
+    incident = await world.verified()
+    world.clock.forward(2)
+    early = await world.run(world.steps.hold, world.look(incident))
+    assert early.record is None
+    assert early.again_at > world.clock.at
+    world.clock.forward(4)
+    seen = await world.run(world.steps.hold, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+
+
+async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
+    """Sick again during the hold: a person hears of it, and the record says relapsed."""
+    incident = await world.verified()
+    world.sick(since=world.clock.at)
+    world.clock.forward(2)
+    seen = await world.run(world.steps.hold, world.look(incident))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert seen.record.reason.startswith("relapsed")
+    assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
+
+
+async def test_doubt_during_the_hold_is_borne_three_times_its_length(world: Any) -> None:
+    """No answer from Prometheus is no relapse at first, and none for ever is one."""
+    incident = await world.verified()
+    world.metrics.status["app_errors"] = (AnswerStatus.UNAVAILABLE, "timed out")
+    world.clock.forward(14)
+    assert (await world.run(world.steps.hold, world.look(incident))).record is None
+    world.clock.forward(1)
+    seen = await world.run(world.steps.hold, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+
+
+async def test_a_hold_is_decided_once(world: Any) -> None:
+    """A repeat after a crash finds it."""
+    incident = await world.verified()
+    world.clock.forward(6)
+    first = await world.run(world.steps.hold, world.look(incident))
+    world.sick(since=world.clock.at)
+    world.again()
+    assert await world.run(world.steps.hold, world.look(incident, round=1)) == first
+
+
+# --- undo ------------------------------------------------------------------------------------------------------
+
+
+async def test_undo_puts_back_what_was_there(world: Any) -> None:
+    """Two writes in all, and the flag is as before."""
+    incident = await world.planned()
+    await act(world, incident)
+    record = await undo(world, incident)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+    world.again()
+    assert await undo(world, incident) == record
+    assert world.cluster.writes == 2
+
+
+@pytest.mark.parametrize(("when", "append"), [(w, n) for w in ("die_before", "die_after") for n in (1, 2)])
+async def test_killed_at_any_write_of_ours_an_undo_is_done_once(world: Any, when: str, append: int) -> None:
+    """As for the step itself: exactly one write back."""
+    incident = await world.planned()
+    await act(world, incident)
+    getattr(world.ledger, when)["append"] = world.ledger.calls["append"] + append
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    record = await undo(world, incident, local=False)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+    assert len(await world.bodies(incident, EntryKind.UNDO_RECORDED)) == 1
+
+
+async def test_an_undo_whose_reply_was_lost_is_found(world: Any) -> None:
+    """The API server had put it back: read back, not written a third time."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    with pytest.raises(ApplicationError):
+        await undo(world, incident)
+    record = await undo(world, incident, local=False)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+
+
+async def test_what_somebody_changed_since_is_not_undone(world: Any) -> None:
+    """Another hand was there after ours: left alone, and said."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "maybe"}})
+    record = await undo(world, incident)
+    assert record.status is StepStatus.UNDO_FAILED
+    assert "somebody else" in record.reason
+    assert world.flag == "maybe"
+
+
+async def test_undoing_what_was_never_done_is_an_error_for_good(world: Any) -> None:
+    """Without an effect there is nothing to take back."""
+    incident = await world.planned()
+    with pytest.raises(ApplicationError) as caught:
+        await undo(world, incident)
+    assert caught.value.non_retryable
+
+
+async def test_undo_of_a_step_that_wrote_nothing_writes_nothing(world: Any) -> None:
+    """It was so already when we came: it is not ours to flip."""
+    incident = await world.planned()
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "false"}})
+    await act(world, incident)
+    await undo(world, incident)
+    assert (world.flag, world.cluster.writes) == ("false", 0)
+
+
+async def test_a_relapse_that_is_undone_ends_its_restore(world: Any) -> None:
+    """Taken back already: the durable promise must not take it back a second time."""
+    incident = await world.verified()
+    assert len(await world.store.open_restores()) == 1
+    await undo(world, incident)
+    assert await world.store.open_restores() == ()
+    assert world.cluster.writes == 2
+
+
+@pytest.mark.parametrize("method", ["append", "end_restore"])
+async def test_a_relapse_whose_undo_is_killed_still_ends_its_restore(world: Any, method: str) -> None:
+    """Killed between the undo and the end of the promise: the next attempt ends it."""
+    incident = await world.verified()
+    world.ledger.die_before[method] = world.ledger.calls[method] + (2 if method == "append" else 1)
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    await undo(world, incident, local=False)
+    assert await world.store.open_restores() == ()
+    assert world.cluster.writes == 2

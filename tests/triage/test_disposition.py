@@ -1,0 +1,297 @@
+"""What a verdict leads to: one sentence a case, and what holds for every case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firebreak.domain.condition import Truth
+from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
+from firebreak.triage.disposition import LookTimes, look_ahead
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+TIMES = LookTimes(
+    recheck=timedelta(seconds=15),
+    quiet=timedelta(minutes=2),
+    watch=timedelta(minutes=15),
+    doubt=timedelta(minutes=1),
+)
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Seconds count from the look; negative ones lie in the past."""
+
+    sentence: str
+    truth: Truth
+    expected: NextLook
+    may_act: bool = False
+    holds_in: float | None = None
+    firing: int = 1
+    opened: float = -30
+    quiet: float | None = None
+    doubtful: float | None = None
+    refusal: str = ""
+    again_in: float | None = None
+    says: str = ""
+
+    def look(self) -> LookAhead:
+        verdict = Verdict(
+            severity=Severity.P1 if self.truth is Truth.TRUE else Severity.NONE,
+            truth=self.truth,
+            may_act=self.may_act,
+            act_reason="two dimensions" if self.may_act else "one dimension only",
+            reason="what the tree says",
+            pinned_at=NOW,
+            tree="p1",
+            tree_digest="d",
+            dimensions=(),
+            conditions=(),
+            nodes=(),
+            holds_at=None if self.holds_in is None else at(self.holds_in),
+        )
+        return look_ahead(
+            verdict,
+            alerts_firing=self.firing,
+            opened_at=at(self.opened),
+            quiet_since=None if self.quiet is None else at(self.quiet),
+            doubtful_since=None if self.doubtful is None else at(self.doubtful),
+            times=TIMES,
+            target_refusal=self.refusal,
+        )
+
+
+CASES = (
+    Case(
+        sentence="a P1 with two dimensions and a target is acted on",
+        truth=Truth.TRUE,
+        may_act=True,
+        expected=NextLook.ACT,
+        says="two dimensions",
+    ),
+    Case(
+        sentence="a P1 is acted on also when its alert has resolved: the evidence decides",
+        truth=Truth.TRUE,
+        may_act=True,
+        firing=0,
+        expected=NextLook.ACT,
+    ),
+    Case(
+        sentence="a P1 without a target calls a person and says why there is none",
+        truth=Truth.TRUE,
+        may_act=True,
+        refusal="no label deployment",
+        expected=NextLook.CALL_PERSON,
+        says="no label deployment",
+    ),
+    Case(
+        sentence="a P1 in one dimension waits while a second one is pending",
+        truth=Truth.TRUE,
+        holds_in=20,
+        expected=NextLook.AGAIN,
+        again_in=20,
+        says="second dimension",
+    ),
+    Case(
+        sentence="a P1 in one dimension calls a person when no second one is pending",
+        truth=Truth.TRUE,
+        expected=NextLook.CALL_PERSON,
+        says="one dimension only",
+    ),
+    Case(
+        sentence="a P1 in one dimension is not put off by a time that has passed",
+        truth=Truth.TRUE,
+        holds_in=-5,
+        expected=NextLook.CALL_PERSON,
+    ),
+    Case(
+        sentence="a P1 without a target is not put off by a pending dimension",
+        truth=Truth.TRUE,
+        holds_in=20,
+        refusal="unknown service",
+        expected=NextLook.CALL_PERSON,
+    ),
+    Case(
+        sentence="what is true and has not held is looked at again when it could hold",
+        truth=Truth.PENDING,
+        holds_in=45,
+        expected=NextLook.AGAIN,
+        again_in=45,
+        says="has not held",
+    ),
+    Case(
+        sentence="pending without a time is looked at again after the usual wait",
+        truth=Truth.PENDING,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
+        sentence="pending since a time that has passed does not make it look without a pause",
+        truth=Truth.PENDING,
+        holds_in=-1,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
+        sentence="an alert that resolves while pending ends with nothing done",
+        truth=Truth.PENDING,
+        holds_in=45,
+        firing=0,
+        expected=NextLook.NOTHING,
+        says="resolved before",
+    ),
+    Case(
+        sentence="an alert that resolves in doubt ends with nothing done",
+        truth=Truth.INCONCLUSIVE,
+        doubtful=-300,
+        firing=0,
+        expected=NextLook.NOTHING,
+    ),
+    Case(
+        sentence="first doubt is looked at again soon",
+        truth=Truth.INCONCLUSIVE,
+        expected=NextLook.AGAIN,
+        again_in=15,
+        says="inconclusive so far",
+    ),
+    Case(
+        sentence="doubt near its limit is looked at again at the limit, not after it",
+        truth=Truth.INCONCLUSIVE,
+        doubtful=-55,
+        expected=NextLook.AGAIN,
+        again_in=5,
+    ),
+    Case(
+        sentence="doubt that lasts calls a person",
+        truth=Truth.INCONCLUSIVE,
+        doubtful=-60,
+        expected=NextLook.CALL_PERSON,
+        says="inconclusive",
+    ),
+    Case(
+        sentence="healthy evidence under a firing alert is watched",
+        truth=Truth.FALSE,
+        expected=NextLook.AGAIN,
+        again_in=15,
+        says="the evidence is healthy",
+    ),
+    Case(
+        sentence="healthy evidence near the quiet time is looked at again just then",
+        truth=Truth.FALSE,
+        quiet=-115,
+        expected=NextLook.AGAIN,
+        again_in=5,
+    ),
+    Case(
+        sentence="evidence that stays healthy for the quiet time ends with nothing done",
+        truth=Truth.FALSE,
+        quiet=-120,
+        opened=-200,
+        expected=NextLook.NOTHING,
+        says="for 120 s",
+    ),
+    Case(
+        sentence="a firing alert with healthy evidence is not watched for ever",
+        truth=Truth.FALSE,
+        opened=-900,
+        expected=NextLook.NOTHING,
+    ),
+    Case(
+        sentence="an alert that resolves with healthy evidence ends at once",
+        truth=Truth.FALSE,
+        firing=0,
+        expected=NextLook.NOTHING,
+    ),
+    Case(
+        sentence="a tree that does not apply is as good as healthy",
+        truth=Truth.NOT_APPLICABLE,
+        quiet=-121,
+        opened=-200,
+        expected=NextLook.NOTHING,
+    ),
+)
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.sentence) for c in CASES])
+def test_a_verdict_leads_where_the_sentence_says(case: Case) -> None:
+    """Next look, its time, and the words a person reads."""
+    ahead = case.look()
+    assert ahead.next is case.expected, ahead.reason
+    assert ahead.again_at == (None if case.again_in is None else at(case.again_in))
+    assert case.says in ahead.reason
+    assert "what the tree says" in ahead.reason
+
+
+def test_the_runs_of_looks_are_carried_on_and_broken() -> None:
+    """Quiet and doubt begin with their first look, keep their start, and end with a look that found something else."""
+
+    def look(truth: Truth, quiet: float | None, doubtful: float | None) -> LookAhead:
+        return Case(sentence="", truth=truth, expected=NextLook.AGAIN, quiet=quiet, doubtful=doubtful).look()
+
+    assert look(Truth.FALSE, None, None).quiet_since == NOW
+    assert look(Truth.FALSE, -40, None).quiet_since == at(-40)
+    assert look(Truth.FALSE, None, -40).doubtful_since is None
+    assert look(Truth.INCONCLUSIVE, None, None).doubtful_since == NOW
+    assert look(Truth.INCONCLUSIVE, None, -40).doubtful_since == at(-40)
+    assert look(Truth.INCONCLUSIVE, -40, None).quiet_since is None
+    assert look(Truth.PENDING, -40, -40).quiet_since is None
+    assert look(Truth.PENDING, -40, -40).doubtful_since is None
+
+
+seconds = st.one_of(st.none(), st.integers(-2000, 2000).map(float))
+past = st.one_of(st.none(), st.integers(-2000, 0).map(float))
+
+
+@settings(max_examples=300, deadline=None, print_blob=True)
+@given(
+    truth=st.sampled_from(Truth),
+    may_act=st.booleans(),
+    holds_in=seconds,
+    firing=st.integers(0, 3),
+    opened=st.integers(-2000, 0).map(float),
+    quiet=past,
+    doubtful=past,
+    refusal=st.sampled_from(["", "no target"]),
+)
+def test_no_look_acts_without_leave_and_none_lies_in_the_past(
+    truth: Truth,
+    may_act: bool,
+    holds_in: float | None,
+    firing: int,
+    opened: float,
+    quiet: float | None,
+    doubtful: float | None,
+    refusal: str,
+) -> None:
+    """For every verdict: ACT needs TRUE, may_act and a target; a reason is always given; the next look is after this
+    one, and is there exactly when one is asked for."""
+    ahead = Case(
+        sentence="any",
+        truth=truth,
+        expected=NextLook.AGAIN,
+        may_act=may_act,
+        holds_in=holds_in,
+        firing=firing,
+        opened=opened,
+        quiet=quiet,
+        doubtful=doubtful,
+        refusal=refusal,
+    ).look()
+    assert ahead.reason
+    if ahead.next is NextLook.ACT:
+        assert truth is Truth.TRUE
+        assert may_act
+        assert not refusal
+    assert (ahead.again_at is not None) == (ahead.next is NextLook.AGAIN)
+    if ahead.again_at is not None:
+        assert ahead.again_at > NOW
+    if truth is Truth.INCONCLUSIVE:
+        assert ahead.next is not NextLook.ACT
