@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from activities.workloads import is_ready, pods_of
+from activities.workloads import is_ready, pods_of, selector_matches
 from firebreak.domain.ports import ClusterPort
 from firebreak.domain.target import ResourceKind, TargetRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Pods behind one Service: `ready` of `present`; those on their way out count for neither."""
+    """Pods behind one Service: `ready` of `present`; those on their way out count for neither, and the surge of a
+    roll-out (pods beyond what the workloads behind it want) does not count as present."""
 
     service: str
     ready: int
@@ -41,7 +43,26 @@ async def capacity_of(cluster: ClusterPort, service: TargetRef, *, timeout: time
             key = _identity(endpoint)
             # `ready` unset means ready (discovery.k8s.io/v1, EndpointConditions)
             endpoints[key] = endpoints.get(key, True) and state.get("ready") is not False
-    return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(endpoints))
+    present = min(len(endpoints), await _wanted(cluster, service, timeout) or len(endpoints))
+    return Capacity(service=service.name, ready=sum(endpoints.values()), present=present)
+
+
+async def _wanted(cluster: ClusterPort, service: TargetRef, timeout: timedelta) -> int:
+    """How many pods the workloads behind the Service want in all; 0 where none of them is known."""
+    obj = await cluster.get(service, timeout=timeout)
+    selector = (obj.get("spec") or {}).get("selector")
+    if not selector:
+        return 0
+    kinds = (ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET)
+    listed = await asyncio.gather(*(cluster.list(kind, service.namespace, timeout=timeout) for kind in kinds))
+    specs = [workload.get("spec") or {} for workloads in listed for workload in workloads]
+    return sum(
+        int(spec.get("replicas", 1))
+        for spec in specs
+        if selector_matches(
+            {"matchLabels": selector}, (spec.get("template") or {}).get("metadata", {}).get("labels", {})
+        )
+    )
 
 
 def _identity(endpoint: Mapping[str, Any]) -> str:

@@ -154,6 +154,10 @@ class StepHands:
         """An intent without an effect: read the world, and write only what is not there."""
         try:
             effect = await self._actions[intent.action].read_back(intent)
+        except TransientError as error:
+            if activity.info().is_local or activity.info().attempt < _LAST_ATTEMPT:
+                raise
+            effect = _unknown(intent, f"an earlier attempt's outcome cannot be read back: {error}")
         except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
             effect = _unknown(intent, f"{error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime
+from typing import Any
+
+from ruamel.yaml import YAML
 
 from firebreak.lab.shape import CLUSTER, SERVICES
 from firebreak.locator import runbooks_dir
@@ -15,27 +18,6 @@ A_NAMESPACE = 4
 """Services of one namespace: as many as the lab's shop has."""
 
 _SHAPE = SERVICES["order"]
-
-_TIERS = """tiers:
-  - name: degrade
-    steps:
-      - id: do-without-dependency
-        action: set_flag
-        params: { config_map: $flags, key: $flag_key, value: "false" }
-        check: [dependency_is_dead]
-        verify:
-          conditions: [few_errors, quick, carries_traffic, main_flow_works]
-          hold: $hold
-          within: $verify_within
-          settle: $settle
-          poll: $poll
-        undo: action
-  - name: page
-    steps:
-      - id: call-a-person
-        action: page
-"""
-
 
 def service_name(number: int) -> str:
     return f"svc-{number}"
@@ -73,11 +55,16 @@ def services_text(count: int) -> str:
 def runbook_text() -> str:
     """The shipped runbook of a service with a flag, its degrade tier first and without `restore`: those are workflows
     of their own, which outlive the incident."""
-    text = (runbooks_dir() / "catalog" / "heal-service-with-flag.yaml").read_text()
-    head, found, _ = text.partition("\ntiers:\n")
-    if not found:
-        raise ValueError("the shipped runbook has another form than expected")
-    return f"{head}\n{_TIERS}"
+    path = runbooks_dir() / "catalog" / "heal-service-with-flag.yaml"
+    runbook: dict[str, Any] = YAML(typ="safe").load(path.read_text())
+    step = next(s for t in runbook["tiers"] for s in t["steps"] if s["action"] == "set_flag")
+    del step["restore"]
+    page = runbook["tiers"][-1]
+    used = {*step["check"], *step["verify"]["conditions"], *runbook["recovery"]}
+    runbook["conditions"] = {name: block for name, block in runbook["conditions"].items() if name in used}
+    runbook["durations"] = {n: d for n, d in runbook["durations"].items() if not n.startswith("restore")}
+    runbook["tiers"] = [{"name": "degrade", "steps": [step]}, page]
+    return json.dumps(runbook, indent=1)
 
 
 def webhook(number: int) -> bytes:

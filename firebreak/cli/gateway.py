@@ -25,4 +25,11 @@ def gateway(
 
     settings = load_settings(data_dir=data_dir, gateway_port=port)
     configure_logs(settings.log_level)
-    asyncio.run(run(settings))
+
+    def announce(port: int) -> None:
+        typer.echo(f"The gateway runs: http://{settings.gateway_host}:{port}/v1/alerts/alertmanager")
+        typer.echo(f"  bearer token  {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN")
+        typer.echo(f"  data          {settings.data_dir.absolute()}")
+
+    asyncio.run(run(settings, announce))
+    typer.echo("stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 from firebreak.domain.errors import FirebreakError
 from firebreak.gateway.serve import serve
@@ -12,12 +13,17 @@ from firebreak.processes import say_ready
 from firebreak.settings import Settings, load_settings
 
 
-async def run(settings: Settings) -> None:
-    """Until SIGTERM or Ctrl-C."""
+async def run(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> None:
+    """Until SIGTERM or Ctrl-C. `announce` hears the port once requests are answered."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, stop, lambda port: say_ready(settings.data_dir, "gateway", port))
+
+    def ready(port: int) -> None:
+        say_ready(settings.data_dir, "gateway", port)
+        announce(port)
+
+    await serve(settings, stop, ready)
 
 
 def main() -> None:

@@ -371,7 +371,7 @@ async def test_no_samples_after_the_effect_verify_nothing(world: Any) -> None:
 
 
 async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
-    """The restart was written, its pods never come: not verified before the time limit."""
+    """The restart was written, its pods never come: not verified, long before the time limit."""
     incident = await world.planned()
     assert (await act(world, incident, tier=1)).status is StepStatus.APPLIED
     stuck = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
@@ -384,7 +384,7 @@ async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
     seen = await world.run(world.steps.verify, world.look(incident, tier=1))
     assert seen.record is not None, seen.reason
     assert seen.record.status is StepStatus.NOT_VERIFIED
-    assert "ProgressDeadlineExceeded" in seen.record.reason or "deadline" in seen.record.reason
+    assert "stuck" in seen.record.reason
 
 
 async def test_there_is_nothing_to_verify_before_an_effect(world: Any) -> None:

@@ -1,0 +1,136 @@
+"""Calling a person and ending an incident: written once; and a page goes out also when nothing can be written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities import notices
+from activities.messages import CloseInput, PersonInput
+from firebreak.domain.errors import LedgerError
+from firebreak.domain.incident import IncidentOutcome, Mode
+from firebreak.domain.message import Channel, MessageDraft, PagerAction
+from firebreak.domain.timeline import EntryKind
+
+
+def person(incident: Any, key: str = "person/high") -> PersonInput:
+    return PersonInput(incident_id=incident.id, key=key, reason="nothing healed")
+
+
+def ending(incident: Any, outcome: IncidentOutcome = IncidentOutcome.HEALED) -> CloseInput:
+    return CloseInput(incident_id=incident.id, outcome=outcome, reason="it is over")
+
+
+async def test_a_person_is_called_once(world: Any) -> None:
+    """High urgency by the outbox, and the deadlines fall: one page is enough."""
+    incident = await world.planned()
+    for _ in range(2):
+        await world.run(world.people.call, person(incident))
+        world.again()
+    assert len(await world.bodies(incident, EntryKind.PERSON_CALLED)) == 1
+    messages = world.messages(incident)
+    assert messages["pager/person/high"][0] == "trigger_high"
+    assert messages["deadline"][1] == "cancelled"
+    assert world.pages.sent == []
+
+
+async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> None:
+    """Paging alone is exempt from no record, no action: the service's own people are called, and the record is tried
+    again until it is written."""
+    incident = await world.opened()
+    await world.casebook.incident(incident.id)
+    world.ledger.fail["append"] = LedgerError("disk full")
+    with pytest.raises(ApplicationError) as caught:
+        await world.run(world.people.call, person(incident))
+    assert not caught.value.non_retryable
+    ((key, action, incident_id, text),) = world.pages.sent
+    assert (key, action, incident_id) == ("paypaypaypaypaypaypaypaypaypaypa", PagerAction.TRIGGER_HIGH, incident.id)
+    assert "nothing healed" in " ".join(text.lines)
+    assert "disk full" in " ".join(text.lines)
+    world.ledger.fail.clear()
+    await world.run(world.people.call, person(incident), local=False)
+    assert len(await world.bodies(incident, EntryKind.PERSON_CALLED)) == 1
+
+
+async def test_without_any_memory_of_the_incident_somebody_is_paged_all_the_same(world: Any) -> None:
+    """A new process, the store down: whose incident it is cannot be read, so the fallback key is used."""
+    incident = await world.opened()
+    world.again()
+    for method in ("append", "incident", "find", "entries"):
+        world.ledger.fail[method] = LedgerError("disk full")
+    with pytest.raises(ApplicationError):
+        await world.run(world.people.call, person(incident))
+    assert [key for key, *_ in world.pages.sent] == ["fallback"]
+
+
+async def test_an_incident_closes_once(world: Any) -> None:
+    """Row, entry, messages and target lock in one transaction; the second close finds the first."""
+    incident = await world.planned()
+    await world.store.lock_target(incident.target, incident.id)
+    await world.run(world.people.close, ending(incident))
+    world.again()
+    await world.run(world.people.close, ending(incident, IncidentOutcome.RECOVERED))
+    assert [b["outcome"] for b in await world.bodies(incident, EntryKind.INCIDENT_CLOSED)] == ["healed"]
+    (row,) = await world.store.rows(limit=5)
+    assert row.outcome is IncidentOutcome.HEALED
+    assert await world.store.lock_target(incident.target, "inc-next") == "inc-next"
+
+
+@pytest.mark.parametrize("when", ["die_before", "die_after"])
+async def test_a_close_that_is_killed_is_done_once(world: Any, when: str) -> None:
+    """One entry, one post-mortem, whichever side of the write it died on."""
+    incident = await world.planned()
+    getattr(world.ledger, when)["close_incident"] = 1
+    with pytest.raises(world.Killed):
+        await world.run(world.people.close, ending(incident))
+    world.again()
+    await world.run(world.people.close, ending(incident), local=False)
+    assert len(await world.bodies(incident, EntryKind.INCIDENT_CLOSED)) == 1
+    assert world.messages(incident)["postmortem"][1] == "waiting"
+
+
+@pytest.mark.parametrize("outcome", [o for o in IncidentOutcome if o is not IncidentOutcome.OPEN])
+async def test_every_end_takes_the_deadline_back_and_ends_what_was_opened(world: Any, outcome: IncidentOutcome) -> None:
+    """Also of a classified incident that ends with nothing done: its low-urgency notice does not stay open."""
+    incident = await world.planned()
+    await world.run(world.people.close, ending(incident, outcome))
+    messages = world.messages(incident)
+    assert messages["deadline"][1] == "cancelled"
+    assert messages["postmortem"][1] == "waiting"
+    waiting = {pager for pager, state, _ in messages.values() if state == "waiting"}
+    assert {"resolve_low", "resolve_high"} <= waiting
+
+
+# --- what is said with what ------------------------------------------------------------------------------------
+
+
+def made(world: Any) -> list[MessageDraft]:
+    """Every message that notices can make, for one incident."""
+    now = world.clock.at
+    return [
+        *notices.classified("inc-1", now, world.clock.at - world.clock.at, Mode.ACT),
+        *notices.person_needed("inc-1", "person/high", "why", now),
+        *notices.healed("inc-1", now),
+        *notices.closing("inc-1", now),
+        notices.unclassified("inc-1", now, world.clock.at - world.clock.at),
+    ]
+
+
+async def test_every_message_has_a_key_of_its_own(world: Any) -> None:
+    """The outbox keeps the first of two equal keys: a second message under it would be lost without a word."""
+    keys = [m.key for m in made(world)]
+    assert sorted(keys) == sorted(set(keys))
+
+
+async def test_only_the_pager_is_told_an_action(world: Any) -> None:
+    """A chat line or a post-mortem triggers nothing; a pager message always says what it does."""
+    for message in made(world):
+        assert (message.channel is Channel.PAGER) == (message.pager is not PagerAction.NONE)
+
+
+async def test_a_person_is_told_why(world: Any) -> None:
+    """Page and thread carry the reason."""
+    for message in notices.person_needed("inc-1", "k", "nothing healed", world.clock.at):
+        assert message.body["reason"] == "nothing healed"

@@ -1,0 +1,156 @@
+"""Taking a step back: by evidence of the broken part itself, once, and never by the clock alone."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from firebreak.domain.errors import TransientError
+from firebreak.domain.incident import Mode
+from firebreak.domain.timeline import EntryKind
+
+
+async def check(world: Any, incident: Any, opened_at: datetime, **how: Any) -> Any:
+    return await world.run(world.restores.check, world.restore(incident, opened_at), **how)
+
+
+async def promised(world: Any) -> tuple[Any, datetime]:
+    """An incident whose flag is off, and when the promise to take it back was made."""
+    incident = await world.verified()
+    (record,) = await world.store.open_restores()
+    return incident, record.opened_at
+
+
+async def test_a_healthy_part_takes_the_step_back(world: Any) -> None:
+    """The part answers for the hold time: the flag is on again, the promise is kept, the thread is told."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    seen = await check(world, incident, opened)
+    assert (seen.ended, seen.outcome) == (True, "restored")
+    assert (world.flag, world.cluster.writes) == ("true", 2)
+    assert await world.store.open_restores() == ()
+    assert "chat/restore-ended/0.0" in world.messages(incident)
+
+
+async def test_a_healthy_symptom_takes_nothing_back(world: Any) -> None:
+    """The service is well because the part is switched off: that says nothing about the part."""
+    incident, opened = await promised(world)
+    world.clock.forward(60)
+    seen = await check(world, incident, opened)
+    assert not seen.ended
+    assert seen.again_at == world.clock.at + timedelta(seconds=1)
+    assert world.cluster.writes == 1
+
+
+async def test_a_part_must_stay_healthy_for_the_hold_time(world: Any) -> None:
+    """One good probe is not enough."""
+    incident, opened = await promised(world)
+    world.clock.forward(60)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at - timedelta(seconds=4))
+    assert not (await check(world, incident, opened)).ended
+    assert world.cluster.writes == 1
+
+
+async def test_doubt_takes_nothing_back(world: Any) -> None:
+    """No samples of the part: nobody knows."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", None)
+    world.clock.forward(60)
+    assert not (await check(world, incident, opened)).ended
+    assert world.cluster.writes == 1
+
+
+async def test_the_time_limit_pages_and_does_not_flip(world: Any) -> None:
+    """After an hour a person is called; the flag stays as it is."""
+    incident, opened = await promised(world)
+    world.clock.at = opened + timedelta(minutes=59, seconds=59)
+    almost = await check(world, incident, opened)
+    assert (almost.ended, almost.again_at) == (False, opened + timedelta(hours=1))
+    world.clock.at = opened + timedelta(hours=1)
+    seen = await check(world, incident, opened)
+    assert (seen.ended, seen.outcome) == (True, "overdue")
+    assert (world.flag, world.cluster.writes) == ("false", 1)
+    assert world.messages(incident)["pager/restore-ended/0.0"][0] == "trigger_high"
+    assert await world.store.open_restores() == ()
+
+
+async def test_what_somebody_changed_since_is_left_alone_and_pages(world: Any) -> None:
+    """The flag has another value by now: refused, and a person decides."""
+    incident, opened = await promised(world)
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "maybe"}})
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    seen = await check(world, incident, opened)
+    assert seen.outcome == "refused"
+    assert (world.flag, world.cluster.writes) == ("maybe", 1)
+    assert world.messages(incident)["pager/restore-ended/0.0"][0] == "trigger_high"
+
+
+async def test_the_end_is_found_again(world: Any) -> None:
+    """A repeat after a crash answers the same and writes nothing."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    first = await check(world, incident, opened)
+    world.again()
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    assert await check(world, incident, opened) == first
+    assert world.cluster.writes == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "when"), [(m, w) for m in ("append", "end_restore") for w in ("die_before", "die_after")]
+)
+async def test_killed_at_any_write_of_ours_it_is_taken_back_once(world: Any, method: str, when: str) -> None:
+    """At the undo's intent or at the end of the promise: exactly one write back, one end."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    getattr(world.ledger, when)[method] = world.ledger.calls[method] + 1
+    with pytest.raises(world.Killed):
+        await check(world, incident, opened)
+    world.again()
+    seen = await check(world, incident, opened, local=False)
+    assert seen.outcome == "restored"
+    assert (world.flag, world.cluster.writes) == ("true", 2)
+    assert len(await world.bodies(incident, EntryKind.RESTORE_ENDED)) == 1
+
+
+async def test_a_lost_reply_is_read_back(world: Any) -> None:
+    """The API server had taken it back: found by its mark, not written again."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    with pytest.raises(ApplicationError):
+        await check(world, incident, opened)
+    seen = await check(world, incident, opened, local=False)
+    assert seen.outcome == "restored"
+    assert world.cluster.writes == 2
+
+
+async def test_observing_takes_nothing_back(world: Any) -> None:
+    """Switched to observe while a promise is open: it ends on paper only, and the flag stays."""
+    incident, opened = await promised(world)
+    world.again(mode=Mode.OBSERVE)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    await check(world, incident, opened)
+    assert (world.flag, world.cluster.writes) == ("false", 1)
+
+
+async def test_a_step_without_a_restore_rule_cannot_be_restored(world: Any) -> None:
+    """An error for good, and nothing written."""
+    incident, opened = await promised(world)
+    given = world.restore(incident, opened)
+    with pytest.raises(ApplicationError) as caught:
+        await world.run(world.restores.check, type(given)(**{**_fields(given), "tier": 1}))
+    assert caught.value.non_retryable
+
+
+def _fields(given: Any) -> dict[str, Any]:
+    return {name: getattr(given, name) for name in ("incident_id", "plan_digest", "tier", "step", "opened_at")}

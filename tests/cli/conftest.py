@@ -1,0 +1,101 @@
+"""The command line as a person types it, in a process of its own and in an empty environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from firebreak.servers.cache import cache_dir
+from firebreak.servers.process import Launch, ManagedProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACEBACK = "Traceback (most recent call last)"
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: nowhere, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: nobody, user: {token: t}}]
+contexts: [{name: nowhere, context: {cluster: nowhere, user: nobody}}]
+current-context: nowhere
+"""
+
+
+class Typed(Protocol):
+    """`typed("servers", "path", "nope", FIREBREAK_MODE="act")`: run to its end."""
+
+    def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]: ...
+
+
+Until = Callable[[Callable[[], bool]], "asyncio.Future[None]"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """An empty directory, which commands run in."""
+    made = tmp_path / "place"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Nothing of this machine's settings; a cluster and a Prometheus that do not answer."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    return {
+        "PATH": os.defpath,
+        "HOME": str(tmp_path),
+        "FIREBREAK_CACHE_DIR": str(cache_dir()),
+        "FIREBREAK_KUBECONFIG": str(kubeconfig),
+        "FIREBREAK_PROMETHEUS_URL": "http://127.0.0.1:9",
+    }
+
+
+@pytest.fixture
+def typed(place: Path, environment: dict[str, str]) -> Typed:
+    def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "firebreak", *words],
+            cwd=place,
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert TRACEBACK not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def started(tmp_path: Path, environment: dict[str, str]) -> Callable[..., object]:
+    """`async with started("up", "firebreak", "up", says="Firebreak runs") as process`: a command that goes on; at the
+    end SIGTERM, and it must have ended with 0."""
+
+    @asynccontextmanager
+    async def start(name: str, command: Sequence[str], *, says: str, **more: str) -> AsyncIterator[ManagedProcess]:
+        launch = Launch(name, (sys.executable, *command), environment | more, die_with_parent=True)
+        process = await ManagedProcess.start(launch, tmp_path / name)
+
+        async def told() -> bool:
+            return says in process.tail(100)
+
+        try:
+            await process.ready(told, limit=timedelta(seconds=90))
+            yield process
+        finally:
+            await process.stop(timedelta(seconds=60))
+        assert process.exit_code == 0, process.tail(100)
+
+    return start
