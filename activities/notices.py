@@ -65,16 +65,17 @@ def closing(incident_id: str, now: datetime) -> tuple[MessageDraft, ...]:
     """The last word. What was never opened is not closed: the sender drops a resolve without a trigger, and a last
     line without a thread."""
     return (
-        MessageDraft(
-            incident_id=incident_id,
-            key="postmortem",
-            channel=Channel.POSTMORTEM,
-            notice=NoticeKind.CLOSED,
-            due_at=now,
-        ),
+        postmortem(incident_id, "postmortem", now),
         chat(incident_id, NoticeKind.CLOSED, "closed", now),
         pager(incident_id, NoticeKind.CLOSED, "pager/closed-low", PagerAction.RESOLVE_LOW, now),
         pager(incident_id, NoticeKind.CLOSED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now),
+    )
+
+
+def postmortem(incident_id: str, key: str, now: datetime) -> MessageDraft:
+    """(Re)writes the post-mortem's files."""
+    return MessageDraft(
+        incident_id=incident_id, key=key, channel=Channel.POSTMORTEM, notice=NoticeKind.CLOSED, due_at=now
     )
 
 

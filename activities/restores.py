@@ -101,10 +101,11 @@ class RestoreHands:
             at=now,
             body=json.loads(json.dumps(body)),
         )
+        again = notices.postmortem(record.incident_id, f"postmortem/{key}", now)
         messages: tuple[MessageDraft, ...] = (
             notices.person_needed(record.incident_id, key, str(body["reason"]), now)
             if page
             else (notices.chat(record.incident_id, NoticeKind.RESTORED, key, now),)
         )
-        await self._casebook.ledger.end_restore(record, outcome=outcome, entry=entry, messages=messages)
+        await self._casebook.ledger.end_restore(record, outcome=outcome, entry=entry, messages=(*messages, again))
         return RestoreResult(ended=True, outcome=outcome)

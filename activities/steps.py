@@ -37,6 +37,7 @@ from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, Step, StepRecord, StepStatus, Verify
 from firebreak.domain.ports import Clock, MetricsPort, RestoreRecord
+from firebreak.domain.target import BoundTarget, TargetRef
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.triage.evaluate import evaluate
 from firebreak.triage.queries import batch_of, span_of, step_of
@@ -94,9 +95,9 @@ class StepHands:
                 given, plan, f"waits for approval by {step.approval}; approvals are not taken yet"
             )
         target = step.target or plan.target
-        holder = await self._casebook.ledger.lock_target(target, given.incident_id)
-        if holder != given.incident_id:
-            return await self._refuse(given, plan, f"{target.text} is being handled by {holder}: one actor per target")
+        taken = await self._lock(given, target)
+        if taken:
+            return await self._refuse(given, plan, taken)
         unmet = await self._unmet(step.check)
         if unmet:
             return await self._refuse(given, plan, f"its check does not hold: {unmet}")
@@ -113,6 +114,9 @@ class StepHands:
             return await self._refuse(given, plan, check.reason)
         if self._mode is Mode.OBSERVE and action.mutates:
             return await self._would_apply(given, plan, check)
+        taken = await self._lock(given, check.target.ref) if check.target.ref != target else ""
+        if taken:
+            return await self._refuse(given, plan, taken)
         intent = Intent(
             step_key=context.step_key,
             action=step.action,
@@ -122,8 +126,8 @@ class StepHands:
             stamp=now,
         )
         drafts = [
-            self._draft(given, plan, "intent", EntryKind.INTENT_RECORDED, check.target.uid, intent=to_data(intent)),
-            self._draft(given, plan, "check", EntryKind.STEP_CHECKED, check.target.uid, check=to_data(check)),
+            self._draft(given, plan, "intent", EntryKind.INTENT_RECORDED, check.target, intent=to_data(intent)),
+            self._draft(given, plan, "check", EntryKind.STEP_CHECKED, check.target, check=to_data(check)),
         ]
         written = await self._casebook.ledger.append(drafts, phase=(given.incident_id, IncidentPhase.ACTING))
         if written[0].found:  # another attempt was quicker: its intent binds
@@ -137,6 +141,13 @@ class StepHands:
             )
             return await self._record_effect(given, plan, as_is)
         return await self._apply(given, plan, intent)
+
+    async def _lock(self, given: StepInput, target: TargetRef) -> str:
+        """One actor per target, be it the workload or the very object that is written: who else has it, as a reason."""
+        holder = await self._casebook.ledger.lock_target(target, given.incident_id)
+        return (
+            "" if holder == given.incident_id else f"{target.text} is being handled by {holder}: one actor per target"
+        )
 
     async def _apply(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
         started = time.monotonic()
@@ -181,7 +192,7 @@ class StepHands:
         self, given: StepInput, plan: Plan, effect: Effect, took: float | None = None
     ) -> StepRecord:
         draft = self._draft(
-            given, plan, "effect", EntryKind.EFFECT_RECORDED, effect.target.uid, took=took, effect=to_data(effect)
+            given, plan, "effect", EntryKind.EFFECT_RECORDED, effect.target, took=took, effect=to_data(effect)
         )
         messages: tuple[MessageDraft, ...] = ()
         if effect.outcome is not EffectOutcome.NOT_APPLIED:
@@ -376,7 +387,7 @@ class StepHands:
             await self._end_restore(given, plan)
             return _record(given, done)
         effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan)
-        draft = self._draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target.uid, effect=to_data(effect))
+        draft = self._draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=to_data(effect))
         written = await self._casebook.ledger.append([draft])
         await self._end_restore(given, plan)
         return _record(given, written[0].entry)
@@ -407,10 +418,11 @@ class StepHands:
         plan: Plan,
         key: str,
         kind: EntryKind,
-        uid: str = "",
+        bound: BoundTarget | None = None,
         took: float | None = None,
         **more: Any,
     ) -> EntryDraft:
+        """`bound`: the object that the step reads and writes; without it the entry is about the plan's target."""
         step = plan.step(given.tier, given.step)
         return EntryDraft(
             incident_id=given.incident_id,
@@ -418,8 +430,8 @@ class StepHands:
             kind=kind,
             at=self._clock.now(),
             body=step_body(plan, given.tier, given.step, **more),
-            target=(step.target or plan.target).text,
-            uid=uid,
+            target=(step.target or plan.target).text if bound is None else bound.ref.text,
+            uid="" if bound is None else bound.uid,
             duration_ms=took,
         )
 

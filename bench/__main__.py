@@ -35,13 +35,14 @@ def main() -> None:
     parser.add_argument("--only", choices=SECTIONS, help="one section")
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it runs, not to quote")
     parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCUMENT.relative_to(CHECKOUT)}")
+    parser.add_argument("--keep", type=Path, help="keep all servers' files and logs below this directory")
     given = parser.parse_args()
     for name, section in SECTIONS.items():
         if given.only not in (None, name):
             continue
         print(f"== {name} ==", flush=True)
         with tempfile.TemporaryDirectory(prefix="firebreak-bench-", ignore_cleanup_errors=True) as scratch:
-            text = asyncio.run(section(Path(scratch) / "field", given.quick))
+            text = asyncio.run(section((given.keep or Path(scratch)).absolute() / name, given.quick))
         text = f"{_machine()}\n\n{text}"
         print(text, "\n", flush=True)
         if given.write:

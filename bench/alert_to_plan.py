@@ -93,7 +93,7 @@ async def one_run(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple
             states = await asyncio.to_thread(outcomes, timeline, list(incidents.values()))
             return len(incidents) == len(meant) and "open" not in states.values()
 
-        await until(closed, timedelta(seconds=90), f"the end of all incidents of {engine.name}")
+        await until(closed, timedelta(seconds=60), f"the end of all incidents of {engine.name}")
     incidents = incidents_since(timeline, since)
     writes = await asyncio.to_thread(first_writes, field.plane.audit_log, ENGINE_USER, since)
     plans = [

@@ -195,13 +195,14 @@ def _seen(
     names = list(dict.fromkeys(wording.clean(a.name, 60) for a in alerts if a.name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     seen = f"{'Alerts' if len(names) > 1 else 'Alert'} {', '.join(names[:3]) or 'without a name'}{more} on {service}"
+    verb = "were" if len(names) > 1 else "was"
     if verdict is None:
-        return f"{seen} was not classified{': ' + refusal if refusal else ''}"
+        return f"{seen} {verb} not classified{': ' + refusal if refusal else ''}"
     told = _worst(verdict) or verdict.reason
     pending = [condition_words(c) for c in impact.conditions if c.truth == Truth.PENDING]
     if verdict.severity == "none" and pending:
         told = f"{', '.join(pending[:3])} did not hold for its time"
-    words = f"{seen} was classified as {'P1' if verdict.severity == 'P1' else 'no P1'} ({verdict.truth})"
+    words = f"{seen} {verb} classified as {'P1' if verdict.severity == 'P1' else 'no P1'} ({verdict.truth})"
     return f"{words}: {told}" if told else words
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +35,13 @@ class Typed(Protocol):
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]: ...
 
 
-Until = Callable[[Callable[[], bool]], "asyncio.Future[None]"]
+class Started(Protocol):
+    """`async with started("up", "-m", "firebreak", "up", says="Firebreak runs") as process`: a command that goes on.
+    At the end it gets SIGTERM, and must end with 0."""
+
+    def __call__(
+        self, name: str, *command: str, says: str, **environment: str
+    ) -> AbstractAsyncContextManager[ManagedProcess]: ...
 
 
 @pytest.fixture
@@ -79,12 +85,9 @@ def typed(place: Path, environment: dict[str, str]) -> Typed:
 
 
 @pytest.fixture
-def started(tmp_path: Path, environment: dict[str, str]) -> Callable[..., object]:
-    """`async with started("up", "firebreak", "up", says="Firebreak runs") as process`: a command that goes on; at the
-    end SIGTERM, and it must have ended with 0."""
-
+def started(tmp_path: Path, environment: dict[str, str]) -> Started:
     @asynccontextmanager
-    async def start(name: str, command: Sequence[str], *, says: str, **more: str) -> AsyncIterator[ManagedProcess]:
+    async def start(name: str, *command: str, says: str, **more: str) -> AsyncIterator[ManagedProcess]:
         launch = Launch(name, (sys.executable, *command), environment | more, die_with_parent=True)
         process = await ManagedProcess.start(launch, tmp_path / name)
 
@@ -97,5 +100,15 @@ def started(tmp_path: Path, environment: dict[str, str]) -> Callable[..., object
         finally:
             await process.stop(timedelta(seconds=60))
         assert process.exit_code == 0, process.tail(100)
+        assert TRACEBACK not in process.tail(1000)
 
     return start
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port on which somebody else listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]

@@ -395,9 +395,7 @@ class World:
         return VerifyInput(incident_id=incident.id, plan_digest=self.digest, tier=tier, step=0, round=round)
 
     def restore(self, incident: Incident, opened_at: datetime) -> RestoreInput:
-        return RestoreInput(
-            incident_id=incident.id, plan_digest=self.digest, tier=0, step=0, opened_at=opened_at
-        )
+        return RestoreInput(incident_id=incident.id, plan_digest=self.digest, tier=0, step=0, opened_at=opened_at)
 
     async def verified(self) -> Incident:
         """The flag was written, and the service has been healthy since."""

@@ -72,12 +72,12 @@ async def test_two_attempts_at_one_look_agree(world: Any) -> None:
     world.again()
     first = await world.gather(incident)
     world.healthy()
-    stored = slow._casebook.found  # noqa: SLF001 # the slow one looked for a stored result before the other wrote it
+    stored = slow._casebook.found  # the slow one looked for a stored result before the other wrote it
 
     async def not_yet(incident_id: str, *keys: str) -> Any:
         return None if keys == ("verdict/0",) else await stored(incident_id, *keys)
 
-    slow._casebook.found = not_yet  # noqa: SLF001
+    slow._casebook.found = not_yet
     second = await world.run(slow.gather, _round(incident, 0))
     assert second == first
 
@@ -133,7 +133,11 @@ async def test_labels_that_lead_to_no_target_page(world: Any, labels: dict[str, 
 
 async def test_no_fitting_runbook_pages(world: Any) -> None:
     """The verdict may act, but nobody has written down how."""
-    world.edit("catalog/heal.yaml", "match: {severity: P1, params: [flags]}", "match: {severity: P1, services: [x], params: [flags]}")
+    world.edit(
+        "catalog/heal.yaml",
+        "match: {severity: P1, params: [flags]}",
+        "match: {severity: P1, services: [x], params: [flags]}",
+    )
     world.sick()
     seen = await world.gather(await world.opened())
     assert seen.next is NextLook.CALL_PERSON
@@ -158,9 +162,7 @@ async def test_classification_takes_back_the_page_for_unclassified_alerts(world:
     """The engine is alive: its own deadline falls."""
     world.sick()
     incident = await world.opened()
-    await world.store.append(
-        [], messages=[notices.unclassified(incident.id, world.clock.at, timedelta(seconds=60))]
-    )
+    await world.store.append([], messages=[notices.unclassified(incident.id, world.clock.at, timedelta(seconds=60))])
     await world.gather(incident)
     assert world.messages(incident)["deadline/unclassified"][1] == "cancelled"
 

@@ -1,0 +1,108 @@
+"""What cannot be done is told in a sentence with a next step, exit code 2, and never a traceback (`typed` looks)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_PORT", "abc"),
+        ("GATEWAY_PORT", "70000"),
+        ("MODE", "both"),
+        ("LOG_LEVEL", "LOUD"),
+        ("PROMETHEUS_URL", "ftp://metrics"),
+        ("PROMETHEUS_HEADERS", "Bearer not-json"),
+        ("PROMETHEUS_PARAMS", "[1]"),
+        ("PAGE_DEADLINE", "soon"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["up", "gateway", "incidents"])
+def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str, value: str) -> None:
+    """Every verb names the setting, says what to do, and has made nothing."""
+    ran = typed(verb, **{f"FIREBREAK_{name}": value})
+    assert ran.returncode == 2
+    assert f"FIREBREAK_{name}" in ran.stderr
+    assert ran.stderr.endswith("Correct the FIREBREAK_ setting that is named and start again.\n")
+    assert not list(place.iterdir())
+
+
+def test_a_wrong_setting_is_not_repeated(typed: Any) -> None:
+    """Where a value may be a token, the message does without it."""
+    ran = typed("incidents", FIREBREAK_PROMETHEUS_HEADERS="Bearer s3cr3t")
+    assert ran.returncode == 2
+    assert "s3cr3t" not in ran.stderr + ran.stdout
+
+
+def test_a_secrets_directory_that_is_not_there_stops_the_start(typed: Any, place: Path) -> None:
+    """Without its secrets the engine would run and reach nobody."""
+    ran = typed("up", FIREBREAK_SECRETS_DIR=str(place / "secrets"))
+    assert ran.returncode == 2
+    assert "FIREBREAK_SECRETS_DIR" in ran.stderr
+
+
+def test_a_gateway_whose_port_is_taken_says_so(typed: Any, taken_port: int) -> None:
+    """The port, and how to take another one."""
+    ran = typed("gateway", "--port", str(taken_port))
+    assert ran.returncode == 2
+    assert f":{taken_port}" in ran.stderr
+    assert "FIREBREAK_GATEWAY_PORT" in ran.stderr
+
+
+def test_a_data_directory_that_cannot_be_made_says_so(typed: Any, place: Path) -> None:
+    """A file stands where the directory should be."""
+    (place / "data").write_text("")
+    ran = typed("up", "--data-dir", "data")
+    assert ran.returncode == 2
+    assert "data" in ran.stderr
+    assert "--data-dir" in ran.stderr
+
+
+def test_a_demo_of_an_unknown_fault_names_the_known_ones(typed: Any, place: Path) -> None:
+    """Before anything is started."""
+    ran = typed("demo", "--fault", "nope")
+    assert ran.returncode == 2
+    assert "'nope'" in ran.stderr
+    for fault in ("wedged-pods", "bad-release", "dead-dependency", "unfixable", "blip"):
+        assert fault in ran.stderr
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("words", [("break", "blip"), ("heal",), ("status",), ("down",)], ids=lambda w: w[0])
+def test_a_lab_verb_without_a_lab_says_where_it_looked(typed: Any, place: Path, words: tuple[str, ...]) -> None:
+    """And leaves no directory behind."""
+    ran = typed("lab", *words)
+    assert ran.returncode == 2
+    assert ".firebreak-lab" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 2
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["path", "install"])
+def test_an_unknown_server_is_answered_with_the_known_ones(typed: Any, verb: str) -> None:
+    """Exit code 1, nothing on standard output that a script could take for a path."""
+    ran = typed("servers", verb, "nope")
+    assert ran.returncode == 1
+    assert not ran.stdout
+    assert "'nope'" in ran.stderr
+    assert "kube-apiserver" in ran.stderr
+
+
+def test_a_server_that_is_not_there_is_told_with_the_command_that_gets_it(typed: Any, place: Path) -> None:
+    """`path` never begins a build."""
+    ran = typed("servers", "path", "etcd", FIREBREAK_CACHE_DIR=str(place / "cache"))
+    assert ran.returncode == 1
+    assert not ran.stdout
+    assert "firebreak servers install etcd" in ran.stderr
+
+
+@pytest.mark.parametrize("words", [("nope",), ("up", "--nope"), ("lab", "nope")], ids=" ".join)
+def test_a_mistyped_verb_or_option_is_told(typed: Any, words: tuple[str, ...]) -> None:
+    """Exit code 2, as of every command line."""
+    ran = typed(*words)
+    assert ran.returncode == 2
+    assert "nope" in ran.stderr
