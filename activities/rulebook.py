@@ -13,6 +13,7 @@ from pathlib import Path
 
 from firebreak.documents.policy import Policy, load_policy
 from firebreak.documents.services import Services, load_services
+from firebreak.documents.yaml_file import refuse
 from firebreak.domain.action import ActionSpec
 from firebreak.domain.alert import Alert
 from firebreak.domain.errors import ContractError
@@ -22,6 +23,7 @@ from firebreak.domain.plan import Plan
 from firebreak.domain.target import TargetRef
 from firebreak.domain.verdict import Severity
 from firebreak.plans.choose import choose
+from firebreak.plans.lint import lint_runbook
 from firebreak.plans.pin import pin
 from firebreak.plans.runbook import Runbook, load_runbook
 from firebreak.triage.disposition import LookTimes
@@ -142,13 +144,16 @@ class Rulebook:
         policy = load_policy(texts[self._paths.policy], str(self._paths.policy))
         severity = load_severity(texts[self._paths.severity], str(self._paths.severity))
         catalog = [path for path in texts if path.parent == self._paths.catalog and path != self._paths.policy]
+        runbooks = tuple(load_runbook(texts[path], str(path)) for path in catalog if path.suffix == ".yaml")
+        if problems := [p for runbook in runbooks for p in lint_runbook(runbook, self._specs, policy=policy)]:
+            raise refuse(problems)  # what the linter refuses never takes effect
         durations = {**severity.durations, **policy.durations}
         return Rules(
             cluster=self._cluster,
             severity=severity,
             policy=policy,
             services=load_services(texts[self._paths.services], str(self._paths.services)),
-            runbooks=tuple(load_runbook(texts[path], str(path)) for path in catalog if path.suffix == ".yaml"),
+            runbooks=runbooks,
             specs=self._specs,
             look_times=LookTimes(
                 recheck=durations["recheck"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field as value_of
@@ -95,6 +96,9 @@ async def one_run(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple
 
         await until(closed, timedelta(seconds=60), f"the end of all incidents of {engine.name}")
     incidents = incidents_since(timeline, since)
+    ended = Counter(outcomes(timeline, list(incidents.values())).values())
+    if set(ended) != {"healed"}:
+        raise RuntimeError(f"{engine.name}: not all incidents were healed: {dict(ended)}")
     writes = await asyncio.to_thread(first_writes, field.plane.audit_log, ENGINE_USER, since)
     plans = [
         1000 * (watch.seen[incidents[service]] - at) for service, at in meant.items() if incidents[service] in watch.seen
@@ -107,26 +111,16 @@ async def one_run(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple
 def report(found: Latencies, *, rounds: int, alerts: int) -> str:
     rows, goals = [], []
     for what, of in (("durable plan", "plan"), ("first PATCH", "patch")):
-        medians: dict[str, list[float]] = {}
-        for name, line in found.lines.items():
-            times: list[list[float]] = getattr(line, of)
+        by_round: dict[str, list[list[float]]] = {name: getattr(line, of) for name, line in found.lines.items()}
+        medians = {name: [quantile(one, 0.5) for one in times] for name, times in by_round.items()}
+        for name, times in by_round.items():
             every = [t for one in times for t in one]
-            medians[name] = [quantile(one, 0.5) for one in times]
-            rows.append(
-                [
-                    f"alert -> {what}",
-                    name,
-                    f"{quantile(every, 0.5):.1f}",
-                    f"{quantile(every, 0.99):.1f}",
-                    f"{max(every):.1f}",
-                    Spread.of(medians[name]).told(),
-                    Spread.of([quantile(one, 0.99) for one in times]).told(),
-                    f"{Spread.of(ratios(medians[name], medians[TEXTBOOK])).told(3)}",
-                ]
-            )
+            p50, p99 = quantile(every, 0.5), quantile(every, 0.99)
+            ratio = Spread.of(ratios(medians[name], medians[TEXTBOOK]))
+            spreads = [Spread.of(medians[name]), Spread.of([quantile(one, 0.99) for one in times])]
+            texts = [f"{value:.1f}" for value in (p50, p99, max(every))] + [spread.told() for spread in spreads]
+            rows.append([f"alert -> {what}", name, *texts, ratio.told(3)])
             if name == OFF:
-                p50, p99 = quantile(every, 0.5), quantile(every, 0.99)
-                ratio = Spread.of(ratios(medians[OFF], [quantile(o, 0.5) for o in getattr(found.lines[TEXTBOOK], of)]))
                 goals.append(
                     f"alert -> {what}, capture off: p50 {p50:.1f} ms (goal 15: {_met(p50 <= _GOAL_P50)}), "
                     f"p99 {p99:.1f} ms (goal 50: {_met(p99 <= _GOAL_P99)}), "

@@ -53,12 +53,13 @@ def services_text(count: int) -> str:
 
 
 def runbook_text() -> str:
-    """The shipped runbook of a service with a flag, its degrade tier first and without `restore`: those are workflows
-    of their own, which outlive the incident."""
+    """The shipped runbook of a service with a flag, its degrade tier first and without `restore`: a restore is a
+    workflow of its own, which outlives the incident."""
     path = runbooks_dir() / "catalog" / "heal-service-with-flag.yaml"
     runbook: dict[str, Any] = YAML(typ="safe").load(path.read_text())
     step = next(s for t in runbook["tiers"] for s in t["steps"] if s["action"] == "set_flag")
     del step["restore"]
+    step |= {"undo": "none", "undo_reason": "The benchmark turns the flag on again for its next round."}
     page = runbook["tiers"][-1]
     used = {*step["check"], *step["verify"]["conditions"], *runbook["recovery"]}
     runbook["conditions"] = {name: block for name, block in runbook["conditions"].items() if name in used}

@@ -18,8 +18,10 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 _PLAIN = (str, int, float, bool, type(None))
+"""Types that are JSON as they are. A StrEnum in a field annotated `str` would pass, too: it is a str to JSON."""
 
 
+@functools.lru_cache(maxsize=4096)  # the points of one range query share their times
 def format_time(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds. Naive times are refused (ValueError)."""
     if at.tzinfo is None:
@@ -65,8 +67,7 @@ def to_data(value: Any) -> Any:
 @functools.cache
 def _encoder(kind: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(kind):
-        names = tuple(f.name for f in dataclasses.fields(kind))
-        return lambda value: {name: to_data(getattr(value, name)) for name in names}
+        return _dataclass_encoder(kind)
     if issubclass(kind, enum.Enum):
         return lambda value: value.value
     if issubclass(kind, datetime):
@@ -80,6 +81,27 @@ def _encoder(kind: Any) -> Callable[[Any], Any]:
     if issubclass(kind, _PLAIN):
         return lambda value: value
     raise TypeError(f"{kind.__name__} has no stored form")
+
+
+def _dataclass_encoder(kind: Any) -> Callable[[Any], Any]:
+    """Fields whose annotation is plain are taken as they are; only the others are encoded."""
+    hints = typing.get_type_hints(kind)
+    names = tuple(f.name for f in dataclasses.fields(kind))
+    coded = tuple(name for name in names if not _is_plain(hints[name]))
+
+    def encode(value: Any) -> Any:
+        data = {name: getattr(value, name) for name in names}
+        for name in coded:
+            data[name] = to_data(data[name])
+        return data
+
+    return encode
+
+
+def _is_plain(hint: Any) -> bool:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(_is_plain(arg) for arg in typing.get_args(hint))
+    return hint in _PLAIN
 
 
 def from_data(kind: type[T], data: Any) -> T:

@@ -295,6 +295,7 @@ class Dispatcher:
 
     async def _sweep(self) -> None:
         """What must reach a workflow though no alert says so: closes by hand, and restores."""
+        self._parts.rulebook.current()  # a broken edit is told when it is made, not at the next alert
         fault = self._parts.rulebook.fault
         if fault and fault not in self._faults:
             self._faults.add(fault)

@@ -1,4 +1,5 @@
-"""A stand-in for Slack's Web API: chat.postMessage, chat.update, conversations.replies, auth.test, below `/api/`.
+"""A stand-in for Slack's Web API, below `/api/`: chat.postMessage, chat.update, conversations.history and .replies,
+auth.test.
 
 Form-encoded and JSON bodies, bearer token or the `token` parameter; a refusal is HTTP 200 with `ok: false`, as the real
 one does it (docs.slack.dev, "Web API" and each method's table of errors). Only 429 has a status of its own.
@@ -103,6 +104,7 @@ class Slack(Receiver):
             "auth.test": self._auth_test,
             "chat.postMessage": self._post,
             "chat.update": self._update,
+            "conversations.history": self._history,
             "conversations.replies": self._replies,
         }
         if method not in methods:
@@ -162,17 +164,11 @@ class Slack(Receiver):
         if wanted is None:
             raise Refused("thread_not_found")
         head = wanted.thread_ts or wanted.ts
-        thread = [m for m in channel.messages if head in (m.ts, m.thread_ts)]
-        limit = _number(arguments.get("limit"), 1000)
-        start = _number(arguments.get("cursor"), 0)
-        page = thread[start : start + limit]
-        more = start + limit < len(thread)
-        with_metadata = str(arguments.get("include_all_metadata", "")).lower() in ("1", "true")
-        return {
-            "messages": [_shown(m, metadata=with_metadata) for m in page],
-            "has_more": more,
-            "response_metadata": {"next_cursor": str(start + limit) if more else ""},
-        }
+        return _page([m for m in channel.messages if head in (m.ts, m.thread_ts)], arguments, limit=1000)
+
+    def _history(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        heads = [m for m in self._channel(arguments).messages if not m.thread_ts]
+        return _page(heads[::-1], arguments, limit=100)  # newest first, without the threads' replies
 
     def _next_ts(self) -> str:
         # Unique and rising in the whole workspace, in microseconds.
@@ -191,6 +187,18 @@ class Slack(Receiver):
                 inner = "".join(f"<article>{_html(message)}</article>" for message in replies)
                 parts.append(f"<article>{_html(head)}{inner}</article>")
         return "".join(parts) or "<p>No messages.</p>"
+
+
+def _page(messages: list[SlackMessage], arguments: Mapping[str, Any], *, limit: int) -> dict[str, Any]:
+    limit = _number(arguments.get("limit"), limit)
+    start = _number(arguments.get("cursor"), 0)
+    more = start + limit < len(messages)
+    metadata = str(arguments.get("include_all_metadata", "")).lower() in ("1", "true")
+    return {
+        "messages": [_shown(m, metadata=metadata) for m in messages[start : start + limit]],
+        "has_more": more,
+        "response_metadata": {"next_cursor": str(start + limit) if more else ""},
+    }
 
 
 def _number(value: Any, default: int) -> int:

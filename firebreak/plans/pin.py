@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from firebreak.documents.conditions import Rendering, render_condition
@@ -33,7 +33,7 @@ from firebreak.plans.params import filled
 from firebreak.plans.runbook import Runbook
 
 
-def pin(
+def pinned(
     runbook: Runbook,
     *,
     service: str,
@@ -42,8 +42,8 @@ def pin(
     policy: Policy,
     service_thresholds: Mapping[str, float],
     specs: Mapping[str, ActionSpec],
-) -> Plan:
-    """The plan, with its digest set. `bindings` are the service's parameters; the standard four come from `service` and
+) -> tuple[Plan, bytes]:
+    """The plan with its digest set, and the bytes that the digest is of. `bindings` are the service's parameters; the standard four come from `service` and
     `target`. Of a threshold's values the service's wins over the policy's, and that over the runbook's.
 
     Raises RunbookInvalid with the linter's problems, if it has any: what it refuses never runs. Also when a binding is
@@ -72,6 +72,28 @@ def pin(
         baseline=policy.baseline,
     )
     return _Pinning(runbook=runbook, target=target, values=values, specs=specs).plan()
+
+
+def pin(
+    runbook: Runbook,
+    *,
+    service: str,
+    target: TargetRef,
+    bindings: Mapping[str, str],
+    policy: Policy,
+    service_thresholds: Mapping[str, float],
+    specs: Mapping[str, ActionSpec],
+) -> Plan:
+    """As `pinned`, without the bytes."""
+    return pinned(
+        runbook,
+        service=service,
+        target=target,
+        bindings=bindings,
+        policy=policy,
+        service_thresholds=service_thresholds,
+        specs=specs,
+    )[0]
 
 
 def plan_bytes(plan: Plan) -> bytes:
@@ -122,8 +144,9 @@ class _Pinning:
     target: TargetRef
     values: Rendering
     specs: Mapping[str, ActionSpec]
+    rendered: dict[str, Condition] = field(default_factory=dict)  # each condition once, however many tiers use it
 
-    def plan(self) -> Plan:
+    def plan(self) -> tuple[Plan, bytes]:
         model = self.runbook.model
         plan = Plan(
             runbook=model.name,
@@ -137,7 +160,8 @@ class _Pinning:
             recovery=self._conditions(model.recovery),
             bindings=dict(self.values.bindings),
         )
-        return replace(plan, digest=hashlib.sha256(plan_bytes(plan)).hexdigest())
+        data = plan_bytes(plan)
+        return replace(plan, digest=hashlib.sha256(data).hexdigest()), data
 
     def _step(self, block: StepBlock) -> Step:
         spec = self.specs[block.action]
@@ -178,7 +202,10 @@ class _Pinning:
         )
 
     def _conditions(self, names: tuple[str, ...]) -> tuple[Condition, ...]:
-        return tuple(render_condition(name, self.runbook.model.conditions[name], self.values) for name in names)
+        for name in names:
+            if name not in self.rendered:
+                self.rendered[name] = render_condition(name, self.runbook.model.conditions[name], self.values)
+        return tuple(self.rendered[name] for name in names)
 
     def _verify(self, block: VerifyBlock) -> Verify:
         span = self.values.span

@@ -29,6 +29,17 @@ current-context: nowhere
 """
 
 
+# One second of doubt in place of a minute: the rules are the shipped ones.
+POLICY = """
+kind: policy
+name: hasty
+durations: {doubt: 1s, recheck: 1s}
+thresholds: {}
+baseline: {offset: 7d}
+trusted_labels: []
+"""
+
+
 class Typed(Protocol):
     """`typed("servers", "path", "nope", FIREBREAK_MODE="act")`: run to its end."""
 
@@ -57,11 +68,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """Nothing of this machine's settings; a cluster and a Prometheus that do not answer."""
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
     return {
         "PATH": os.defpath,
         "HOME": str(tmp_path),
         "FIREBREAK_CACHE_DIR": str(cache_dir()),
         "FIREBREAK_KUBECONFIG": str(kubeconfig),
+        "FIREBREAK_POLICY": str(policy),
         "FIREBREAK_PROMETHEUS_URL": "http://127.0.0.1:9",
     }
 

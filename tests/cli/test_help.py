@@ -12,6 +12,7 @@ import typer
 
 from firebreak.cli.main import app
 
+# pydantic is not among them: typer loads it by itself.
 HEAVY = [
     "aiohttp",
     "alembic",
@@ -23,7 +24,6 @@ HEAVY = [
     "prometheus_api_client",
     "prometheus_client",
     "promql_parser",
-    "pydantic",
     "requests",
     "ruamel",
     "schemathesis",

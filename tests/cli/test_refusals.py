@@ -9,21 +9,21 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("verb", "name", "value"),
     [
-        ("GATEWAY_PORT", "abc"),
-        ("GATEWAY_PORT", "70000"),
-        ("MODE", "both"),
-        ("LOG_LEVEL", "LOUD"),
-        ("PROMETHEUS_URL", "ftp://metrics"),
-        ("PROMETHEUS_HEADERS", "Bearer not-json"),
-        ("PROMETHEUS_PARAMS", "[1]"),
-        ("PAGE_DEADLINE", "soon"),
+        ("up", "GATEWAY_PORT", "abc"),
+        ("gateway", "GATEWAY_PORT", "70000"),
+        ("up", "MODE", "both"),
+        ("incidents", "MODE", "both"),
+        ("up", "LOG_LEVEL", "LOUD"),
+        ("gateway", "PROMETHEUS_URL", "ftp://metrics"),
+        ("up", "PROMETHEUS_HEADERS", "Bearer not-json"),
+        ("up", "PROMETHEUS_PARAMS", "[1]"),
+        ("incidents", "PAGE_DEADLINE", "soon"),
     ],
 )
-@pytest.mark.parametrize("verb", ["up", "gateway", "incidents"])
 def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str, value: str) -> None:
-    """Every verb names the setting, says what to do, and has made nothing."""
+    """The verb names the setting, says what to do, and has made nothing."""
     ran = typed(verb, **{f"FIREBREAK_{name}": value})
     assert ran.returncode == 2
     assert f"FIREBREAK_{name}" in ran.stderr

@@ -59,6 +59,18 @@ async def test_a_message_and_its_thread_are_kept(client: Client, slack: Slack) -
     assert [m.ts for m in slack.channels[CHANNEL].messages] == [head["ts"], reply["ts"]]
 
 
+async def test_the_history_of_a_channel_has_its_heads_alone_newest_first(client: Client) -> None:
+    """conversations.history leaves replies to conversations.replies."""
+    heads = [await post(client, text=f"head {number}") for number in range(3)]
+    await post(client, text="reply", thread_ts=heads[0]["ts"])
+    history = await call(client, "conversations.history", channel=CHANNEL, limit=2)
+    assert [m["text"] for m in history["messages"]] == ["head 2", "head 1"]
+    assert history["has_more"]
+    cursor = history["response_metadata"]["next_cursor"]
+    rest = await call(client, "conversations.history", channel=CHANNEL, limit=2, cursor=cursor)
+    assert [m["text"] for m in rest["messages"]] == ["head 0"]
+
+
 async def test_replies_come_in_pages(client: Client) -> None:
     """`limit` and `next_cursor`, as on the real one."""
     head = await post(client)

@@ -1,4 +1,4 @@
-"""The hands on a real store, with a cluster in memory that counts writes, metrics by script, and a clock that is set."""
+"""The hands on a real store; a cluster in memory that counts writes, metrics by script, and a clock that is set."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -30,13 +33,10 @@ async def test_what_is_not_in_the_store_is_an_error(world: Any) -> None:
 
 async def test_a_plan_is_the_bytes_that_were_pinned(world: Any) -> None:
     """A kept document that was changed on disk is refused, not run."""
-    import sqlite3
-
     await world.planned()
-    with sqlite3.connect(world.folder / "timeline.sqlite") as raw:
-        raw.execute("DROP TRIGGER IF EXISTS documents_no_update")
-        raw.execute("UPDATE documents SET content = content || ' ' WHERE digest = ?", (world.digest,))
-    raw.close()
+    with closing(sqlite3.connect(world.folder / "timeline.sqlite")) as raw, raw:
+        raw.execute("DROP TRIGGER documents_never_change")
+        raw.execute("UPDATE documents SET content = CAST(content || ' ' AS BLOB) WHERE digest = ?", (world.digest,))
     world.again()
     with pytest.raises(LedgerError, match="was changed"):
         await world.casebook.plan(world.digest)
@@ -78,11 +78,10 @@ async def test_the_service_is_known_without_the_store_once_it_was_read(world: An
 async def test_memory_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is let go, and read again when asked for."""
     monkeypatch.setattr("activities.casebook._CACHED", 2)
-    incidents = [await world.opened(alertname=name) for name in ("a",)]
-    first = incidents[0]
+    first = await world.opened()
     await world.casebook.incident(first.id)
     for number in range(2):
-        world.casebook.remember(type(first)(**{**_fields(first), "id": f"inc-{number}"}))
+        world.casebook.remember(dataclasses.replace(first, id=f"inc-{number}"))
     assert world.casebook.known_service(first.id) == ""
     assert await world.casebook.incident(first.id) == first
 
@@ -99,9 +98,3 @@ async def test_every_entry_about_a_step_says_which(world: Any) -> None:
         "action": "set_flag",
         "more": 1,
     }
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
@@ -85,8 +86,6 @@ async def test_an_answer_passes_and_the_name_stays() -> None:
 
 async def _stored(error: BaseException) -> str:
     """The failure as the server gets it."""
-    from temporalio.api.failure.v1 import Failure
-
     failure = Failure()
     converter: Any = DataConverter.default
     await converter.encode_failure(error, failure)

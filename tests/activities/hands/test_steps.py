@@ -1,4 +1,4 @@
-"""Doing one step: refused, applied once whatever dies when, verified, held, undone. Writes are counted in the cluster."""
+"""Doing one step: refused, applied once whatever dies when, verified, held, undone. The cluster counts the writes."""
 
 from __future__ import annotations
 

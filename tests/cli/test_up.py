@@ -1,0 +1,131 @@
+"""`firebreak up` and its halves, as processes of their own, without a cluster or a Prometheus that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from firebreak.processes import ready_file
+from firebreak.servers.process import Registry
+
+pytestmark = pytest.mark.servers
+
+ROOT = Path(__file__).resolve().parents[2]
+ALERT = {
+    "version": "4",
+    "status": "firing",
+    "receiver": "firebreak",
+    "groupKey": "{}",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {
+                "alertname": "PayErrors",
+                "severity": "critical",
+                "service": "pay",
+                "cluster": "default",
+                "deployment": "pay-v1",
+            },
+            "annotations": {},
+            "startsAt": "2026-11-21T08:36:44.123Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "fingerprint": "2f2b4c1f3a9e5d70",
+        }
+    ],
+}
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.1)
+    assert condition(), what
+
+
+async def post(data: Path) -> int:
+    """One alert to the gateway of `data`; the status of its answer."""
+    port = ready_file(data, "gateway").read_text().split()[1]
+    token = (data / "webhook-token").read_text().strip()
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        answer = await client.post(
+            f"http://127.0.0.1:{port}/v1/alerts/alertmanager", json=ALERT, headers={"Authorization": f"Bearer {token}"}
+        )
+    return answer.status_code
+
+
+def kinds(typed: Any, data: Path) -> list[str]:
+    """Kinds of the entries of the newest incident, in order; none while there is no incident."""
+    ran = typed("timeline", "last", "--json", "--data-dir", str(data))
+    return [json.loads(line)["kind"] for line in ran.stdout.splitlines()]
+
+
+async def test_up_runs_without_a_cluster_and_calls_a_person(started: Any, typed: Any, tmp_path: Path) -> None:
+    """Doubt pages: evidence that cannot be had ends with a person, and SIGTERM with nothing left running."""
+    data = tmp_path / "data"
+    async with started("up", "-P", "-m", "firebreak", "up", "--port", "0", "--data-dir", str(data), says="runs.") as up:
+        assert "nothing is written to the cluster" in up.tail(100)
+        assert await post(data) == 200
+        await until(lambda: "person.called" in kinds(typed, data), "a person was called")
+    assert "stopped" in up.tail(10)
+    assert Registry(data / "run").entries() == ()
+    assert "intent.recorded" not in kinds(typed, data)
+
+
+async def test_a_second_engine_on_the_same_directory_is_refused(started: Any, typed: Any, tmp_path: Path) -> None:
+    """A sentence and exit code 2, for `up` and for `worker.py`; the first one goes on."""
+    data = tmp_path / "data"
+    async with started("up", "-P", "-m", "firebreak", "up", "--port", "0", "--data-dir", str(data), says="runs.") as up:
+        ran = await asyncio.to_thread(typed, "up", "--port", "0", "--data-dir", str(data))
+        assert ran.returncode == 2
+        assert f"another engine uses the data directory {data}" in ran.stderr
+        assert up.alive
+        assert await post(data) == 200
+
+
+async def test_ctrl_c_stops_as_sigterm_does(started: Any, tmp_path: Path) -> None:
+    """The same clean end."""
+    data = tmp_path / "data"
+    async with started("up", "-P", "-m", "firebreak", "up", "--port", "0", "--data-dir", str(data), says="runs.") as up:
+        up.signal(signal.SIGINT)
+        assert await up.exited(timedelta(seconds=60))
+    assert Registry(data / "run").entries() == ()
+
+
+async def test_worker_and_gateway_run_apart(started: Any, typed: Any, tmp_path: Path) -> None:
+    """`python worker.py` handles what `firebreak gateway` accepted on the same directory, before the worker was there
+    and after."""
+    data = tmp_path / "data"
+    gateway = ("-P", "-m", "firebreak", "gateway", "--port", "0", "--data-dir", str(data))
+    async with started("gateway", *gateway, says="The gateway runs"):
+        assert await post(data) == 200
+        worker = str(ROOT / "worker.py")
+        async with started("worker", worker, says="worker runs", FIREBREAK_DATA_DIR=str(data)) as process:
+            await until(lambda: "person.called" in kinds(typed, data), "the alert of before was handled")
+            assert await post(data) == 200
+            ran = await asyncio.to_thread(typed, "up", "--data-dir", str(data))
+            assert ran.returncode == 2
+        assert process.exit_code == 0
+        assert await post(data) == 200
+    assert Registry(data / "run").entries() == ()
+
+
+async def test_worker_uses_the_temporal_server_that_settings_name(
+    started: Any, typed: Any, tmp_path: Path
+) -> None:
+    """With an address no server of its own is started; one that does not answer is told."""
+    ran = await asyncio.to_thread(
+        typed, "up", "--port", "0", "--data-dir", str(tmp_path / "data"), FIREBREAK_TEMPORAL_ADDRESS="127.0.0.1:9"
+    )
+    assert ran.returncode == 2
+    assert "Temporal" in ran.stderr
+    assert not (tmp_path / "data" / "temporal.sqlite").exists()
+    assert os.listdir(tmp_path / "data" / "run")

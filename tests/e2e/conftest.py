@@ -1,0 +1,153 @@
+"""A whole lab, the engine as its users run it, and oracles outside the engine: what the API server, the pager and the
+chat have in their own logs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from firebreak.cli.game_day import EngineProcess
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.lab.lab import Lab, start_lab
+from firebreak.lab.manifests import ENGINE_USER
+from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How long each log was at a moment."""
+
+    audit: int
+    pager: int
+    chat: int
+
+
+@dataclass(kw_only=True)
+class World:
+    """One lab, with what its parts themselves say about an incident."""
+
+    lab: Lab
+
+    def marks(self) -> Marks:
+        """Now; what comes later is read with it."""
+        audit = Path(self.lab.state.audit_log).stat().st_size
+        return Marks(audit, len(self.lab.pagerduty.log), len(self.lab.slack.log))
+
+    def writes(self, since: Marks) -> list[tuple[str, str]]:
+        """(resource, name) of every write of the engine's user that the API server took, from its audit log. A dry run
+        is none; a refused one fails the test: the engine must not even try what it may not do."""
+        with open(self.lab.state.audit_log, "rb") as handle:
+            handle.seek(since.audit)
+            events = [json.loads(line) for line in handle]
+        writes = []
+        for event in events:
+            if event["user"]["username"] != ENGINE_USER or "dryRun=All" in event["requestURI"]:
+                continue
+            about = event["objectRef"]
+            assert event["verb"] == "patch", event
+            assert event["responseStatus"]["code"] == 200, event
+            writes.append((about["resource"], about["name"]))
+        return writes
+
+    def pages(self, since: Marks, incident_id: str) -> list[tuple[str, str, str]]:
+        """(trigger | resolve, severity or empty, dedup key without the incident) in order, from the pager's log."""
+        found = []
+        for call in self.lab.pagerduty.log[since.pager :]:
+            assert call["accepted"], call
+            event = call["request"]
+            key = event["dedup_key"]
+            if key.startswith(incident_id):
+                severity = event.get("payload", {}).get("severity", "")
+                found.append((event["event_action"], severity, key.removeprefix(f"{incident_id}-")))
+        return found
+
+    def posts(self, since: Marks, incident_id: str) -> list[tuple[str, str, str, str]]:
+        """(key of the message, channel, thread, own ts) of each message about the incident, from the chat's log."""
+        found = []
+        for call in self.lab.slack.log[since.chat :]:
+            assert call["accepted"], call
+            if call["method"] != "chat.postMessage":
+                continue
+            given = call["request"]
+            dedup = given["metadata"]["event_payload"]["dedup"]
+            if dedup.startswith(f"{incident_id}/"):
+                key = dedup.removeprefix(f"{incident_id}/")
+                found.append((key, given["channel"], given.get("thread_ts", ""), call["response"]["ts"]))
+        return found
+
+    def entries_by_key(self, entries: tuple[TimelineEntry, ...]) -> dict[str, TimelineEntry]:
+        return {entry.key: entry for entry in entries}
+
+    @asynccontextmanager
+    async def engine(self, name: str, **settings: str) -> AsyncIterator[EngineProcess]:
+        """`firebreak up` with a data directory of its own and `settings` on top of the lab's."""
+        data_dir = self.lab.state.lab_dir / f"engine-{name}"
+        given = {**self.lab.state.engine, "FIREBREAK_DATA_DIR": str(data_dir), **settings}
+        engine = await EngineProcess.start(replace(self.lab.state, engine=given))
+        try:
+            yield engine
+        finally:
+            await engine.stop()
+
+    async def firebreak(self, engine: EngineProcess, *words: str) -> tuple[int, str, str]:
+        """A verb as a person types it: exit code, standard output, standard error."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "firebreak",
+            *words,
+            "--data-dir",
+            str(engine.data_dir),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async def entries(self, engine: EngineProcess, incident_id: str) -> tuple[TimelineEntry, ...]:
+        async with await TimelineStore.open(engine.data_dir / TIMELINE_FILE, read_only=True) as store:
+            return await store.entries(incident_id)
+
+    async def incident(self, engine: EngineProcess, until: Callable[[list[TimelineEntry]], bool]) -> str:
+        """Id of the newest incident, once its entries are as `until` wants them."""
+        found = ""
+
+        async def seen() -> bool:
+            nonlocal found
+            async with await TimelineStore.open(engine.data_dir / TIMELINE_FILE, read_only=True) as store:
+                rows = await store.rows(limit=1)
+                found = rows[0].id if rows else ""
+                return bool(found) and until(list(await store.entries(found)))
+
+        await self.until(seen, "the incident")
+        return found
+
+    async def until(self, check: Callable[[], Awaitable[bool]], what: str, seconds: float = 90) -> None:
+        """Looks every 0.1 s; AssertionError after `seconds`."""
+        end = time.monotonic() + seconds
+        while not await check():
+            assert time.monotonic() < end, f"{what} did not come within {seconds:g} s"
+            await asyncio.sleep(0.1)
+
+    def kinds(self, entries: tuple[TimelineEntry, ...]) -> list[EntryKind]:
+        return [entry.kind for entry in entries]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: Any) -> AsyncIterator[World]:
+    """One lab for the tests of a module; its stand-ins run in the module's event loop."""
+    lab = await start_lab(tmp_path_factory.mktemp("e2e") / "lab", die_with_parent=True)
+    try:
+        yield World(lab=lab)
+    finally:
+        await lab.stop()

@@ -1,0 +1,299 @@
+"""From the inbox to workflows, on the real Temporal server: each delivery has one end, each incident one workflow."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from firebreak.domain import ids
+from firebreak.domain.alert import ENGINE_SERVICE, Alert, Disposition, IntakeClass
+from firebreak.domain.incident import Incident, IncidentOutcome
+from firebreak.domain.plan import Restore
+from firebreak.domain.ports import RestoreRecord
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.gateway.poke import Poke
+
+pytestmark = pytest.mark.servers
+
+Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+STARTED = "WORKFLOW_EXECUTION_STARTED"
+
+
+def waiting(office: Any, incident_id: str) -> dict[str, str]:
+    """Waiting messages: key -> pager action."""
+    with closing(sqlite3.connect(f"file:{office.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+        query = "SELECT key, pager FROM messages WHERE incident_id = ? AND state = 'waiting'"
+        return dict(raw.execute(query, (incident_id,)).fetchall())
+
+
+async def test_an_alert_opens_an_incident_and_starts_its_workflow(office: Any) -> None:
+    """One workflow under the incident's id, and a page that goes out if nobody classifies it."""
+    async with office.dispatching():
+        ((disposition, incident_id),) = await office.settled(*await office.accept(office.alert()))
+    assert disposition is Disposition.OPENED
+    assert (await office.events(ids.incident_workflow_id(incident_id)))[0] == STARTED
+    assert waiting(office, incident_id) == {"deadline/unclassified": "trigger_high"}
+    incident = await office.store.incident(incident_id)
+    assert incident.target.text == "lab/shop/Deployment/pay-v1"
+
+
+async def test_a_second_delivery_changes_nothing(office: Any) -> None:
+    """Alertmanager repeats itself: no second incident, no workflow, no signal, no entry."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+        before = await office.store.entries(incident_id)
+        again = await office.settled(*await office.accept(office.alert(), office.alert()))
+    assert again == [(Disposition.DUPLICATE, incident_id)] * 2
+    assert await office.store.entries(incident_id) == before
+    assert await office.signals(incident_id) == []
+    assert len(await office.store.rows(limit=9)) == 1
+
+
+async def test_a_further_alert_of_the_service_joins(office: Any) -> None:
+    """One incident, one workflow; the second alert is on its timeline."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+        joined = await office.settled(*await office.accept(office.alert("PaySlow")))
+    assert joined == [(Disposition.JOINED, incident_id)]
+    assert [e.kind for e in await office.store.entries(incident_id)][-1] is EntryKind.ALERT_JOINED
+
+
+async def test_the_workflow_hears_when_the_last_alert_resolves(office: Any) -> None:
+    """Two alerts: silence after the first has resolved, a signal after the second."""
+    async with office.dispatching():
+        ((_, incident_id), _) = await office.settled(*await office.accept(office.alert(), office.alert("PaySlow")))
+        one = await office.settled(*await office.accept(office.alert(resolved=True)))
+        heard = await office.signals(incident_id)
+        two = await office.settled(*await office.accept(office.alert("PaySlow", resolved=True)))
+    assert [d for d, _ in one + two] == [Disposition.RESOLVED] * 2
+    assert heard == []
+    assert await office.signals(incident_id) == ["alert_resolved"]
+
+
+async def test_firing_and_resolved_in_one_look_keep_their_order(office: Any) -> None:
+    """Both were accepted while the dispatcher was away: opened, then told."""
+    receipts = await office.accept(office.alert(), office.alert(resolved=True))
+    async with office.dispatching():
+        settled = await office.settled(*receipts)
+    assert [d for d, _ in settled] == [Disposition.OPENED, Disposition.RESOLVED]
+    assert await office.signals(settled[0][1]) == ["alert_resolved"]
+
+
+async def test_what_resolves_and_nobody_knows_is_ignored(office: Any) -> None:
+    """With the reason; nothing is opened."""
+    async with office.dispatching():
+        ((disposition, reason),) = await office.settled(*await office.accept(office.alert(resolved=True)))
+    assert (disposition, reason) == (Disposition.IGNORED, "no incident knows this alert")
+    assert await office.store.rows(limit=9) == ()
+
+
+async def test_an_alert_without_labels_still_ends(office: Any) -> None:
+    """It leads nowhere: an incident of its own, whose workflow will call a person."""
+    bare = Alert(
+        fingerprint="f" * 16, status=office.alert().status, labels={}, starts_at=datetime(2026, 11, 21, tzinfo=UTC)
+    )
+    receipts = await office.accept(bare)
+    async with office.dispatching(intake_class=IntakeClass.OTHER):
+        ((disposition, incident_id),) = await office.settled(*receipts)
+    assert disposition is Disposition.OPENED
+    incident = await office.store.incident(incident_id)
+    assert incident.target is None
+    assert "no label service" in incident.refusal
+
+
+async def test_each_class_has_its_own_dispatcher(office: Any) -> None:
+    """The P1 dispatcher leaves the rest alone, so that a flood of it cannot hold up a P1."""
+    (urgent,) = await office.accept(office.alert())
+    (other,) = await office.accept(office.alert(severity="warning"))
+    async with office.dispatching():
+        await office.settled(urgent)
+        assert await office.inbox.disposition(other) is None
+    async with office.dispatching(intake_class=IntakeClass.OTHER):
+        await office.settled(other)
+
+
+async def test_an_alert_of_the_engine_about_itself_is_a_page(office: Any) -> None:
+    """No tree judges it, no workflow is started; what it says is on the page."""
+    alert = replace(
+        office.alert("OversizeBody", service=ENGINE_SERVICE), annotations={"summary": "a body of 17 MiB was refused"}
+    )
+    async with office.dispatching():
+        ((disposition, incident_id), again) = await office.settled(*await office.accept(alert, alert))
+    assert disposition is Disposition.PAGED
+    assert again == (disposition, incident_id)
+    assert waiting(office, incident_id) == {"pager/fault": "trigger_high"}
+    (entry,) = await office.store.entries(incident_id)
+    assert "17 MiB" in entry.body["error"]
+
+
+class Poisoned:
+    """The incidents of the store, save that one alert makes it stumble."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def open_or_join(self, incident: Incident, **more: Any) -> Any:
+        if incident.alert.labels["alertname"] == "Poison":
+            raise ValueError("a bug of ours")
+        return await self._store.open_or_join(incident, **more)
+
+
+async def test_an_alert_that_cannot_be_handled_is_parked_and_pages(office: Any) -> None:
+    """It stops no other one, is tried three times, and ends as a page."""
+    (poison,) = await office.accept(office.alert("Poison", service="order"))
+    (good,) = await office.accept(office.alert())
+    async with office.dispatching(incidents=Poisoned(office.store)):
+        assert (await office.settled(good))[0][0] is Disposition.OPENED
+        ((disposition, reason),) = await office.settled(poison)
+    assert disposition is Disposition.PARKED
+    assert "a bug of ours" in reason
+    assert waiting(office, f"parked-{poison}") == {"pager/fault": "trigger_high"}
+
+
+async def test_while_temporal_is_away_nothing_is_lost(office: Any) -> None:
+    """The incident is on disk and its page is armed; the workflow starts when Temporal is back."""
+    (receipt,) = await office.accept(office.alert())
+    away = office.away(2)
+    async with office.dispatching(client=away):
+        ((disposition, incident_id),) = await office.settled(receipt)
+    assert away.left == 0
+    assert disposition is Disposition.DUPLICATE, "it was opened by the first try"
+    assert (await office.events(ids.incident_workflow_id(incident_id)))[0] == STARTED
+    assert len(await office.store.rows(limit=9)) == 1
+
+
+async def test_after_a_crash_between_opening_and_starting_the_workflow_starts(
+    office: Any, eventually: Eventually
+) -> None:
+    """A new dispatcher finds the open incident without a workflow."""
+    receipts = await office.accept(office.alert())
+    async with office.dispatching(client=office.away(1_000_000)):
+
+        async def opened() -> bool:
+            return bool(await office.store.open_incidents())
+
+        await eventually(opened)
+    (incident,) = await office.store.open_incidents()
+    assert await office.events(ids.incident_workflow_id(incident.id)) == []
+    await office.inbox.settle([(receipts[0], Disposition.OPENED, incident.id)])  # not the delivery: the incident itself
+    async with office.dispatching():
+
+        async def started() -> bool:
+            return bool(await office.events(ids.incident_workflow_id(incident.id)))
+
+        await eventually(started)
+
+
+async def test_a_poke_is_heard_long_before_the_next_look(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway wakes the dispatcher: with a look once an hour the alert is still taken at once."""
+    monkeypatch.setattr("firebreak.engine.dispatcher.POLL", 3600.0)
+    receipts = await office.accept(office.alert())
+    async with office.dispatching():
+        await office.settled(*receipts)  # its first look is over; by itself it sleeps for an hour now
+        with closing(Poke(office.folder)) as poke:
+            receipts = await office.accept(office.alert("Further"))
+            poke()
+            await office.settled(*receipts)
+
+
+async def asked_to_close(office: Any, incident_id: str) -> None:
+    """What `firebreak close` writes."""
+    wish = EntryDraft(
+        incident_id=incident_id,
+        key="close-requested",
+        kind=EntryKind.CLOSE_REQUESTED,
+        at=datetime.now(UTC),
+        actor="person:ada",
+        body={"reason": "false alarm", "by": "ada"},
+    )
+    await office.store.append([wish])
+
+
+async def test_a_wish_to_close_reaches_the_workflow_once(office: Any, eventually: Eventually) -> None:
+    """Told as a signal, and not at every look."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+        await asked_to_close(office, incident_id)
+
+        async def told() -> bool:
+            return bool(await office.signals(incident_id))
+
+        await eventually(told)
+        await office.settled(*await office.accept(office.alert("Further")))
+        await office.settled(*await office.accept(office.alert("AndAnother")))
+    assert await office.signals(incident_id) == ["close_requested"]
+
+
+async def test_a_wish_to_close_ends_an_incident_whose_workflow_is_gone(office: Any, eventually: Eventually) -> None:
+    """A new Temporal knows nothing of it: closed by hand all the same, with post-mortem and resolves."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+    await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+    await asked_to_close(office, incident_id)
+    async with office.dispatching():
+
+        async def closed() -> bool:
+            return not await office.store.open_incidents()
+
+        await eventually(closed)
+    (row,) = await office.store.rows(limit=9)
+    assert row.outcome is IncidentOutcome.CLOSED_BY_HAND
+    left = waiting(office, incident_id)
+    assert "postmortem" in left
+    assert {"resolve_low", "resolve_high"} <= set(left.values())
+    assert "deadline/unclassified" not in left
+    last = (await office.store.entries(incident_id))[-1]
+    assert (last.actor, last.body["reason"]) == ("person:ada", "false alarm")
+
+
+async def test_an_open_promise_has_its_workflow(office: Any, eventually: Eventually) -> None:
+    """A restore outlives its incident: the dispatcher starts what watches it, once."""
+    span = timedelta(minutes=1)
+    record = RestoreRecord(
+        incident_id="inc-20261121-083644-1f0a9c3e",
+        tier=1,
+        step=0,
+        plan_digest="d",
+        opened_at=datetime.now(UTC),
+        restore=Restore(conditions=(), hold=span, within=span, poll=span),
+    )
+    await office.store.append([], restores=[record])
+    watched = ids.restore_workflow_id(record.incident_id, 1, 0)
+    async with office.dispatching():
+
+        async def started() -> bool:
+            return bool(await office.events(watched))
+
+        await eventually(started)
+    await office.client.get_workflow_handle(watched).terminate()
+
+
+async def test_a_broken_edit_pages_once(office: Any, eventually: Eventually) -> None:
+    """The last good copy stays in force, and a person is told which file and why."""
+    path = office.documents / "services.yaml"
+    path.write_text(path.read_text() + "\nnonsense: 1\n")
+    async with office.dispatching():
+
+        async def told() -> bool:
+            return bool(_faults(office))
+
+        await eventually(told)
+        receipts = await office.accept(office.alert())
+        assert (await office.settled(*receipts))[0][0] is Disposition.OPENED
+    assert len(_faults(office)) == 1
+    assert "services.yaml" in _faults(office)[0]
+
+
+def _faults(office: Any) -> list[str]:
+    with closing(sqlite3.connect(f"file:{office.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+        rows = raw.execute("SELECT body FROM entries WHERE kind = ?", (EntryKind.ENGINE_FAULT.value,))
+        return [body for (body,) in rows]
