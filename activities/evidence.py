@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,13 +13,14 @@ from temporalio import activity
 from activities import notices
 from activities.casebook import Casebook
 from activities.failures import translated
+from activities.foresight import Foresight
 from activities.kept_evidence import keep
 from activities.messages import GatherInput, GatherResult, KeepInput, RecoveryInput, RecoveryResult
 from activities.rulebook import Rulebook, Rules
 from activities.workloads import owner_of
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
-from firebreak.domain.errors import FirebreakError
+from firebreak.domain.errors import ContractError, FirebreakError
 from firebreak.domain.incident import Incident, IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.plan import Plan
@@ -26,7 +28,7 @@ from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import Facts, LookAhead, NextLook, Severity, Verdict
-from firebreak.plans.pin import outline, plan_bytes
+from firebreak.plans.pin import outline
 from firebreak.triage.classify import classify
 from firebreak.triage.disposition import look_ahead
 from firebreak.triage.queries import batch_of, span_of, step_of
@@ -49,6 +51,20 @@ class EvidenceLimits:
     capture: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What one look at an incident read, before anything is decided: the plan is ready for the case that it may act."""
+
+    rules: Rules
+    target: TargetRef | None
+    refusal: str
+    tree: SeverityTree
+    facts: Facts
+    plan: Plan | None
+    plan_data: bytes
+    plan_reason: str
+
+
 class EvidenceHands:
     """`evidence.gather`, `evidence.keep`, `evidence.watch_recovery`."""
 
@@ -61,8 +77,13 @@ class EvidenceHands:
         rulebook: Rulebook,
         clock: Clock,
         limits: EvidenceLimits,
+        foresight: Foresight,
+        plan_made: Callable[[str, Plan], None],
     ) -> None:
+        """`plan_made` hears of a plan before it is written: the first step may be looked at meanwhile."""
         self._casebook = casebook
+        self._foresight = foresight
+        self._plan_made = plan_made
         self._metrics = metrics
         self._cluster = cluster
         self._rulebook = rulebook
@@ -79,23 +100,24 @@ class EvidenceHands:
             return from_data(GatherResult, stored.body["result"])
         started = time.monotonic()
         incident = await self._casebook.incident(given.incident_id)
-        rules = self._rulebook.current()
-        target, refusal = await self._target(incident)
-        tree = rules.tree(incident)
-        facts = await self._facts(incident, tree)
-        verdict = classify(facts, tree)
+        ahead_of_time = await self._foresight.take(_first_look(incident.id)) if given.round == 0 else None
+        look: _Look = ahead_of_time or await self._look(incident, self._query_limit())
+        verdict = classify(look.facts, look.tree)
         ahead = look_ahead(
             verdict,
             alerts_firing=await self._casebook.incidents.firing(given.incident_id),
             opened_at=incident.opened_at,
             quiet_since=given.quiet_since,
             doubtful_since=given.doubtful_since,
-            times=rules.look_times,
-            target_refusal=refusal,
+            times=look.rules.look_times,
+            target_refusal=look.refusal,
         )
         plan: Plan | None = None
-        if ahead.next is NextLook.ACT and target is not None:
-            plan, ahead = self._plan(incident, rules, verdict, target, ahead)
+        if ahead.next is NextLook.ACT:
+            plan, ahead = self._choice(look, verdict, ahead)
+        if plan is not None:
+            self._casebook.remember_plan(plan)
+            self._plan_made(given.incident_id, plan)
         result = GatherResult(
             next=ahead.next,
             reason=ahead.reason,
@@ -107,13 +129,12 @@ class EvidenceHands:
         took = (time.monotonic() - started) * 1000
         drafts = [
             self._entry(given, verdict_key, EntryKind.VERDICT_REACHED, took, verdict=verdict, result=result),
-            self._entry(given, f"facts/{given.round}", EntryKind.FACTS_GATHERED, took, facts=facts),
+            self._entry(given, f"facts/{given.round}", EntryKind.FACTS_GATHERED, took, facts=look.facts),
         ]
-        documents = [tree_bytes(tree)]
+        documents = [tree_bytes(look.tree)]
         if plan is not None:
             drafts.append(self._plan_entry(given.incident_id, plan, ahead.reason))
-            documents.append(plan_bytes(plan))
-            self._casebook.remember_plan(plan)
+            documents.append(look.plan_data)
         now = self._clock.now()
         messages: Sequence[MessageDraft] = ()
         if verdict.severity is Severity.P1:
@@ -159,7 +180,7 @@ class EvidenceHands:
         incident = await self._casebook.incident(given.incident_id)
         rules = self._rulebook.current()
         tree = rules.tree(incident)
-        verdict = classify(await self._facts(incident, tree), tree)
+        verdict = classify(await self._facts(incident, tree, self._query_limit()), tree)
         now = verdict.pinned_at
         wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
         stored = await self._casebook.found(given.incident_id, "recovery")
@@ -192,16 +213,45 @@ class EvidenceHands:
         except FirebreakError as error:
             return None, str(error)
 
-    async def _facts(self, incident: Incident, tree: SeverityTree) -> Facts:
+    def foresee(self, incident: Incident) -> None:
+        """Begin the first look of an incident that is just being opened (the dispatcher calls this)."""
+        self._foresight.begin(_first_look(incident.id), lambda: self._look(incident, self._limits.query))
+
+    def _query_limit(self) -> timedelta:
+        return self._limits.query if activity.info().is_local else self._limits.patient_query
+
+    async def _look(self, incident: Incident, limit: timedelta) -> _Look:
+        """Everything that is read for one verdict; the plan is made ready while Prometheus answers."""
+        rules = self._rulebook.current()
+        tree = rules.tree(incident)
+        asked = asyncio.ensure_future(self._facts(incident, tree, limit))
+        try:
+            target, refusal = await self._target(incident)
+            await asyncio.sleep(0)  # the question goes out before the plan takes the processor
+            plan, data, reason = _planned(rules, incident, target)
+            facts = await asked
+        finally:
+            asked.cancel()
+        return _Look(
+            rules=rules,
+            target=target,
+            refusal=refusal,
+            tree=tree,
+            facts=facts,
+            plan=plan,
+            plan_data=data,
+            plan_reason=reason,
+        )
+
+    async def _facts(self, incident: Incident, tree: SeverityTree, limit: timedelta) -> Facts:
         now = self._clock.now()
         pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        local = activity.info().is_local
         answers = await self._metrics.range_batch(
             batch_of(tree.conditions),
             start=pinned - span_of(tree.conditions),
             end=pinned,
             step=step_of(tree.conditions),
-            timeout=self._limits.query if local else self._limits.patient_query,
+            timeout=limit,
         )
         return Facts(
             pinned_at=pinned,
@@ -215,13 +265,13 @@ class EvidenceHands:
             truncated=incident.truncated,
         )
 
-    def _plan(
-        self, incident: Incident, rules: Rules, verdict: Verdict, target: TargetRef, ahead: LookAhead
-    ) -> tuple[Plan | None, LookAhead]:
-        chosen, reason = rules.plan(incident, target)
-        if chosen is None:
-            return None, LookAhead(next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; no runbook: {reason}")
-        return chosen, LookAhead(next=NextLook.ACT, reason=f"{ahead.reason}; {reason}")
+    @staticmethod
+    def _choice(look: _Look, verdict: Verdict, ahead: LookAhead) -> tuple[Plan | None, LookAhead]:
+        if look.plan is None:
+            return None, LookAhead(
+                next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; no runbook: {look.plan_reason}"
+            )
+        return look.plan, LookAhead(next=NextLook.ACT, reason=f"{ahead.reason}; {look.plan_reason}")
 
     def _entry(self, given: GatherInput, key: str, kind: EntryKind, took: float, **body: object) -> EntryDraft:
         data = {name: to_data(value) for name, value in body.items()}
@@ -252,3 +302,16 @@ class EvidenceHands:
                 ],
             },
         )
+
+
+def _planned(rules: Rules, incident: Incident, target: TargetRef | None) -> tuple[Plan | None, bytes, str]:
+    if target is None:
+        return None, b"", "there is no target"
+    try:
+        return rules.plan(incident, target)
+    except ContractError as error:  # a document that does not fit this service: no plan, so a person is called
+        return None, b"", f"{error} {error.next_step()}"
+
+
+def _first_look(incident_id: str) -> str:
+    return f"look/{incident_id}"

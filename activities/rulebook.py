@@ -24,7 +24,7 @@ from firebreak.domain.target import TargetRef
 from firebreak.domain.verdict import Severity
 from firebreak.plans.choose import choose
 from firebreak.plans.lint import lint_runbook
-from firebreak.plans.pin import pin
+from firebreak.plans.pin import pinned
 from firebreak.plans.runbook import Runbook, load_runbook
 from firebreak.triage.disposition import LookTimes
 from firebreak.triage.targets import Resolution, resolve
@@ -72,8 +72,8 @@ class Rules:
             self._trees[key] = tree
         return tree
 
-    def plan(self, incident: Incident, target: TargetRef) -> tuple[Plan | None, str]:
-        """The chosen runbook, pinned for this incident, and why this one (or why none)."""
+    def plan(self, incident: Incident, target: TargetRef) -> tuple[Plan | None, bytes, str]:
+        """The chosen runbook, pinned for this incident; its bytes; and why this one (or why none)."""
         choice = choose(
             self.runbooks,
             service=incident.service,
@@ -82,9 +82,9 @@ class Rules:
             bindings=incident.bindings,
         )
         if choice.runbook is None:
-            return None, choice.reason
+            return None, b"", choice.reason
         service = self.services.services.get(incident.service)
-        plan = pin(
+        plan, data = pinned(
             choice.runbook,
             service=incident.service,
             target=target,
@@ -93,7 +93,7 @@ class Rules:
             service_thresholds={} if service is None else service.thresholds,
             specs=self.specs,
         )
-        return plan, choice.reason
+        return plan, data, choice.reason
 
     def route(self, service: str) -> Route:
         return self.services.route(service)

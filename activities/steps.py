@@ -6,10 +6,11 @@ without an effect reads the world before it does anything (issue item 9, practic
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import activity
@@ -18,6 +19,7 @@ from activities import notices
 from activities.actions.base import Action
 from activities.casebook import Casebook, step_body
 from activities.failures import translated
+from activities.foresight import Foresight
 from activities.messages import StepInput, VerifyInput, VerifyResult
 from firebreak.domain import ids
 from firebreak.domain.action import (
@@ -51,6 +53,15 @@ class StepLimits:
     patient_query: timedelta = timedelta(seconds=8)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What was seen before a step: conditions that do not hold (a sentence), and the action's check at `stamp`."""
+
+    unmet: str
+    check: CheckResult
+    stamp: datetime
+
+
 class StepHands:
     """`step.act`, `step.verify`, `step.hold`, `step.undo`."""
 
@@ -63,8 +74,10 @@ class StepHands:
         clock: Clock,
         mode: Mode,
         limits: StepLimits,
+        foresight: Foresight,
     ) -> None:
         self._casebook = casebook
+        self._foresight = foresight
         self._metrics = metrics
         self._actions = actions
         self._clock = clock
@@ -95,21 +108,12 @@ class StepHands:
                 given, plan, f"waits for approval by {step.approval}; approvals are not taken yet"
             )
         target = step.target or plan.target
-        taken = await self._lock(given, target)
+        taken, seen = await asyncio.gather(self._lock(given, target), self._seen(given, plan))
         if taken:
             return await self._refuse(given, plan, taken)
-        unmet = await self._unmet(step.check)
-        if unmet:
-            return await self._refuse(given, plan, f"its check does not hold: {unmet}")
-        action = self._actions[step.action]
-        now = self._clock.now()
-        context = StepContext(
-            step_key=ids.step_key(given.incident_id, given.tier, given.step), default_target=target, stamp=now
-        )
-        try:
-            check = await action.check(step.params, context)
-        except PermanentError as error:
-            return await self._refuse(given, plan, f"{error} {error.next_step()}")
+        if seen.unmet:
+            return await self._refuse(given, plan, f"its check does not hold: {seen.unmet}")
+        check, action = seen.check, self._actions[step.action]
         if check.outcome is CheckOutcome.REFUSED or check.target is None:
             return await self._refuse(given, plan, check.reason)
         if self._mode is Mode.OBSERVE and action.mutates:
@@ -118,12 +122,12 @@ class StepHands:
         if taken:
             return await self._refuse(given, plan, taken)
         intent = Intent(
-            step_key=context.step_key,
+            step_key=ids.step_key(given.incident_id, given.tier, given.step),
             action=step.action,
             params=step.params,
             target=check.target,
             changes=check.changes,
-            stamp=now,
+            stamp=seen.stamp,
         )
         drafts = [
             self._draft(given, plan, "intent", EntryKind.INTENT_RECORDED, check.target, intent=to_data(intent)),
@@ -141,6 +145,38 @@ class StepHands:
             )
             return await self._record_effect(given, plan, as_is)
         return await self._apply(given, plan, intent)
+
+    def foresee(self, incident_id: str, plan: Plan) -> None:
+        """Begin the look at a plan's first step (called when the plan is made, before it is written)."""
+        first = StepInput(incident_id=incident_id, plan_digest=plan.digest, tier=0, step=0)
+        if self._actions[plan.step(0, 0).action].mutates:
+            self._foresight.begin(
+                _key(f"look/{incident_id}", first), lambda: self._look(first, plan, self._limits.query)
+            )
+
+    async def _seen(self, given: StepInput, plan: Plan) -> _Seen:
+        ahead_of_time: _Seen | None = await self._foresight.take(_key(f"look/{given.incident_id}", given))
+        return ahead_of_time or await self._look(given, plan, self._query_limit())
+
+    async def _look(self, given: StepInput, plan: Plan, limit: timedelta) -> _Seen:
+        """The runbook's conditions, then the action's own check. Reads only."""
+        step = plan.step(given.tier, given.step)
+        results = await self._evaluate(step.check, limit)
+        unmet = "; ".join(f"{r.name}: {r.reason}" for r in results if r.truth is not Truth.TRUE)
+        now = self._clock.now()
+        if unmet:
+            nothing = CheckResult(outcome=CheckOutcome.REFUSED, reason=unmet)
+            return _Seen(unmet=unmet, check=nothing, stamp=now)
+        context = StepContext(
+            step_key=ids.step_key(given.incident_id, given.tier, given.step),
+            default_target=step.target or plan.target,
+            stamp=now,
+        )
+        check = await self._actions[step.action].check(step.params, context)
+        return _Seen(unmet="", check=check, stamp=now)
+
+    def _query_limit(self) -> timedelta:
+        return self._limits.query if activity.info().is_local else self._limits.patient_query
 
     async def _lock(self, given: StepInput, target: TargetRef) -> str:
         """One actor per target, be it the workload or the very object that is written: who else has it, as a reason."""
@@ -257,27 +293,24 @@ class StepHands:
 
     async def _judge(self, rule: Verify, not_before: Any) -> tuple[ConditionResult, ...]:
         held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
-        return await self._evaluate(held, not_before=not_before)
+        return await self._evaluate(held, self._query_limit(), not_before)
 
-    async def _evaluate(self, conditions: tuple[Condition, ...], not_before: Any = None) -> tuple[ConditionResult, ...]:
+    async def _evaluate(
+        self, conditions: tuple[Condition, ...], limit: timedelta, not_before: Any = None
+    ) -> tuple[ConditionResult, ...]:
         if not conditions:
             return ()
         now = self._clock.now()
         pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        local = activity.info().is_local
         step = step_of(conditions)
         answers = await self._metrics.range_batch(
             batch_of(conditions),
             start=pinned - span_of(conditions),
             end=pinned,
             step=step,
-            timeout=self._limits.query if local else self._limits.patient_query,
+            timeout=limit,
         )
         return tuple(evaluate(c, answers, pinned, step, not_before=not_before) for c in conditions)
-
-    async def _unmet(self, conditions: tuple[Condition, ...]) -> str:
-        results = await self._evaluate(conditions)
-        return "; ".join(f"{r.name}: {r.reason}" for r in results if r.truth is not Truth.TRUE)
 
     async def _decide(
         self,
@@ -343,7 +376,7 @@ class StepHands:
         if verified is None:
             raise PermanentError("nothing has been verified yet, so nothing can hold")
         held = tuple(replace(c, held_for=max(c.held_for, plan.hold)) for c in plan.recovery)
-        results = await self._evaluate(held, not_before=verified.at)
+        results = await self._evaluate(held, self._query_limit(), verified.at)
         now = self._clock.now()
         unmet = [r for r in results if r.truth is not Truth.TRUE]
         if not unmet:

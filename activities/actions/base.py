@@ -19,6 +19,7 @@ import asyncio
 import inspect
 import sys
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,6 +89,10 @@ def already_so(reason: str, ref: TargetRef, obj: KubeObject) -> CheckResult:
     return CheckResult(outcome=CheckOutcome.ALREADY_SO, reason=reason, target=bound(ref, obj))
 
 
+MOST_CHECKED = 1_000
+"""Objects kept between a check and its write."""
+
+
 class Action(ABC):
     """One thing the engine can do. A subclass has a docstring (its own or its module's) that says when to use it, the
     `name` of its module, `Params` and `propose`; where it cannot be taken back, `reversible = False` and the reason."""
@@ -110,6 +115,7 @@ class Action(ABC):
         self.call_timeout = call_timeout
         self.dry_run_first = dry_run_first
         self.clock: Clock = clock or UtcClock()
+        self._checked: OrderedDict[str, KubeObject] = OrderedDict()
 
     @classmethod
     def description(cls) -> str:
@@ -156,7 +162,8 @@ class Action(ABC):
         give_up_at = asyncio.get_running_loop().time() + 2 * self.call_timeout.total_seconds()
         for attempt in range(CONFLICT_TRIES):
             await _pause(attempt)
-            obj = await self.cluster.get(ref, timeout=self.call_timeout)
+            obj = self._as_checked(intent) if attempt == 0 else None
+            obj = obj or await self.cluster.get(ref, timeout=self.call_timeout)
             self._same_object(intent, obj)
             if self._mark(intent.step_key, obj) is not None:
                 return self._found(intent, obj, EffectOutcome.ALREADY_APPLIED, "this step's own mark was found on it")
@@ -250,9 +257,19 @@ class Action(ABC):
             ]
             if other:
                 return refused(f"the API server would write something else: {'; '.join(other)}", ref=ref, obj=obj)
+        self._checked[step_key] = obj
+        while len(self._checked) > MOST_CHECKED:
+            self._checked.popitem(last=False)
         return CheckResult(
             outcome=CheckOutcome.READY, reason=proposal.reason, target=bound(ref, obj), changes=proposal.changes
         )
+
+    def _as_checked(self, intent: Intent) -> KubeObject | None:
+        """The object as the check of this very step read it, once. If it has moved since, the API server refuses the
+        patch for its resourceVersion, and it is read again: so a quiet target costs no second read."""
+        obj = self._checked.pop(intent.step_key, None)
+        same = obj is not None and obj["metadata"]["resourceVersion"] == intent.target.resource_version
+        return obj if same else None
 
     def _forbidden(self, ref: TargetRef) -> str:
         if ref.namespace in SYSTEM_NAMESPACES:

@@ -10,6 +10,7 @@ from typing import Any
 from activities.actions import build, specs
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
+from activities.foresight import Foresight
 from activities.people import PeopleHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
@@ -17,7 +18,7 @@ from activities.steps import StepHands, StepLimits
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.pagerduty import PagerDuty
 from firebreak.connectors.prometheus import Prometheus
-from firebreak.domain.incident import Mode
+from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import Route
 from firebreak.domain.ports import PagerPort
 from firebreak.engine.clock import SystemClock
@@ -36,6 +37,7 @@ class Hands:
     rulebook: Rulebook
     activities: Sequence[Callable[..., Any]]
     clock: SystemClock
+    foresee: Callable[[Incident], None]
 
 
 class Routes:
@@ -89,6 +91,16 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         rulebook = build_rulebook(settings)
         casebook = Casebook(store, store)
         actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
+        foresight = Foresight()
+        steps = StepHands(
+            casebook=casebook,
+            metrics=metrics,
+            actions=actions,
+            clock=clock,
+            mode=settings.mode,
+            limits=StepLimits(),
+            foresight=foresight,
+        )
         evidence = EvidenceHands(
             casebook=casebook,
             metrics=metrics,
@@ -98,9 +110,8 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             limits=EvidenceLimits(
                 page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
             ),
-        )
-        steps = StepHands(
-            casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode, limits=StepLimits()
+            foresight=foresight,
+            plan_made=steps.foresee,
         )
         people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
         restores = RestoreHands(casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode)
@@ -122,4 +133,5 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
                 restores.check,
             ),
             clock=clock,
+            foresee=evidence.foresee,
         )

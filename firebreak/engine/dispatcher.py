@@ -12,7 +12,7 @@ import hashlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +64,7 @@ class DispatcherParts:
     rulebook: Rulebook
     clock: Clock
     data_dir: Path
+    foresee: Callable[[Incident], None]
 
 
 class Dispatcher:
@@ -197,6 +198,7 @@ class Dispatcher:
         )
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
+            self._parts.foresee(incident)
             await self._start(incident)
         elif incident_id not in self._started:
             known = await self._parts.incidents.incident(incident_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Channel, Message, NoticeKind, PagerAction, Route
+from firebreak.domain.message import Channel, Message, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.postmortem.json_export import json_bytes
@@ -65,6 +65,9 @@ class OutboxSender:
             except FirebreakError as error:
                 log.warning("outbox.store_away", error=str(error))
                 sent = 0
+            except Exception as error:  # noqa: BLE001 # whatever it is: without this loop nobody is ever called again
+                log.error("outbox.fault", error=repr(error))
+                sent = 0
             if not sent:
                 await asyncio.sleep(LOOK)
 
@@ -83,6 +86,10 @@ class OutboxSender:
         except FirebreakError as error:
             await self._failed(message, error)
             return
+        except Exception as error:  # noqa: BLE001 # one message that breaks us (or a full disk) must not silence the rest
+            log.error("outbox.message_fault", key=message.draft.key, error=repr(error))
+            await self._failed(message, TransientError(f"a fault of the engine: {type(error).__name__}"))
+            return
         await self._parts.outbox.delivered(
             message, receipt, entry=self._entry(message, EntryKind.MESSAGE_DELIVERED, receipt=receipt)
         )
@@ -92,7 +99,6 @@ class OutboxSender:
         entries = await self._parts.ledger.entries(draft.incident_id)
         if draft.channel is Channel.POSTMORTEM:
             return await asyncio.to_thread(self._write_postmortem, draft.incident_id, entries)
-        text = render_notice(draft.notice, entries, body=draft.body)
         route = self._parts.routes.route(service_of(entries))
         if draft.channel is Channel.PAGER:
             return await self._page(message, route, entries)
@@ -103,6 +109,7 @@ class OutboxSender:
         if not route.chat_channel:
             raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
         head = await self._thread(draft.incident_id)
+        text = render_notice(draft.notice, entries, body=draft.body)
         return await self._parts.chat.post(
             route.chat_channel, text, thread=head, dedup=f"{draft.incident_id}/{draft.key}"
         )
@@ -118,9 +125,20 @@ class OutboxSender:
             route.pager_key,
             draft.pager,
             incident_id=draft.incident_id,
-            text=render_notice(draft.notice, entries, body=draft.body),
+            text=self._page_text(message, entries),
             details={"incident": draft.incident_id, "notice": draft.notice.value},
         )
+
+    def _page_text(self, message: Message, entries: tuple[TimelineEntry, ...]) -> NoticeText:
+        """A page whose text cannot be made goes out all the same, in plain words."""
+        draft = message.draft
+        try:
+            return render_notice(draft.notice, entries, body=draft.body)
+        except Exception as error:  # noqa: BLE001 # a call for a person is worth more than its wording
+            log.error("outbox.text_fault", key=draft.key, error=repr(error))
+            why = str(draft.body.get("reason", "")) or draft.notice.value.replace("_", " ")
+            look = f"Its text could not be made ({type(error).__name__}): see `firebreak timeline {draft.incident_id}`."
+            return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
 
     async def _needless(self, message: Message) -> bool:
         """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""

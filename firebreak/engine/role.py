@@ -41,6 +41,7 @@ async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asynci
                 casebook=made.casebook,
                 rulebook=made.rulebook,
                 clock=made.clock,
+                foresee=made.foresee,
                 data_dir=settings.data_dir,
             )
         )

@@ -41,6 +41,8 @@ class IntakeWatch:
                 await self.look()
             except FirebreakError as error:
                 log.error("intake_watch.failed", error=str(error), next_step=error.next_step())
+            except Exception as error:  # noqa: BLE001 # the net must not end by the fault that it is there for
+                log.error("intake_watch.fault", error=repr(error))
             await asyncio.sleep(LOOK)
 
     async def look(self) -> None:
@@ -49,8 +51,8 @@ class IntakeWatch:
         now = self._clock.now()
         late = oldest is not None and now - oldest.accepted_at >= self._limit
         if late and oldest is not None and not self._paged:
-            self._paged = f"intake-{oldest.receipt}"
-            await self._page(oldest)
+            await self._page(f"intake-{oldest.receipt}", oldest)
+            self._paged = f"intake-{oldest.receipt}"  # only now: what could not be written is tried at the next look
         elif not late and self._paged:
             done = EntryDraft(
                 incident_id=self._paged,
@@ -63,7 +65,7 @@ class IntakeWatch:
             await self._ledger.append([done], messages=[end])
             self._paged = ""
 
-    async def _page(self, oldest: AcceptedAlert) -> None:
+    async def _page(self, incident_id: str, oldest: AcceptedAlert) -> None:
         now = self._clock.now()
         waiting = await self._inbox.backlog()
         reason = (
@@ -71,7 +73,7 @@ class IntakeWatch:
             "up. Look at the engine's workers and at Temporal; handle the alerts by hand meanwhile."
         )
         entry = EntryDraft(
-            incident_id=self._paged,
+            incident_id=incident_id,
             key="waiting",
             kind=EntryKind.ENGINE_FAULT,
             at=now,
@@ -83,6 +85,6 @@ class IntakeWatch:
             },
         )
         page = notices.pager(
-            self._paged, NoticeKind.PERSON_NEEDED, "pager/waiting", PagerAction.TRIGGER_HIGH, now, reason=reason
+            incident_id, NoticeKind.PERSON_NEEDED, "pager/waiting", PagerAction.TRIGGER_HIGH, now, reason=reason
         )
         await self._ledger.append([entry], messages=[page])

@@ -43,8 +43,9 @@ def pinned(
     service_thresholds: Mapping[str, float],
     specs: Mapping[str, ActionSpec],
 ) -> tuple[Plan, bytes]:
-    """The plan with its digest set, and the bytes that the digest is of. `bindings` are the service's parameters; the standard four come from `service` and
-    `target`. Of a threshold's values the service's wins over the policy's, and that over the runbook's.
+    """The plan with its digest set, and the bytes that the digest is of. `bindings` are the service's parameters; the
+    standard four come from `service` and `target`. Of a threshold's values the service's wins over the policy's, and
+    that over the runbook's.
 
     Raises RunbookInvalid with the linter's problems, if it has any: what it refuses never runs. Also when a binding is
     missing, or a filled parameter is refused; then it names the step or the condition."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
+from firebreak.domain.errors import LedgerError
 from firebreak.domain.message import PagerAction
 from firebreak.engine.watch import IntakeWatch
 
@@ -72,7 +75,6 @@ async def test_a_new_engine_does_not_page_again_for_the_same_alert(inbox: Any, s
 
 async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: Any, clock: Any) -> None:
     """The store was away at the very moment: the next look pages."""
-    from firebreak.domain.errors import LedgerError
 
     class Away:
         def __init__(self) -> None:
@@ -87,9 +89,8 @@ async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: A
     watch = IntakeWatch(inbox, ledger, clock)
     await accept(inbox, clock)
     clock.forward(61)
-    try:
+    with pytest.raises(LedgerError):
         await watch.look()
-    except LedgerError:
-        ledger.away = False
+    ledger.away = False
     await watch.look()
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]

@@ -251,7 +251,7 @@ async def test_another_uid_is_refused(name: str, stage: MakeStage) -> None:
         await play.action.apply(intent)
     with pytest.raises(TargetChanged, match="another object"):
         await play.action.read_back(intent)
-    assert play.port.writes_sent == 0
+    assert not await play.mentions_us()  # the API server refused our resourceVersion, or nothing was sent at all
 
 
 @every_mutating_action
@@ -262,7 +262,6 @@ async def test_a_changed_touched_field_is_refused(name: str, stage: MakeStage) -
     await play.world.edit(play.scene.target, play.scene.meddle)
     with pytest.raises(TargetChanged, match="somebody else"):
         await play.action.apply(intent)
-    assert play.port.writes_sent == 0
     assert not await play.mentions_us()
 
 

@@ -1,0 +1,58 @@
+"""Reading ahead: work that only reads, begun before its turn, so that its wait passes beside another one.
+
+The first look at the evidence runs while Temporal starts the workflow; the first step's check while the plan is being
+written. What was read ahead is used once, by the same process, and only while it is fresh; an activity that finds
+nothing here reads by itself. Nothing is decided and nothing is written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from firebreak.domain.errors import FirebreakError
+
+FRESH = timedelta(seconds=1)
+MOST = 1_000  # readings kept; the oldest goes first
+
+
+class Foresight:
+    """`begin` a reading, `take` it later. A reading that failed, or is too old, is as if it had never been begun."""
+
+    def __init__(self, *, fresh: timedelta = FRESH) -> None:
+        self._fresh = fresh.total_seconds()
+        self._running: OrderedDict[str, tuple[float, asyncio.Task[Any]]] = OrderedDict()
+
+    def begin(self, key: str, read: Callable[[], Awaitable[Any]]) -> None:
+        """Start `read` now. A second call under the same key replaces the first."""
+        self._drop(key)
+        self._running[key] = (time.monotonic(), asyncio.ensure_future(_quietly(read)))
+        while len(self._running) > MOST:
+            self._drop(next(iter(self._running)))
+
+    async def take(self, key: str) -> Any | None:
+        """What was read, or None: then read it yourself."""
+        begun, task = self._running.pop(key, (0.0, None))
+        if task is None:
+            return None
+        if time.monotonic() - begun > self._fresh:
+            task.cancel()
+            return None
+        return await task
+
+    def _drop(self, key: str) -> None:
+        _, task = self._running.pop(key, (0.0, None))
+        if task is not None:
+            task.cancel()
+
+
+async def _quietly(read: Callable[[], Awaitable[Any]]) -> Any | None:
+    """None for an error of the world: the activity reads again and meets it itself."""
+    try:
+        return await read()
+    except FirebreakError:
+        return None
