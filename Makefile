@@ -7,6 +7,7 @@ UV_VERSION := 0.13.8
 CACHE := $(or $(FIREBREAK_CACHE_DIR),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/firebreak,$(HOME)/.cache/firebreak))
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/
+PURE := $(addprefix tests/,domain documents triage plans timeline postmortem replay architecture)
 
 .PHONY: demo test check fix bench servers environment clean
 
@@ -22,7 +23,7 @@ check: environment
 	$(RUN)mypy
 	$(RUN)lint-imports
 	$(RUN)firebreak lint
-	$(RUN)pytest -q tests/domain tests/documents tests/triage tests/plans tests/timeline tests/postmortem tests/architecture
+	$(RUN)pytest -q -m "not servers" $(PURE)
 
 fix: environment
 	$(RUN)ruff check --fix .

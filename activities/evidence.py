@@ -77,12 +77,12 @@ class EvidenceHands:
         rulebook: Rulebook,
         clock: Clock,
         limits: EvidenceLimits,
-        foresight: Foresight,
-        plan_made: Callable[[str, Plan], None],
+        foresight: Foresight | None = None,
+        plan_made: Callable[[str, Plan], None] = lambda _incident, _plan: None,
     ) -> None:
         """`plan_made` hears of a plan before it is written: the first step may be looked at meanwhile."""
         self._casebook = casebook
-        self._foresight = foresight
+        self._foresight = foresight or Foresight()
         self._plan_made = plan_made
         self._metrics = metrics
         self._cluster = cluster

@@ -74,10 +74,10 @@ class StepHands:
         clock: Clock,
         mode: Mode,
         limits: StepLimits,
-        foresight: Foresight,
+        foresight: Foresight | None = None,
     ) -> None:
         self._casebook = casebook
-        self._foresight = foresight
+        self._foresight = foresight or Foresight()
         self._metrics = metrics
         self._actions = actions
         self._clock = clock

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import alert_to_plan
+from bench import alert_to_plan, stages
 from bench.field import CHECKOUT, field
 from bench.figures import replaced
 
@@ -25,8 +25,15 @@ async def _alert_to_plan(root: Path, quick: bool) -> str:
     return alert_to_plan.report(found, rounds=rounds, alerts=alerts)
 
 
+async def _stages(root: Path, quick: bool) -> str:
+    alerts = 30 if quick else 100
+    async with field(root, alerts + 15) as made:
+        return await stages.measure(made, alerts=alerts, profile=os.environ.get("STAGES_PROFILE", ""))
+
+
 SECTIONS: dict[str, Callable[[Path, bool], Awaitable[str]]] = {
     "alert-to-plan": _alert_to_plan,
+    "stages": _stages,
 }
 
 

@@ -131,4 +131,15 @@ if __name__ == "__main__":
     install()
     atexit.register(_save)
     sys.argv = ["role", *sys.argv[1:]]
-    role.main()
+    if os.environ.get("STAGES_PROFILE"):
+        import cProfile
+
+        profiler = cProfile.Profile()
+        profiler.enable()
+        try:
+            role.main()
+        finally:
+            profiler.disable()
+            profiler.dump_stats(os.environ["STAGES_PROFILE"])
+    else:
+        role.main()

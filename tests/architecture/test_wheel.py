@@ -64,7 +64,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["empty", "decoys"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Where the command is typed: an empty folder, and one with files that have the names of our rooms."""
-    place = tmp_path / request.param
+    place: Path = tmp_path / request.param
     place.mkdir()
     if request.param == "decoys":
         for name in ("worker", "firebreak", "workflows", "activities"):

@@ -22,6 +22,7 @@ from activities.casebook import Casebook
 from activities.rulebook import Rulebook, RulebookPaths
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
+from firebreak.domain.incident import Incident
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.dispatcher import Dispatcher, DispatcherParts
 from firebreak.locator import runbooks_dir
@@ -93,6 +94,7 @@ class Office:
     inbox: InboxStore
     rulebook: Rulebook
     parts: DispatcherParts
+    foreseen: list[Incident]
     away: Callable[[int], Away] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,6 +177,7 @@ async def office(tmp_path: Path, temporal_address: str, empty_stores: Path) -> A
     shutil.copytree(runbooks_dir(), documents)
     client = await Client.connect(temporal_address, data_converter=DATA_CONVERTER)
     queue = f"q-{uuid.uuid4()}"
+    foreseen: list[Incident] = []
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(await TimelineStore.open(tmp_path / TIMELINE_FILE))
         inbox = await stack.enter_async_context(await InboxStore.open(tmp_path / INBOX_FILE))
@@ -196,8 +199,9 @@ async def office(tmp_path: Path, temporal_address: str, empty_stores: Path) -> A
             rulebook=rulebook,
             clock=SystemClock(),
             data_dir=tmp_path,
+            foresee=foreseen.append,
         )
-        yield Office(client, queue, tmp_path, documents, store, inbox, rulebook, parts)
+        yield Office(client, queue, tmp_path, documents, store, inbox, rulebook, parts, foreseen)
 
 
 class SetClock:

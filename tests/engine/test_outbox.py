@@ -1,9 +1,10 @@
-"""Sending: in order, tried again, given up where that is right; and a call for a person never waits for anything else."""
+"""Sending: in order, tried again, given up where that is right; and a call for a person never waits for the rest."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -117,7 +118,7 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(store: Any, clock: Any, tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(store: Any, clock: Any, tmp_path: Path) -> Desk:
     made = Desk(store, clock, tmp_path)
     alert = Alert(
         fingerprint="f",
@@ -139,7 +140,7 @@ async def desk(store: Any, clock: Any, tmp_path: Path) -> AsyncIterator[Desk]:
         incident_id=INCIDENT, key="opened", kind=EntryKind.INCIDENT_OPENED, at=clock.at, body=to_data(incident)
     )
     await store.open_or_join(incident, opened=opened, joined=opened, messages=())
-    yield made
+    return made
 
 
 def classified(desk: Desk, deadline: float = 60) -> Any:
@@ -381,9 +382,8 @@ async def test_a_message_about_the_engine_itself_goes_to_the_fallback(desk: Desk
     fault = EntryDraft(
         incident_id="parked-1", key="fault", kind=EntryKind.ENGINE_FAULT, at=desk.now, body={"where": "x", "error": "y"}
     )
-    page = notices.pager(
-        "parked-1", NoticeKind.PERSON_NEEDED, "pager/fault", PagerAction.TRIGGER_HIGH, desk.now, reason="y"
-    )
+    high = PagerAction.TRIGGER_HIGH
+    page = notices.pager("parked-1", NoticeKind.PERSON_NEEDED, "pager/fault", high, desk.now, reason="y")
     await desk.store.append([fault], messages=[page])
     await desk.all()
     assert desk.people.keys == ["fallback"]
@@ -391,8 +391,6 @@ async def test_a_message_about_the_engine_itself_goes_to_the_fallback(desk: Desk
 
 async def test_a_store_that_is_away_stops_no_later_look(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop goes on: what is due goes out when the store is back."""
-    import asyncio
-
     calls = 0
     due = desk.store.due
 
@@ -417,8 +415,6 @@ async def test_a_store_that_is_away_stops_no_later_look(desk: Desk, monkeypatch:
 
 async def test_a_bug_in_one_message_does_not_stop_the_others(desk: Desk) -> None:
     """Whatever one receiver's answer breaks in us, the sender's loop and the pages of others go on."""
-    import asyncio
-
     desk.people.dead["chat"] = ZeroDivisionError("a bug of ours")
     await desk.tell(*classified(desk))
     running = asyncio.create_task(desk.sender.run())
@@ -434,3 +430,32 @@ async def test_a_bug_in_one_message_does_not_stop_the_others(desk: Desk) -> None
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_page_whose_text_cannot_be_made_goes_out_in_plain_words(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call for a person is worth more than its wording."""
+
+    def broken(*args: Any, **kwargs: Any) -> NoticeText:
+        raise KeyError("a bug of ours")
+
+    monkeypatch.setattr("firebreak.engine.outbox.render_notice", broken)
+    await desk.tell(*notices.person_needed(INCIDENT, "person/high", "nothing healed", desk.now))
+    await desk.all()
+    assert desk.people.sent == [("pager", "trigger_high")]
+    assert "nothing healed" in desk.people.texts[0].lines
+
+
+async def test_a_post_mortem_that_cannot_be_written_is_tried_again(desk: Desk) -> None:
+    """A file stands where the folder should be (or the disk is full): written down, tried again, nothing else waits."""
+    (desk.folder / "postmortems").write_text("in the way")
+    await desk.tell(*classified(desk))
+    await desk.tell(*notices.closing(INCIDENT, desk.now))
+    await desk.all()
+    assert ("pager", "trigger_low") in desk.people.sent
+    assert desk.state("postmortem") == ("waiting", 1)
+    (desk.folder / "postmortems").unlink()
+    desk.clock.forward(1)
+    await desk.all()
+    assert (desk.folder / "postmortems" / f"{INCIDENT}.md").exists()

@@ -17,6 +17,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.actions import build, specs
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
+from activities.foresight import Foresight
 from activities.messages import GatherInput, GatherResult, RestoreInput, StepInput, VerifyInput
 from activities.people import PeopleHands
 from activities.restores import RestoreHands
@@ -29,6 +30,7 @@ from firebreak.domain.condition import AnswerStatus, MetricAnswer, MetricQuery, 
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import NoticeText, PagerAction, Route
+from firebreak.domain.plan import Plan
 from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
@@ -294,9 +296,11 @@ class World:
 
     # --- hands -------------------------------------------------------------------------------------------------
 
-    def again(self, *, mode: Mode = Mode.ACT, page_deadline: timedelta = timedelta(seconds=60)) -> None:
-        """A new process: nothing in memory, everything on disk."""
+    def again(self, *, mode: Mode = Mode.ACT, ahead: bool = False) -> None:
+        """A new process: nothing in memory, everything on disk. `ahead`: it reads ahead, as the engine does; tests that
+        change the world between two hands go without."""
         self.ledger = Ledger(self.store)
+        self.foresight = Foresight()
         paths = RulebookPaths(
             catalog=self.documents / "catalog",
             severity=self.documents / "severity.yaml",
@@ -313,7 +317,9 @@ class World:
             cluster=self.cluster,
             rulebook=self.rulebook,
             clock=self.clock,
-            limits=EvidenceLimits(mode=mode, page_deadline=page_deadline),
+            limits=EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60)),
+            foresight=self.foresight,
+            plan_made=(lambda incident_id, plan: self.steps.foresee(incident_id, plan)) if ahead else _nothing,
         )
         self.steps = StepHands(
             casebook=self.casebook,
@@ -322,6 +328,7 @@ class World:
             clock=self.clock,
             mode=mode,
             limits=StepLimits(),
+            foresight=self.foresight,
         )
         self.people = PeopleHands(
             casebook=self.casebook, pager=self.pages, routes=Routes(self.rulebook), clock=self.clock
@@ -430,6 +437,10 @@ class World:
         """What the cluster says now."""
         key = (self.flags.kind, self.flags.namespace, self.flags.name)
         return str(self.cluster.objects[key]["data"]["recommend.enabled"])
+
+
+def _nothing(incident_id: str, plan: Plan) -> None:
+    """Nobody reads ahead."""
 
 
 @pytest.fixture(scope="session")
