@@ -20,8 +20,8 @@ from temporalio.client import Client
 
 import activities.evidence
 import activities.steps
-import firebreak.plans.pin
 from activities.actions.base import Action
+from activities.foresight import Foresight
 from activities.rulebook import Rules
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.prometheus import Prometheus
@@ -106,12 +106,11 @@ def install() -> None:
     _timed(Rules, "tree", "render the tree")
     _timed(activities.evidence, "classify", "classify")
     _timed(activities.evidence, "outline", "outline")
-    _timed(activities.evidence, "plan_bytes", "plan_bytes")
     _timed(activities.evidence, "tree_bytes", "tree_bytes")
     _timed(activities.evidence, "to_data", "to_data (evidence)")
     _timed(Action, "check", "action.check")
     _timed(Action, "apply", "action.apply")
-    _timed(firebreak.plans.pin, "lint_runbook", "lint the runbook")
+    _timed(Foresight, "take", "foresight take")
     for hands, names in (
         (activities.evidence.EvidenceHands, ("gather", "keep")),
         (activities.steps.StepHands, ("act", "verify", "hold")),

@@ -8,38 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
-from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from activities import notices
-from activities.casebook import Casebook
-from activities.rulebook import Rulebook
 from firebreak.domain import ids
-from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Alert, AlertStatus, Disposition, IntakeClass
+from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Alert, AlertStatus, Disposition
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
-from firebreak.domain.incident import Incident, IncidentOutcome
-from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
-from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, RestoreRecord
-from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.domain.incident import Incident
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.parts import DispatcherParts, tell_fault
+from firebreak.engine.sweeper import Sweeper
+from firebreak.engine.temporal import tell_workflow
 from firebreak.processes import dispatch_socket, socket_address
 from firebreak.triage.intake import correlation_key
 from workflows.incident import IncidentWorkflow
-from workflows.messages import AlertResolved, CloseRequested, IncidentInput, RestoreWatch
+from workflows.messages import AlertResolved, IncidentInput
 from workflows.options import TASK_TIMEOUT
-from workflows.restore import RestoreWorkflow
 
 log = structlog.get_logger()
 
@@ -50,23 +44,6 @@ PARK_AFTER = 3  # failures of one alert, of a kind that is no outage, before it 
 UNCLASSIFIED_AFTER = timedelta(seconds=60)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DispatcherParts:
-    """What a dispatcher works with."""
-
-    client: Client
-    queue: str
-    intake_class: IntakeClass
-    inbox: InboxPort
-    ledger: LedgerPort
-    incidents: IncidentsPort
-    casebook: Casebook
-    rulebook: Rulebook
-    clock: Clock
-    data_dir: Path
-    foresee: Callable[[Incident], None]
-
-
 class Dispatcher:
     """`run` until `stop` is set: not by cancelling, which could cut a hand-over in two."""
 
@@ -75,8 +52,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._started: set[str] = set()
         self._failures: Counter[int] = Counter()
-        self._told: set[int] = set()
-        self._faults: set[str] = set()
+        self._sweeper = Sweeper(parts)
 
     async def run(self, stop: asyncio.Event) -> None:
         with self._listening():
@@ -145,7 +121,7 @@ class Dispatcher:
             for one in accepted:  # deliveries of one alert stay in order
                 by_alert.setdefault(one.alert.fingerprint, []).append(one)
             await asyncio.gather(*(self._handle_all(group, gate) for group in by_alert.values()))
-        await self._sweep()
+        await self._sweeper.sweep()
         return len(accepted) == BATCH
 
     async def _handle_all(self, group: list[AcceptedAlert], gate: asyncio.Semaphore) -> None:
@@ -250,111 +226,23 @@ class Dispatcher:
         )
         await self._parts.ledger.append([entry])
         if firing == 0:
-            await self._signal(incident_id, "alert_resolved", AlertResolved(firing=firing))
+            await tell_workflow(self._parts.client, incident_id, "alert_resolved", AlertResolved(firing=firing))
         return Disposition.RESOLVED, incident_id
-
-    async def _signal(self, incident_id: str, name: str, fact: object) -> bool:
-        """False when the workflow has ended (its incident then needs nothing more)."""
-        handle = self._parts.client.get_workflow_handle(ids.incident_workflow_id(incident_id))
-        try:
-            await handle.signal(name, fact)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            return False
-        return True
 
     async def _about_the_engine(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
         """No tree judges an alert that we made about ourselves: it is a page."""
         alert = accepted.alert
         incident_id = f"engine-{alert.fingerprint}-{int(alert.starts_at.timestamp())}"
         reason = " ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
-        await self._tell(incident_id, alert.labels.get("alertname", "?"), reason, alert)
+        await tell_fault(self._parts, incident_id, alert.labels.get("alertname", "?"), reason, alert)
         return Disposition.PAGED, incident_id
-
-    async def _tell(self, incident_id: str, where: str, reason: str, alert: Alert | None = None) -> None:
-        """A fault of ours: written down, and a person is paged about it, once."""
-        now = self._parts.clock.now()
-        body = {"where": where, "error": reason, "next_step": "Handle it by hand."}
-        entry = EntryDraft(
-            incident_id=incident_id,
-            key="fault",
-            kind=EntryKind.ENGINE_FAULT,
-            at=now,
-            body=body if alert is None else {**body, "alert": to_data(alert)},
-        )
-        page: MessageDraft = notices.pager(
-            incident_id, NoticeKind.PERSON_NEEDED, "pager/fault", PagerAction.TRIGGER_HIGH, now, reason=reason
-        )
-        await self._parts.ledger.append([entry], messages=[page])
 
     async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
         """The alert cannot be handled: written down, and a person is paged about it."""
         name = accepted.alert.labels.get("alertname", "?")
         reason = f"the alert {name} cannot be handled: {error!r}"
-        await self._tell(f"parked-{accepted.receipt}", "dispatcher", reason, accepted.alert)
+        await tell_fault(self._parts, f"parked-{accepted.receipt}", "dispatcher", reason, accepted.alert)
         return Disposition.PARKED, reason
-
-    async def _sweep(self) -> None:
-        """What must reach a workflow though no alert says so: closes by hand, and restores."""
-        self._parts.rulebook.current()  # a broken edit is told when it is made, not at the next alert
-        fault = self._parts.rulebook.fault
-        if fault and fault not in self._faults:
-            self._faults.add(fault)
-            await self._tell(f"documents-{hashlib.sha256(fault.encode()).hexdigest()[:8]}", "documents", fault)
-        for request in await self._parts.incidents.close_requests():
-            if request.seq not in self._told:
-                await self._close(request)
-                self._told.add(request.seq)
-        if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
-            for record in await self._parts.incidents.open_restores():
-                await self._watch_restore(record)
-
-    async def _close(self, request: TimelineEntry) -> None:
-        fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
-        incident = await self._parts.incidents.incident(request.incident_id)
-        if incident is None or incident.intake_class is not self._parts.intake_class:
-            return
-        if await self._signal(request.incident_id, "close_requested", fact):
-            return
-        # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
-        ending = EntryDraft(
-            incident_id=request.incident_id,
-            key="close",
-            kind=EntryKind.INCIDENT_CLOSED,
-            at=self._parts.clock.now(),
-            actor=f"person:{fact.by}",
-            body={"outcome": IncidentOutcome.CLOSED_BY_HAND.value, "reason": fact.reason},
-        )
-        await self._parts.ledger.close_incident(
-            ending,
-            IncidentOutcome.CLOSED_BY_HAND,
-            messages=notices.closing(request.incident_id, ending.at),
-            cancel_all=True,
-        )
-
-    async def _watch_restore(self, record: RestoreRecord) -> None:
-        workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
-        if workflow_id in self._started:
-            return
-        watch = RestoreWatch(
-            incident_id=record.incident_id,
-            plan_digest=record.plan_digest,
-            tier=record.tier,
-            step=record.step,
-            opened_at=record.opened_at,
-        )
-        with contextlib.suppress(WorkflowAlreadyStartedError):
-            await self._parts.client.start_workflow(
-                RestoreWorkflow.run,
-                watch,
-                id=workflow_id,
-                task_queue=self._parts.queue,
-                task_timeout=TASK_TIMEOUT,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            )
-        self._started.add(workflow_id)
 
     def _alert_entry(self, incident_id: str, key: str, kind: EntryKind, alert: Alert) -> EntryDraft:
         return EntryDraft(

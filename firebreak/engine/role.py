@@ -15,7 +15,8 @@ from temporalio.service import RPCError
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError, SettingsInvalid
 from firebreak.engine.compose import hands
-from firebreak.engine.dispatcher import Dispatcher, DispatcherParts
+from firebreak.engine.dispatcher import Dispatcher
+from firebreak.engine.parts import DispatcherParts
 from firebreak.engine.temporal import connect, incident_worker, task_queue
 from firebreak.logs import configure_logs
 from firebreak.processes import say_ready

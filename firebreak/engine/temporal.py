@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, TLSConfig
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.settings import Settings
@@ -74,3 +76,15 @@ def incident_worker(
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )
+
+
+async def tell_workflow(client: Client, incident_id: str, signal: str, fact: object) -> bool:
+    """Signal an incident's workflow; False when it has ended or is unknown (its incident needs nothing more of it)."""
+    handle = client.get_workflow_handle(ids.incident_workflow_id(incident_id))
+    try:
+        await handle.signal(signal, fact)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True

@@ -92,7 +92,9 @@ class World:
         """`firebreak up` with a data directory of its own and `settings` on top of the lab's."""
         data_dir = self.lab.state.lab_dir / f"engine-{name}"
         given = {**self.lab.state.engine, "FIREBREAK_DATA_DIR": str(data_dir), **settings}
-        engine = await EngineProcess.start(replace(self.lab.state, engine=given))
+        home = self.lab.state.lab_dir / f"home-{name}"  # each engine has a log of its own
+        home.mkdir()
+        engine = await EngineProcess.start(replace(self.lab.state, lab_dir=home, engine=given))
         try:
             yield engine
         finally:

@@ -24,7 +24,8 @@ from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.incident import Incident
 from firebreak.engine.clock import SystemClock
-from firebreak.engine.dispatcher import Dispatcher, DispatcherParts
+from firebreak.engine.dispatcher import Dispatcher
+from firebreak.engine.parts import DispatcherParts
 from firebreak.locator import runbooks_dir
 from firebreak.servers.process import free_port
 from firebreak.servers.temporal import start_temporal

@@ -38,7 +38,7 @@ _RUNBOOK = """
 kind: runbook
 name: drill-%(name)s
 summary: The first thing that is done is %(action)s.
-match: {severity: P1, labels: {drill: %(name)s}}
+match: {severity: P1, labels: {drill: %(name)s}, params: [route, flags]}
 durations: {window: 3s, step: 1s, stale_after: 5s}
 conditions:
   carries_traffic:
@@ -47,6 +47,13 @@ conditions:
     query: sum(rate(http_requests_total{service=$service}[$window]))
     op: ">"
     threshold: 1
+    inputs: ['http_requests_total{service=$service}']
+  never:  # a restore would be a second write
+    title: a rate that nobody has
+    dimension: health
+    query: sum(rate(http_requests_total{service=$service}[$window]))
+    op: ">"
+    threshold: 1000000
     inputs: ['http_requests_total{service=$service}']
 evidence: [pods]
 hold: 1s
@@ -59,24 +66,30 @@ tiers:
         params: %(params)s
         check: action
         verify: {conditions: [carries_traffic], hold: 1s, within: 20s, poll: 250ms}
-        undo: %(undo)s
+        %(after)s
   - name: page
     steps: [{id: call-a-person, action: page}]
 """
 
+_TAKEN_BACK = "undo: action\n        restore: {conditions: [never], hold: 1s, within: 24h, poll: 1m}"
 _DRILLS = (
-    {"name": "restart", "action": "restart_workload", "params": "{}", "undo": "none\n        undo_reason: none is due"},
+    {
+        "name": "restart",
+        "action": "restart_workload",
+        "params": "{}",
+        "after": "undo: none\n        undo_reason: none is due",
+    },
     {
         "name": "shift",
         "action": "shift_traffic",
         "params": "{route: $route, away_from: $workload}",
-        "undo": "action",
+        "after": _TAKEN_BACK,
     },
     {
         "name": "flag",
         "action": "set_flag",
         "params": '{config_map: $flags, key: recommend.enabled, value: "false"}',
-        "undo": "action",
+        "after": _TAKEN_BACK,
     },
 )
 
@@ -159,6 +172,7 @@ class Drill:
     lab: Lab
     proxy: Proxy
     settings: Mapping[str, str]
+    log_dir: Path
     _number: int = 0
 
     @asynccontextmanager
@@ -166,7 +180,10 @@ class Drill:
         """`firebreak up` on a data directory called `name` (a second start goes on with it)."""
         directory = str(self.lab.state.lab_dir / f"engine-{name}")
         given = {**self.lab.state.engine, **self.settings, "FIREBREAK_DATA_DIR": directory, **settings}
-        engine = await EngineProcess.start(replace(self.lab.state, engine=given))
+        self._number += 1
+        home = self.log_dir / f"{name}-{self._number}"  # each start has a log of its own
+        home.mkdir()
+        engine = await EngineProcess.start(replace(self.lab.state, lab_dir=home, engine=given))
         try:
             yield engine
         finally:
@@ -373,5 +390,5 @@ async def drill(lab: Lab, tmp_path: Path) -> AsyncIterator[Drill]:
     """The lab as at its start, with a fresh proxy and documents of this test's own."""
     proxy = Proxy(lab.state.admin.url, Path(lab.state.admin.ca_file))
     async with proxy.running():
-        yield Drill(lab=lab, proxy=proxy, settings=_documents(lab, proxy, tmp_path))
+        yield Drill(lab=lab, proxy=proxy, settings=_documents(lab, proxy, tmp_path), log_dir=tmp_path)
     await control.heal(lab.state)

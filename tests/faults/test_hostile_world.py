@@ -1,4 +1,4 @@
-"""The world moves, hangs, goes blind or is full while the engine acts: nothing wrong is done, and a person is called."""
+"""The world moves, hangs, cannot be seen or is full: nothing wrong is done, and a person is called."""
 
 from __future__ import annotations
 
@@ -133,13 +133,17 @@ async def test_an_outcome_that_stays_unknown_is_recorded_and_a_person_called(dri
         assert [w["objectRef"]["name"] for w in drill.writes(since)] == ["shop-flags"]
 
 
+def _command(pid: int) -> tuple[str, ...]:
+    return tuple(Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0"))
+
+
 @pytest.mark.parametrize("how", ["hangs", "dies"])
 async def test_without_prometheus_a_person_is_called_and_nothing_is_written(drill: Any, how: str) -> None:
     """It goes away while an alert is looked into: inconclusive is never true, and where it decides, a page."""
     since = drill.audit_size()
     run_dir = drill.lab.state.lab_dir / "run"
     pid = next(e.pid for e in Registry(run_dir).entries() if e.name == "prometheus")
-    command = tuple(Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0"))
+    command = _command(pid)
     async with drill.engine(f"blind-{how}") as engine:
         alert = drill.alert("pay", "pay-v1")
         (receipt,) = await drill.post(alert)
@@ -168,7 +172,7 @@ async def test_a_full_disk_lets_nothing_be_done_and_the_page_goes_out(drill: Any
     """No byte can be written to the ledger: no action without a recorded intent, and a person is called directly."""
     since = drill.audit_size()
     limited: dict[int, tuple[int, int]] = {}
-    async with drill.engine(f"full-{since_when.split()[0]}") as engine:
+    async with drill.engine(f"full-{since_when.replace(' ', '-')}") as engine:
 
         def fill() -> None:
             for pid in (drill.pid(engine, "p1"), engine.process.pid):

@@ -1,0 +1,55 @@
+"""What dispatcher and sweeper of one worker process work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import Client
+
+from activities import notices
+from activities.casebook import Casebook
+from activities.rulebook import Rulebook
+from firebreak.domain.alert import Alert, IntakeClass
+from firebreak.domain.codec import to_data
+from firebreak.domain.incident import Incident
+from firebreak.domain.message import NoticeKind, PagerAction
+from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort
+from firebreak.domain.timeline import EntryDraft, EntryKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatcherParts:
+    """What a dispatcher works with."""
+
+    client: Client
+    queue: str
+    intake_class: IntakeClass
+    inbox: InboxPort
+    ledger: LedgerPort
+    incidents: IncidentsPort
+    casebook: Casebook
+    rulebook: Rulebook
+    clock: Clock
+    data_dir: Path
+    foresee: Callable[[Incident], None]
+
+
+async def tell_fault(
+    parts: DispatcherParts, incident_id: str, where: str, reason: str, alert: Alert | None = None
+) -> None:
+    """A fault of ours: written down, and a person is paged about it, once per `incident_id`."""
+    now = parts.clock.now()
+    body = {"where": where, "error": reason, "next_step": "Handle it by hand."}
+    entry = EntryDraft(
+        incident_id=incident_id,
+        key="fault",
+        kind=EntryKind.ENGINE_FAULT,
+        at=now,
+        body=body if alert is None else {**body, "alert": to_data(alert)},
+    )
+    page = notices.pager(
+        incident_id, NoticeKind.PERSON_NEEDED, "pager/fault", PagerAction.TRIGGER_HIGH, now, reason=reason
+    )
+    await parts.ledger.append([entry], messages=[page])

@@ -1,0 +1,96 @@
+"""What must reach a workflow, or a person, though no alert says so: closes by hand, restores, broken documents."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from activities import notices
+from firebreak.domain import ids
+from firebreak.domain.alert import IntakeClass
+from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.ports import RestoreRecord
+from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.engine.parts import DispatcherParts, tell_fault
+from firebreak.engine.temporal import tell_workflow
+from workflows.messages import CloseRequested, RestoreWatch
+from workflows.options import TASK_TIMEOUT
+from workflows.restore import RestoreWorkflow
+
+
+class Sweeper:
+    """`sweep` once a round of the dispatcher. All of it may be done again after a crash."""
+
+    def __init__(self, parts: DispatcherParts) -> None:
+        self._parts = parts
+        self._watched: set[str] = set()
+        self._told: set[int] = set()
+        self._faults: set[str] = set()
+
+    async def sweep(self) -> None:
+        await self._documents()
+        for request in await self._parts.incidents.close_requests():
+            if request.seq not in self._told:
+                await self._close(request)
+                self._told.add(request.seq)
+        if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
+            for record in await self._parts.incidents.open_restores():
+                await self._watch_restore(record)
+
+    async def _documents(self) -> None:
+        """A broken edit is told when it is made, not at the next alert."""
+        self._parts.rulebook.current()
+        fault = self._parts.rulebook.fault
+        if fault and fault not in self._faults:
+            self._faults.add(fault)
+            name = hashlib.sha256(fault.encode()).hexdigest()[:8]
+            await tell_fault(self._parts, f"documents-{name}", "documents", fault)
+
+    async def _close(self, request: TimelineEntry) -> None:
+        fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
+        incident = await self._parts.incidents.incident(request.incident_id)
+        if incident is None or incident.intake_class is not self._parts.intake_class:
+            return
+        if await tell_workflow(self._parts.client, request.incident_id, "close_requested", fact):
+            return
+        # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
+        ending = EntryDraft(
+            incident_id=request.incident_id,
+            key="close",
+            kind=EntryKind.INCIDENT_CLOSED,
+            at=self._parts.clock.now(),
+            actor=f"person:{fact.by}",
+            body={"outcome": IncidentOutcome.CLOSED_BY_HAND.value, "reason": fact.reason},
+        )
+        await self._parts.ledger.close_incident(
+            ending,
+            IncidentOutcome.CLOSED_BY_HAND,
+            messages=notices.closing(request.incident_id, ending.at),
+            cancel_all=True,
+        )
+
+    async def _watch_restore(self, record: RestoreRecord) -> None:
+        workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
+        if workflow_id in self._watched:
+            return
+        watch = RestoreWatch(
+            incident_id=record.incident_id,
+            plan_digest=record.plan_digest,
+            tier=record.tier,
+            step=record.step,
+            opened_at=record.opened_at,
+        )
+        with contextlib.suppress(WorkflowAlreadyStartedError):
+            await self._parts.client.start_workflow(
+                RestoreWorkflow.run,
+                watch,
+                id=workflow_id,
+                task_queue=self._parts.queue,
+                task_timeout=TASK_TIMEOUT,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            )
+        self._watched.add(workflow_id)
