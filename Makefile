@@ -9,13 +9,13 @@ UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/
 PURE := $(addprefix tests/,domain documents triage plans timeline postmortem replay architecture)
 
-.PHONY: demo test check fix bench servers environment clean
+.PHONY: demo test check fix bench histories servers environment clean
 
 demo: servers
 	$(RUN)firebreak demo
 
 test: servers
-	$(RUN)pytest
+	$(RUN)pytest --durations=10
 
 check: environment
 	$(RUN)ruff format --check .
@@ -23,7 +23,7 @@ check: environment
 	$(RUN)mypy
 	$(RUN)lint-imports
 	$(RUN)firebreak lint
-	$(RUN)pytest -q -m "not servers" $(PURE)
+	$(RUN)pytest -m "not servers" $(PURE)
 
 fix: environment
 	$(RUN)ruff check --fix .
@@ -31,6 +31,9 @@ fix: environment
 
 bench: servers
 	$(RUN)python -m bench
+
+histories: servers
+	$(RUN)python tests/replay/record.py
 
 servers: environment
 	$(RUN)firebreak servers install

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import alert_to_plan, stages
+from bench import alert_to_plan, cost, recovery, stages, storm
 from bench.field import CHECKOUT, field
 from bench.figures import replaced
 
@@ -25,6 +25,22 @@ async def _alert_to_plan(root: Path, quick: bool) -> str:
     return alert_to_plan.report(found, rounds=rounds, alerts=alerts)
 
 
+async def _storm(root: Path, quick: bool) -> str:
+    rounds, services = (1, 61) if quick else (3, 301)
+    async with field(root, services) as made:
+        found = await storm.measure(made, rounds=rounds)
+    return storm.report(found, rounds=rounds)
+
+
+async def _cost(root: Path, quick: bool) -> str:
+    async with field(root, 11 if quick else 41) as made:
+        return cost.report(await cost.measure(made))
+
+
+async def _recovery(root: Path, quick: bool) -> str:
+    return recovery.report(await recovery.measure(root, runs=2 if quick else 10))
+
+
 async def _stages(root: Path, quick: bool) -> str:
     alerts = 30 if quick else 100
     async with field(root, alerts + 15) as made:
@@ -33,6 +49,9 @@ async def _stages(root: Path, quick: bool) -> str:
 
 SECTIONS: dict[str, Callable[[Path, bool], Awaitable[str]]] = {
     "alert-to-plan": _alert_to_plan,
+    "storm": _storm,
+    "cost": _cost,
+    "recovery": _recovery,
     "stages": _stages,
 }
 

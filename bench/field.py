@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -54,6 +53,7 @@ class Field:
     services: int
     token: str
     engine: Mapping[str, str]
+    processes: Mapping[str, ManagedProcess]
 
     async def break_again(self, numbers: Sequence[int]) -> None:
         """Turn the flags of these services on again; they are bad from then on."""
@@ -140,6 +140,12 @@ async def field(root: Path, services: int) -> AsyncIterator[Field]:
             temporal=temporal.address,
             services=services,
             token=token,
+            processes={
+                **plane.processes,
+                "exporter": exporter,
+                "prometheus": prometheus.process,
+                "temporal": temporal.process,
+            },
             engine={
                 "FIREBREAK_MODE": "act",
                 "FIREBREAK_CLUSTER": CLUSTER,
@@ -251,5 +257,11 @@ def _objects(number: int) -> tuple[tuple[str, Mapping[str, object]], ...]:
     )
 
 
-def scratch_removed(root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
+def cpu_seconds(processes: Mapping[str, ManagedProcess]) -> dict[str, float]:
+    """Processor time that each has used so far, and this process under the name of `bench`."""
+    tick = os.sysconf("SC_CLK_TCK")
+    used = {"bench": sum(os.times()[:2])}
+    for name, process in processes.items():
+        stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        used[name] = (int(stat[11]) + int(stat[12])) / tick
+    return used

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from bench.alert_to_plan import PER_SECOND
 from bench.documents import service_name
-from bench.field import ENGINE_USER, Field, child_environment
+from bench.field import ENGINE_USER, Field, child_environment, cpu_seconds
 from bench.figures import quantile, table
 from bench.load import open_loop
 from bench.watch import RecordWatch, first_writes, incidents_since, outcomes
@@ -35,7 +35,7 @@ async def measure(field: Field, *, alerts: int, profile: str = "") -> str:
             "STAGES_PROFILE": profile,
         }
     )
-    processes = []
+    processes: list[ManagedProcess] = []
     timeline = data_dir / "timeline.sqlite"
     url = f"http://127.0.0.1:{port}/v1/alerts/alertmanager"
     try:
@@ -49,7 +49,8 @@ async def measure(field: Field, *, alerts: int, profile: str = "") -> str:
 
             await processes[-1].ready(ready, limit=timedelta(seconds=30))
         for numbers in (range(alerts, field.services), range(alerts)):
-            since = time.time()
+            since, every = time.time(), {**field.processes, **{p.name: p for p in processes}}
+            before = cpu_seconds(every)
             with RecordWatch(timeline, "plan") as watch:
                 meant = await open_loop(url, field.token, numbers, per_second=PER_SECOND)
 
@@ -59,6 +60,8 @@ async def measure(field: Field, *, alerts: int, profile: str = "") -> str:
                     return len(incidents) == count and "open" not in states.values()
 
                 await until(closed, timedelta(seconds=60), "the end of all incidents")
+        used = {name: seconds - before[name] for name, seconds in cpu_seconds(every).items()}
+        took = time.time() - since
         incidents = incidents_since(timeline, since)
         writes = first_writes(field.plane.audit_log, ENGINE_USER, since)
         names = [service_name(n) for n in range(alerts)]
@@ -77,4 +80,10 @@ async def measure(field: Field, *, alerts: int, profile: str = "") -> str:
         f"first PATCH p50 {quantile(patches, 0.5):.1f} ms, p99 {quantile(patches, 0.99):.1f} ms. "
         f"Load average {os.getloadavg()[0]:.1f}."
     )
+    cpu = [
+        [name, f"{1000 * seconds / alerts:.1f}", f"{100 * seconds / took:.0f}"]
+        for name, seconds in sorted(used.items(), key=lambda item: -item[1])
+    ]
+    cpu.append(["all", f"{1000 * sum(used.values()) / alerts:.1f}", f"{100 * sum(used.values()) / took:.0f}"])
+    head += "\n\n" + table(["process", "CPU ms per incident", "% of a core"], cpu)
     return f"{head}\n\n{table(['stage (they nest)', 'calls', 'p50 ms', 'p90 ms', 'ms per incident'], rows)}"

@@ -22,7 +22,7 @@ import structlog
 
 from firebreak.connectors.slack import Slack
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import ChainBroken
+from firebreak.domain.errors import ChainBroken, FirebreakError
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
@@ -72,6 +72,8 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
         run_dir = data_dir / "run"
         reaped = await reap_leftovers(run_dir)
         await check_record(settings)
+        if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
+            settings = settings.model_copy(update={"gateway_port": free_port()})
         async with AsyncExitStack() as stack:
             address, children = settings.temporal_address, []
             if not address:
@@ -116,8 +118,11 @@ async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
                 log.error("engine.child_ended", name=child.process.name, code=child.process.exit_code, again_in=wait)
                 child.start_at, child.fails = now + wait, child.fails + 1
             if now >= child.start_at:
-                child.process.start_again()
                 child.start_at, child.started_at = 0.0, now
+                try:
+                    child.process.start_again()
+                except (OSError, FirebreakError) as error:  # a full disk: what runs must go on, this is tried again
+                    log.error("engine.child_not_started", name=child.process.name, error=str(error))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK):
                 await stop.wait()
@@ -146,7 +151,9 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
                 postmortems=settings.data_dir / "postmortems",
             )
         )
-        tasks = [asyncio.create_task(sender.run()), asyncio.create_task(IntakeWatch(inbox, store, clock).run())]
+        fallback = settings.fallback_pager_key.get_secret_value()
+        watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback)
+        tasks = [asyncio.create_task(sender.run()), asyncio.create_task(watch.run())]
         try:
             yield
         finally:
@@ -169,8 +176,11 @@ async def check_record(settings: Settings) -> None:
         text = NoticeText(
             title="Firebreak does not start: its record was changed", lines=(str(error), error.next_step())
         )
-        async with build_pager(settings) as pager:
-            await pager.send(key, PagerAction.TRIGGER_HIGH, incident_id="record", text=text, details={})
+        try:
+            async with build_pager(settings) as pager:
+                await pager.send(key, PagerAction.TRIGGER_HIGH, incident_id="record", text=text, details={})
+        except FirebreakError as unpaged:  # the reason of the stop is still the record
+            log.error("engine.nobody_paged", error=str(unpaged))
     raise error
 
 

@@ -14,9 +14,9 @@ import structlog
 from activities import notices
 from firebreak.domain.alert import AcceptedAlert
 from firebreak.domain.codec import to_data
-from firebreak.domain.errors import FirebreakError
-from firebreak.domain.message import NoticeKind, PagerAction
-from firebreak.domain.ports import Clock, InboxPort, LedgerPort
+from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.domain.message import NoticeKind, NoticeText, PagerAction
+from firebreak.domain.ports import Clock, InboxPort, LedgerPort, PagerPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
 log = structlog.get_logger()
@@ -26,14 +26,29 @@ LIMIT = timedelta(seconds=60)
 
 
 class IntakeWatch:
-    """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up."""
+    """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up.
 
-    def __init__(self, inbox: InboxPort, ledger: LedgerPort, clock: Clock, *, limit: timedelta = LIMIT) -> None:
+    When the ledger cannot be written (which may be why it waits) the page goes out directly, by `pager` and the
+    fallback key, and is written down as soon as that can be."""
+
+    def __init__(
+        self,
+        inbox: InboxPort,
+        ledger: LedgerPort,
+        clock: Clock,
+        *,
+        limit: timedelta = LIMIT,
+        pager: PagerPort | None = None,
+        pager_key: str = "",
+    ) -> None:
         self._inbox = inbox
         self._ledger = ledger
         self._clock = clock
         self._limit = limit
+        self._pager = pager
+        self._pager_key = pager_key
         self._paged = ""
+        self._unwritten: EntryDraft | None = None  # of a page that went out directly
 
     async def run(self) -> None:
         while True:
@@ -53,6 +68,7 @@ class IntakeWatch:
         if late and oldest is not None and not self._paged:
             await self._page(f"intake-{oldest.receipt}", oldest)
             self._paged = f"intake-{oldest.receipt}"  # only now: what could not be written is tried at the next look
+            self._unwritten = None
         elif not late and self._paged:
             done = EntryDraft(
                 incident_id=self._paged,
@@ -64,6 +80,17 @@ class IntakeWatch:
             end = notices.pager(self._paged, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
             await self._ledger.append([done], messages=[end])
             self._paged = ""
+        elif not late and self._unwritten is not None and self._pager is not None:
+            await self._ledger.append([self._unwritten])
+            resolved = NoticeText(title="the waiting alerts have been taken up", lines=())
+            await self._pager.send(
+                self._pager_key,
+                PagerAction.RESOLVE_HIGH,
+                incident_id=self._unwritten.incident_id,
+                text=resolved,
+                details={},
+            )
+            self._unwritten = None
 
     async def _page(self, incident_id: str, oldest: AcceptedAlert) -> None:
         now = self._clock.now()
@@ -87,4 +114,20 @@ class IntakeWatch:
         page = notices.pager(
             incident_id, NoticeKind.PERSON_NEEDED, "pager/waiting", PagerAction.TRIGGER_HIGH, now, reason=reason
         )
-        await self._ledger.append([entry], messages=[page])
+        try:
+            await self._ledger.append([entry], messages=[page])
+        except LedgerError as error:
+            await self._page_directly(entry, reason, error)
+            raise
+
+    async def _page_directly(self, entry: EntryDraft, reason: str, error: LedgerError) -> None:
+        if self._pager is None or not self._pager_key or self._unwritten is not None:
+            return
+        text = NoticeText(
+            title="Firebreak needs a person: alerts wait, and its record cannot be written",
+            lines=(reason, str(error), error.next_step()),
+        )
+        await self._pager.send(
+            self._pager_key, PagerAction.TRIGGER_HIGH, incident_id=entry.incident_id, text=text, details={}
+        )
+        self._unwritten = entry

@@ -306,4 +306,9 @@ def _html(message: SlackMessage) -> str:
     edited = f" · edited {message.edits}x" if message.edits else ""
     # What a person reads: the blocks where there are any, the text elsewhere. Markup stays as it was sent.
     lines = _texts(message.blocks) or [message.text]
-    return f"<small>{at} UTC · {message.ts}{edited}</small>" + "".join(f"<pre>{escape(t)}</pre>" for t in lines)
+    return f"<small>{at} UTC · {message.ts}{edited}</small>" + "".join(f"<pre>{escape(_as_shown(t))}</pre>" for t in lines)
+
+
+def _as_shown(text: str) -> str:
+    """Slack's clients show the three characters that a sender has to escape (& < >), and nothing else, decoded."""
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

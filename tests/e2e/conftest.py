@@ -121,17 +121,21 @@ class World:
             return await store.entries(incident_id)
 
     async def incident(self, engine: EngineProcess, until: Callable[[list[TimelineEntry]], bool]) -> str:
-        """Id of the newest incident, once its entries are as `until` wants them."""
-        found = ""
+        """Id of the engine's first incident, once its entries are as `until` wants them."""
+        found, entries = "", list[TimelineEntry]()
 
         async def seen() -> bool:
-            nonlocal found
+            nonlocal found, entries
             async with await TimelineStore.open(engine.data_dir / TIMELINE_FILE, read_only=True) as store:
-                rows = await store.rows(limit=1)
-                found = rows[0].id if rows else ""
-                return bool(found) and until(list(await store.entries(found)))
+                rows = await store.rows(limit=1000)
+                found = rows[-1].id if rows else ""
+                entries = list(await store.entries(found)) if found else []
+                return bool(found) and until(entries)
 
-        await self.until(seen, "the incident")
+        try:
+            await self.until(seen, "the incident")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {found}: {[e.key for e in entries]}") from None
         return found
 
     async def until(self, check: Callable[[], Awaitable[bool]], what: str, seconds: float = 90) -> None:

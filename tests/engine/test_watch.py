@@ -94,3 +94,40 @@ async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: A
     ledger.away = False
     await watch.look()
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+
+
+async def test_a_page_that_cannot_be_written_goes_out_directly(inbox: Any, store: Any, clock: Any) -> None:
+    """The ledger stays full: one page by the fallback key; with room again it is written down, and resolved."""
+
+    class Full:
+        full = True
+
+        async def append(self, *args: Any, **kwargs: Any) -> Any:
+            if self.full:
+                raise LedgerError("no space left")
+            return await store.append(*args, **kwargs)
+
+    class Pager:
+        def __init__(self) -> None:
+            self.sent: list[tuple[str, PagerAction, str]] = []
+
+        async def send(self, key: str, action: PagerAction, *, incident_id: str, **_: Any) -> str:
+            self.sent.append((key, action, incident_id))
+            return incident_id
+
+    ledger: Any = Full()
+    pager: Any = Pager()
+    watch = IntakeWatch(inbox, ledger, clock, pager=pager, pager_key="fallback")
+    receipt = await accept(inbox, clock)
+    clock.forward(61)
+    for _ in range(2):
+        with pytest.raises(LedgerError):
+            await watch.look()
+    assert pager.sent == [("fallback", PagerAction.TRIGGER_HIGH, f"intake-{receipt}")]
+    ledger.full = False
+    await inbox.settle([(receipt, Disposition.OPENED, "")])
+    await watch.look()
+    await watch.look()
+    assert pager.sent[1:] == [("fallback", PagerAction.RESOLVE_HIGH, f"intake-{receipt}")]
+    (entry,) = await store.entries(f"intake-{receipt}")
+    assert "1 accepted alerts wait" in entry.body["error"]

@@ -48,14 +48,7 @@ conditions:
     op: ">"
     threshold: 1
     inputs: ['http_requests_total{service=$service}']
-  never:  # a restore would be a second write
-    title: a rate that nobody has
-    dimension: health
-    query: sum(rate(http_requests_total{service=$service}[$window]))
-    op: ">"
-    threshold: 1000000
-    inputs: ['http_requests_total{service=$service}']
-evidence: [pods]
+%(more)sevidence: [pods]
 hold: 1s
 recovery: [carries_traffic]
 tiers:
@@ -71,27 +64,31 @@ tiers:
     steps: [{id: call-a-person, action: page}]
 """
 
-_TAKEN_BACK = "undo: action\n        restore: {conditions: [never], hold: 1s, within: 24h, poll: 1m}"
-_DRILLS = (
-    {
-        "name": "restart",
-        "action": "restart_workload",
-        "params": "{}",
-        "after": "undo: none\n        undo_reason: none is due",
-    },
-    {
-        "name": "shift",
+_LASTING = "undo: action\n        restore: {conditions: [never], hold: 1s, within: 24h, poll: 1m}"
+_NOT_UNDONE = "undo: none\n        undo_reason: none is due"
+_NEVER = """  never:  # a restore would be a second write
+    title: probes that nobody has
+    dimension: health
+    query: sum(probe_success{service=$service})
+    op: ">"
+    threshold: 1000000
+    inputs: ['probe_success{service=$service}']
+"""
+_DRILLS: Mapping[str, Mapping[str, str]] = {
+    "restart": {"action": "restart_workload", "params": "{}", "after": _NOT_UNDONE, "more": ""},
+    "shift": {
         "action": "shift_traffic",
         "params": "{route: $route, away_from: $workload}",
-        "after": _TAKEN_BACK,
+        "after": _LASTING,
+        "more": _NEVER,
     },
-    {
-        "name": "flag",
+    "flag": {
         "action": "set_flag",
         "params": '{config_map: $flags, key: recommend.enabled, value: "false"}',
-        "after": _TAKEN_BACK,
+        "after": _LASTING,
+        "more": _NEVER,
     },
-)
+}
 
 Seen = Callable[[Sequence[TimelineEntry]], bool]
 
@@ -368,8 +365,8 @@ def _documents(lab: Lab, proxy: Proxy, tmp_path: Path) -> dict[str, str]:
     """Settings that name a catalog of drills, a quicker policy, and a kubeconfig that leads to the proxy."""
     catalog = tmp_path / "catalog"
     catalog.mkdir()
-    for one in _DRILLS:
-        (catalog / f"{one['name']}.yaml").write_text(_RUNBOOK % one)
+    for name, one in _DRILLS.items():
+        (catalog / f"{name}.yaml").write_text(_RUNBOOK % {"name": name, **one})
     policy = (lab.state.lab_dir / "policy.yaml").read_text()
     for old, new in (("quiet: 3s", "quiet: 1s"), ("watch: 30s", "watch: 3s"), ("doubt: 10s", "doubt: 3s")):
         assert old in policy

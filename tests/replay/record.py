@@ -1,8 +1,9 @@
 """Record the histories that `test_replay.py` replays: `make histories`.
 
-The story runs on the real tuned Temporal server with hands that answer by a script; what the server then has is stored
-but for stack traces, which name paths of the machine. Record a new one when the story learns a new way, or when it was changed on purpose while no incident of the
-old kind can be open; a change that must carry open incidents over keeps the old files and uses `workflow.patched`.
+The story runs on the real tuned Temporal server with hands that answer by a script; what the server then has is stored,
+but for stack traces, which name paths of the machine. Record a new one when the story learns a new way, or when it was
+changed on purpose while no incident of the old kind can be open; a change that must carry open incidents over keeps the
+old files and uses `workflow.patched`.
 """
 
 from __future__ import annotations
@@ -146,6 +147,10 @@ def broken() -> None:
     raise ApplicationError("the API server said no", type="PermissionDenied", non_retryable=True)
 
 
+def busy() -> None:
+    raise ApplicationError("the API server is busy", type="TransientError")
+
+
 def too_slow(answer: Answer) -> Answer:
     """Longer than a local activity may take, so that the patient way is gone as well."""
 
@@ -220,11 +225,11 @@ SCENES = (
         },
         tell=close,
     ),
-    Scene(  # a hand too slow for a local activity is called again as a regular one
+    Scene(  # a hand that is too slow for a local activity, and one that fails, are called again as regular ones
         name="patient",
         script={
             "evidence.gather": [too_slow(act("restart")), act("restart")],
-            "evidence.keep": [done],
+            "evidence.keep": [busy, busy, done],
             "step.act": [step(0, APPLIED)],
             "step.verify": [seen(0, VERIFIED)],
             "step.hold": [seen(0, VERIFIED)],

@@ -1,0 +1,171 @@
+"""Incidents healed per second when many distinct services break at once; beside what the Temporal server allows."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field as value_of, replace
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.client import Client
+
+from bench.calibration import Calibration, calibrate, told
+from bench.engine import Engine, running
+from bench.field import Field, cpu_seconds
+from bench.figures import Spread, ratios, table
+from bench.floors import FloorSpec, measured
+from bench.histories import costs
+from bench.load import storm
+from bench.watch import entry_time, incidents_since, outcomes
+from firebreak.lab.control import until
+
+_LIMIT = timedelta(seconds=180)
+_GOAL = 0.7
+_SAMPLE = 20
+OFF, ON = "engine, capture off", "engine, capture on"
+NOOP, WAITS = "(b) eager no-op", "(c) empty bodies, same waits"
+
+
+@dataclass(slots=True)
+class StormFigures:
+    """Seconds of each round by line; `waits` = seconds that an incident must wait by its plan; `cpu` = processor
+    seconds per incident, by process."""
+
+    count: int
+    seconds: dict[str, list[float]] = value_of(default_factory=dict)
+    ends: dict[str, Counter[str]] = value_of(default_factory=dict)
+    waits: float = 0.0
+    shape: str = ""
+    cpu: dict[str, float] = value_of(default_factory=dict)
+    calibration: list[Calibration] = value_of(default_factory=list)
+
+
+async def measure(field: Field, *, rounds: int) -> StormFigures:
+    """All of the field's services break at once, `rounds` times; lines take turns."""
+    found = StormFigures(count=field.services - 1)
+    numbers = range(found.count)  # the last one is the calibration's
+    client = await Client.connect(field.temporal)
+    async with AsyncExitStack() as stack:
+        engines = {
+            OFF: await stack.enter_async_context(
+                running(field, "storm-off", extra={"FIREBREAK_EVIDENCE_CAPTURE": "false"})
+            ),
+            ON: await stack.enter_async_context(running(field, "storm-on")),
+        }
+        for engine in engines.values():  # imports, connections
+            await _one_storm(field, engine, numbers[:10])
+        for _ in range(rounds):
+            found.calibration.append(await calibrate(field))
+            for name, engine in engines.items():
+                before = cpu_seconds(field.processes)
+                seconds, ends, incidents = await _one_storm(field, engine, numbers)
+                used = cpu_seconds(field.processes)
+                found.seconds.setdefault(name, []).append(seconds)
+                found.ends.setdefault(name, Counter()).update(ends)
+                if name == OFF:
+                    found.cpu = {n: (used[n] - before[n]) / found.count for n in used}
+                    spec = await _same_waits(field, client, engine, incidents)
+            found.waits = spec.verified_after + spec.held_after
+            found.shape = (
+                f"{spec.looks} look(s) until verified {spec.verified_after:.1f} s after the effect, "
+                f"{spec.holds} until the hold ended {spec.held_after:.1f} s later"
+            )
+            for name, kind in ((WAITS, "waits"), (NOOP, "noop")):
+                found.seconds.setdefault(name, []).append(await measured(field, replace(spec, kind=kind)))
+    return found
+
+
+async def _one_storm(
+    field: Field, engine: Engine, numbers: Sequence[int]
+) -> tuple[float, Counter[str], list[str]]:
+    """Seconds from the first alert to the last close, how the incidents ended, and their ids."""
+    await field.held(numbers)
+    timeline, since = engine.data_dir / "timeline.sqlite", time.time()
+    began = await storm(engine.url, field.token, numbers)
+
+    async def closed() -> bool:
+        opened = incidents_since(timeline, since)
+        states = await asyncio.to_thread(outcomes, timeline, list(opened.values()))
+        return len(opened) == len(numbers) and "open" not in states.values()
+
+    await until(closed, _LIMIT, f"the end of the storm of {engine.name}")
+    incidents = list(incidents_since(timeline, since).values())
+    at = entry_time(timeline, "incident.closed")
+    await field.break_again(numbers)
+    ends = Counter(outcomes(timeline, incidents).values())
+    return max(at[i] for i in incidents) - began, ends, incidents
+
+
+async def _same_waits(field: Field, client: Client, engine: Engine, incidents: list[str]) -> FloorSpec:
+    """The empty story's looks and times, from a sample of real incidents."""
+    timeline: Path = engine.data_dir / "timeline.sqlite"
+    effect, verified, held = (
+        entry_time(timeline, kind) for kind in ("effect.recorded", "step.verified", "hold.ended")
+    )
+    sample = [i for i in incidents if i in held][:: max(1, len(incidents) // _SAMPLE)]
+    found = await costs(client, sample)
+    return FloorSpec(
+        address=field.temporal,
+        kind="waits",
+        count=field.services - 1,
+        looks=round(statistics.median(c.local["step.verify"] for c in found)),
+        holds=round(statistics.median(c.local["step.hold"] for c in found)),
+        first_look=4.0,  # the lab policy's settle and hold
+        verified_after=statistics.median(verified[i] - effect[i] for i in sample),
+        hold=3.0,
+        held_after=statistics.median(held[i] - verified[i] for i in sample),
+    )
+
+
+def report(found: StormFigures, *, rounds: int) -> str:
+    def rate(seconds: float) -> float:
+        return found.count / seconds
+
+    def net(seconds: float) -> float:
+        return found.count / max(0.001, seconds - found.waits)
+
+    floor = found.seconds[WAITS]
+    rows = []
+    for name in (OFF, ON, WAITS, NOOP):
+        seconds = found.seconds[name]
+        waits = name != NOOP
+        to_floor = ratios([rate(s) for s in seconds], [rate(s) for s in floor])
+        net_ratio = ratios([net(s) for s in seconds], [net(s) for s in floor])
+        rows.append(
+            [
+                name,
+                Spread.of(seconds).told(),
+                Spread.of([rate(s) for s in seconds]).told(),
+                Spread.of([net(s) if waits else rate(s) for s in seconds]).told(),
+                Spread.of(to_floor).told(2),
+                Spread.of(net_ratio).told(2) if waits else "",
+            ]
+        )
+    best = Spread.of(ratios([rate(s) for s in found.seconds[OFF]], [rate(s) for s in floor])).median
+    with_capture = Spread.of(ratios([rate(s) for s in found.seconds[ON]], [rate(s) for s in floor])).median
+    ends = "; ".join(f"{name}: {dict(counts)}" for name, counts in found.ends.items())
+    cpu = ", ".join(f"{n} {1000 * s:.0f}" for n, s in sorted(found.cpu.items(), key=lambda i: -i[1])[:6])
+    head = [
+        "line",
+        "s, first alert to last close",
+        "healed/s",
+        "healed/s, waits taken off",
+        "ratio to (c)",
+        "the same, waits taken off",
+    ]
+    return "\n\n".join(
+        [
+            f"{rounds} rounds, {found.count} distinct services at once. Ends: {ends}. Waits of one incident: "
+            f"{found.shape}; (c) has the same.",
+            table(head, rows),
+            f"- ratio to (c): capture off {best:.2f}, capture on {with_capture:.2f} "
+            f"(goal {_GOAL}: {'reached' if min(best, with_capture) >= _GOAL else 'missed'})\n"
+            f"- processor time of the shared servers, ms per incident, capture off: {cpu}",
+            told(found.calibration),
+        ]
+    )

@@ -1,0 +1,134 @@
+"""Bad alerts, from the HTTP body to the person who is called. What the gateway alone refuses: tests/gateway."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+pytestmark = pytest.mark.servers
+
+FALLBACK = "nobodysnobodysnobodysnobodysnobo"
+
+HOSTILE = {
+    "promql": '"}) or vector(1) #',
+    "slack": "<!channel> <@U0BOSS> <https://evil.example|click>",
+    "yaml": "a: [1\n- &x *x !!python/object:os.system",
+    "template": "{{ 7 * 7 }} ${HOME} {% for x in y %} $service %s",
+    "markdown": "</td><script>alert(1)</script> | # Heading\n```\n[x](javascript:alert(1))",
+    "control": "\x1b[31mred\x07\u202e\u2066",
+    "surrogate": "half \ud800 pair",
+}
+
+
+async def test_an_alert_without_labels_ends_as_a_page(chain: Any) -> None:
+    """Accepted, so nothing is lost: nobody's service, so the fallback is called; nothing is written."""
+    await chain.start()
+    assert (await chain.post({})).status_code == 200
+    page = await chain.paged(FALLBACK)
+    assert page.status == "triggered"
+    incident = await chain.store.incident(await chain.incident())
+    assert "no label service" in incident.refusal
+    assert not await chain.wrote()
+
+
+async def test_ten_thousand_labels_are_refused_and_the_next_alert_is_not(chain: Any) -> None:
+    """A sentence with the limit and what to do; nothing of the body is kept; the gateway goes on."""
+    await chain.start()
+    refused = await chain.post({**chain.labels, **{f"l{n}": "x" for n in range(10_000)}})
+    assert refused.status_code == 422
+    assert "at most 256 labels" in refused.json()["error"]
+    assert refused.json()["next_step"]
+    assert chain.rows("SELECT id FROM incidents") == []
+    assert (await chain.post(chain.labels)).status_code == 200
+    await chain.incident()
+
+
+async def test_a_body_over_the_limit_calls_somebody(chain: Any) -> None:
+    """Alertmanager does not send it again: 413, and a page that says what to look for."""
+    await chain.start(max_body_bytes=2_000)
+    answer = await chain.post({**chain.labels, "note": "x" * 3_000})
+    assert answer.status_code == 413
+    page = await chain.paged(FALLBACK)
+    assert "too large" in page.summary
+    assert chain.rows("SELECT id FROM incidents") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b'{"version": "4", "alerts": [', 400, "JSON"),
+        (b'{"version": "4", "alerts": ["\xff\xfe"]}', 400, "UTF-8"),
+        (b'{"version": "3", "status": "firing", "alerts": []}', 422, "version"),
+        (b"[1, 2]", 422, "object"),
+    ],
+    ids=["malformed JSON", "invalid UTF-8", "wrong version", "no object"],
+)
+async def test_what_can_never_be_right_changes_nothing(chain: Any, body: bytes, status: int, says: str) -> None:
+    """A sentence, and no incident, no page: whoever sent it has to correct it."""
+    await chain.start()
+    answer = await chain.client.post("/v1/alerts/alertmanager", content=body)
+    assert answer.status_code == status
+    assert says.lower() in answer.json()["error"].lower()
+    assert (await chain.post(chain.labels)).status_code == 200
+    await chain.incident()
+    assert len(chain.rows("SELECT id FROM incidents")) == 1
+    assert chain.pages(FALLBACK) == []
+
+
+@pytest.mark.parametrize("where", ["an extra label", "the deployment", "the service"])
+async def test_hostile_label_values_stay_values(chain: Any, where: str) -> None:
+    """Through query, verdict, page, thread and post-mortem: asked as strings, shown as text, run by nobody."""
+    await chain.start()
+    labels = {**chain.labels, **{f"h_{k}": v for k, v in HOSTILE.items() if k != "surrogate"}}
+    nasty = HOSTILE["promql"] + HOSTILE["slack"] + HOSTILE["template"]
+    if where == "the deployment":
+        labels["deployment"] = nasty
+    if where == "the service":
+        labels["service"] = nasty
+    annotations = {"summary": nasty, "description": HOSTILE["markdown"] + HOSTILE["control"]}
+    assert (await chain.post(labels, annotations=annotations)).status_code == 200
+    page = await chain.paged(FALLBACK if where == "the service" else "paypaypaypaypaypaypaypaypaypaypa")
+    assert "\u202e" not in page.summary
+    if where != "an extra label":  # it leads to no target: nothing may be written
+        assert not await chain.wrote()
+    for kind, body in await chain.timeline():
+        if kind == "facts.gathered":
+            answers = body["facts"]["answers"]
+            assert [a["status"] for a in answers] == ["ok"] * len(answers), "a label broke a query"
+            assert all("vector(1)" not in a["key"] for a in answers)
+    await _told(chain)
+    await _written(chain)
+
+
+async def _told(chain: Any) -> None:
+    """No call to Slack or the pager was refused, and no mention or link came to life."""
+    assert all(call["accepted"] for call in chain.people.log)
+    for call in chain.chat.log:
+        assert call["response"].get("ok"), call
+        text = json.dumps(call["request"])
+        assert not re.search(r"<(!|@|https://evil)", text)
+        assert "49" not in re.findall(r"\{\{ 7 \* 7 \}\}|\b49\b", text)
+
+
+async def _written(chain: Any) -> None:
+    """The post-mortem of the incident, closed by hand: no HTML, no link to evil, no forged heading."""
+    from firebreak.postmortem.markdown import markdown
+    from firebreak.postmortem.report import build
+    from firebreak.timeline.phases import phases_of
+
+    entries = await chain.store.entries(await chain.incident())
+    tokens = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .parse(markdown(build(entries, phases=phases_of(entries))))
+    )
+    flat = [t for token in tokens for t in (token, *(token.children or []))]
+    assert not [t for t in flat if t.type in ("html_block", "html_inline", "image")]
+    links = [str(t.attrs.get("href", "")) for t in flat if t.type == "link_open"]
+    assert not [href for href in links if "evil" in href or href.startswith("javascript")]
+    headings = [tokens[i + 1].content for i, t in enumerate(tokens) if t.type == "heading_open"]
+    assert "Heading" not in headings

@@ -1,0 +1,400 @@
+"""The whole engine as processes: started, killed, started again, stopped; nothing of it is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from firebreak.domain.errors import ChainBroken
+from firebreak.domain.incident import Mode
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.up import check_record, child_environment
+from firebreak.processes import ready_file
+from firebreak.servers.process import Launch, ManagedProcess, Registry, free_port, start_time
+from firebreak.settings import Settings, load_settings
+
+Eventually = Callable[..., Awaitable[None]]
+PATIENCE = 60.0  # seconds for a start on a busy machine
+
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+ALERT = {
+    "version": "4",
+    "status": "firing",
+    "receiver": "r",
+    "groupKey": "g",
+    "truncatedAlerts": 0,
+    "groupLabels": {},
+    "commonLabels": {},
+    "commonAnnotations": {},
+    "externalURL": "",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {
+                "alertname": "PayDown",
+                "severity": "critical",
+                "service": "pay",
+                "cluster": "lab",
+                "deployment": "pay-v1",
+            },
+            "annotations": {},
+            "startsAt": "2026-11-21T09:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "",
+            "fingerprint": "0123456789abcdef",
+        }
+    ],
+}
+
+
+@dataclass
+class Engine:
+    """`firebreak up` as a child. The world it would act on is not there; its pages go to a closed port."""
+
+    folder: Path
+    eventually: Eventually
+    process: ManagedProcess | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def up(self) -> ManagedProcess:
+        assert self.process is not None
+        return self.process
+
+    def launch(self, name: str = "up", **changed: str) -> Launch:
+        kubeconfig = self.folder / "kubeconfig"
+        kubeconfig.write_text(KUBECONFIG)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("FIREBREAK_") or k == "FIREBREAK_CACHE_DIR"}
+        environment = {
+            **clean,
+            "FIREBREAK_CLUSTER": "lab",
+            "FIREBREAK_KUBECONFIG": str(kubeconfig),
+            "FIREBREAK_PROMETHEUS_URL": "http://127.0.0.1:1",
+            "FIREBREAK_PAGERDUTY_URL": "http://127.0.0.1:1",
+            "FIREBREAK_WEBHOOK_TOKEN": "token",
+            **changed,
+        }
+        command = (sys.executable, "-m", "firebreak", "up", "--data-dir", str(self.data), "--port", "0")
+        return Launch(name, command, environment, die_with_parent=True)
+
+    async def start(self, **changed: str) -> None:
+        self.process = await ManagedProcess.start(self.launch(**changed), self.folder)
+        said = len(self.up.tail(10_000))
+
+        async def runs() -> bool:
+            return "Firebreak runs." in self.up.tail(10_000)[said:] or "Firebreak runs." in self._since_start()
+
+        self._mark = self.up.log_path.stat().st_size
+        await self.up.ready(runs, limit=timedelta(seconds=PATIENCE))
+
+    def _since_start(self) -> str:
+        return self.up.log_path.read_bytes()[self._mark :].decode(errors="replace")
+
+    def pid(self, role: str) -> int:
+        """Pid of the child that says it is ready; 0 while none does."""
+        try:
+            return int(ready_file(self.data, role).read_text().split()[0])
+        except (FileNotFoundError, IndexError):
+            return 0
+
+    @property
+    def port(self) -> int:
+        return int(ready_file(self.data, "gateway").read_text().split()[1])
+
+    def alive(self) -> list[str]:
+        """Names of the children that live."""
+        return [entry.name for entry in Registry(self.data / "run").entries() if entry.lives()]
+
+    async def post(self, port: int) -> int:
+        """HTTP status of one alert sent; 0 when nobody answers."""
+        headers = {"Authorization": "Bearer token"}
+        try:
+            async with aiohttp.ClientSession() as session:
+                url = f"http://127.0.0.1:{port}/v1/alerts/alertmanager"
+                async with session.post(url, json=ALERT, headers=headers) as answer:
+                    return answer.status
+        except aiohttp.ClientError:
+            return 0
+
+    def incidents(self) -> list[str]:
+        with closing(sqlite3.connect(f"file:{self.data / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+            return [row[0] for row in raw.execute("SELECT id FROM incidents")]
+
+    def verdicts(self) -> int:
+        with closing(sqlite3.connect(f"file:{self.data / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+            query = "SELECT count(*) FROM entries WHERE kind = 'verdict.reached'"
+            return int(raw.execute(query).fetchone()[0])
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, eventually: Eventually) -> AsyncIterator[Engine]:
+    made = Engine(tmp_path, eventually)
+    yield made
+    if made.process is not None:
+        await made.process.stop()
+        assert made.alive() == []
+
+
+async def ended(process: ManagedProcess, seconds: float) -> int | None:
+    await process.exited(timedelta(seconds=seconds))
+    return process.exit_code
+
+
+@pytest.mark.servers
+async def test_sigterm_stops_everything_within_seconds(engine: Engine) -> None:
+    """Exit code 0, no process left, the directory free, and a second engine refused as long as it ran."""
+    await engine.start()
+    assert sorted(engine.alive()) == ["gateway", "other", "p1", "temporal"]
+    second = await ManagedProcess.start(engine.launch("second"), engine.folder)
+    assert await ended(second, PATIENCE) not in (0, None)
+    assert "another engine uses the data directory" in second.tail()
+    assert "--data-dir" in second.tail()
+    pids = [entry.pid for entry in Registry(engine.data / "run").entries()]
+    engine.up.signal(signal.SIGTERM)
+    assert await ended(engine.up, 15) == 0
+    assert engine.up.tail(1) == "stopped"
+    assert engine.alive() == []
+    assert [pid for pid in pids if start_time(pid) is not None] == []
+
+
+@pytest.mark.servers
+@pytest.mark.faults
+async def test_killed_children_are_started_again(engine: Engine) -> None:
+    """kill -9 of a worker, of the gateway and of Temporal: each is there again, the gateway on its port, and an alert
+    that is taken then ends up with a verdict."""
+    await engine.start()
+    port = engine.port
+    for role in ("p1", "gateway"):
+        before = engine.pid(role)
+        os.kill(before, signal.SIGKILL)
+
+        async def again(role: str = role, before: int = before) -> bool:
+            return engine.pid(role) not in (0, before)
+
+        await engine.eventually(again, PATIENCE)
+    assert engine.port == port, "whoever sends alerts knows only this port"
+    (temporal,) = [entry for entry in Registry(engine.data / "run").entries() if entry.name == "temporal"]
+    os.kill(temporal.pid, signal.SIGKILL)
+
+    async def taken() -> bool:
+        return await engine.post(port) == 200
+
+    await engine.eventually(taken, PATIENCE)
+
+    async def judged() -> bool:
+        return engine.verdicts() > 0
+
+    await engine.eventually(judged, PATIENCE)
+    assert sorted(engine.alive()) == ["gateway", "other", "p1", "temporal"]
+
+
+@pytest.mark.servers
+@pytest.mark.faults
+async def test_a_child_that_keeps_ending_is_started_ever_more_slowly(engine: Engine) -> None:
+    """At once the first time, then after a second, then after two: no busy loop of starts."""
+    await engine.start()
+    for _ in range(3):
+        before = engine.pid("other")
+        os.kill(before, signal.SIGKILL)
+
+        async def again(before: int = before) -> bool:
+            return engine.pid("other") not in (0, before)
+
+        await engine.eventually(again, PATIENCE)
+    waits = [json.loads(line)["again_in"] for line in engine.up.tail(500).splitlines() if "engine.child_ended" in line]
+    assert waits == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.servers
+@pytest.mark.faults
+async def test_what_was_taken_before_a_kill_of_it_all_is_handled_by_the_next_start(engine: Engine) -> None:
+    """kill -9 of `up` right after the 200: no child outlives it, and the next start opens the incident."""
+    await engine.start()
+    for role in ("p1", "other"):  # nobody can take it up before the kill
+        os.kill(engine.pid(role), signal.SIGSTOP)
+    assert await engine.post(engine.port) == 200
+    engine.up.signal(signal.SIGKILL)
+    await ended(engine.up, 15)
+
+    async def gone() -> bool:
+        return engine.alive() == []
+
+    await engine.eventually(gone)
+    assert engine.incidents() == []
+    await engine.start()
+
+    async def opened() -> bool:
+        return len(engine.incidents()) == 1
+
+    await engine.eventually(opened, PATIENCE)
+
+
+@pytest.mark.servers
+async def test_what_an_earlier_run_left_is_ended_first(engine: Engine) -> None:
+    """A process in the registry that outlived its engine is ended, and that is said."""
+    left = await ManagedProcess.start(Launch("temporal", ("/bin/sleep", "600")), engine.data / "run")
+    try:
+        await engine.start()
+        assert not left.alive
+        assert "ended 1 processes that an earlier run had left" in engine.up.tail(500)
+    finally:
+        left.kill()
+
+
+@pytest.mark.servers
+async def test_a_part_that_does_not_start_stops_the_start(engine: Engine) -> None:
+    """The workers cannot read the kubeconfig: an error that shows their log, exit code not 0, nothing left."""
+    launch = engine.launch(FIREBREAK_KUBECONFIG=str(engine.folder / "missing"))
+    engine.process = await ManagedProcess.start(launch, engine.folder)
+    assert await ended(engine.up, PATIENCE) not in (0, None)
+    assert "kubeconfig" in engine.up.tail(100).lower()
+    assert engine.alive() == []
+
+
+# --- without processes -----------------------------------------------------------------------------------------
+
+
+def test_children_hear_what_was_not_said_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options of the command line reach the children; paths are absolute, since they run in another folder."""
+    for name in [n for n in os.environ if n.startswith("FIREBREAK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    given = load_settings(data_dir=Path("here"), mode="act", gateway_port=4242)
+    for name, value in child_environment(given).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+    heard = load_settings()
+    assert heard.data_dir == tmp_path / "here"
+    assert (heard.mode, heard.gateway_port) == (Mode.ACT, 4242)
+    assert heard.catalog is None
+
+
+def test_no_secret_is_passed_on_the_way_to_children() -> None:
+    """They get secrets as this process did: by environment or secrets directory, never copied."""
+    settings = Settings(
+        webhook_token=SecretStr("s3cret"), slack_token=SecretStr("s3cret"), fallback_pager_key=SecretStr("s3cret")
+    )
+    assert "s3cret" not in str(dict(child_environment(settings)))
+
+
+@asynccontextmanager
+async def pager() -> AsyncIterator[tuple[str, list[Mapping[str, Any]]]]:
+    """A pager that takes everything: its address, and what it got."""
+    got: list[Mapping[str, Any]] = []
+
+    async def enqueue(request: web.Request) -> web.Response:
+        got.append(await request.json())
+        return web.json_response({"status": "success", "dedup_key": "k"}, status=202)
+
+    app = web.Application()
+    app.router.add_post("/v2/enqueue", enqueue)
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        yield f"http://127.0.0.1:{server.port}", got
+    finally:
+        await server.close()
+
+
+async def test_a_changed_record_stops_the_start_and_pages(tmp_path: Path, store: Any, clock: Any) -> None:
+    """No automation on top of a record that cannot be trusted; somebody hears of it."""
+    drafts = [
+        EntryDraft(incident_id="inc-1", key=str(n), kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": n})
+        for n in range(3)
+    ]
+    await store.append(drafts)
+    async with pager() as (url, got):
+        settings = Settings(data_dir=tmp_path, pagerduty_url=url, fallback_pager_key=SecretStr("k" * 32))
+        await check_record(settings)
+        assert got == []
+        with closing(sqlite3.connect(tmp_path / "timeline.sqlite")) as raw, raw:
+            raw.execute("DROP TRIGGER entries_never_change")
+            raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 2""")
+        with pytest.raises(ChainBroken, match="from entry 2"):
+            await check_record(settings)
+    (event,) = got
+    assert (event["event_action"], event["routing_key"]) == ("trigger", "k" * 32)
+
+
+async def test_a_changed_record_stops_the_start_also_when_nobody_can_be_paged(
+    tmp_path: Path, store: Any, clock: Any
+) -> None:
+    """The pager is away: the reason of the stop is still the record."""
+    await store.append(
+        [EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})]
+    )
+    with closing(sqlite3.connect(tmp_path / "timeline.sqlite")) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 1""")
+    settings = Settings(
+        data_dir=tmp_path, pagerduty_url=f"http://127.0.0.1:{free_port()}", fallback_pager_key=SecretStr("k" * 32)
+    )
+    with pytest.raises(ChainBroken):
+        await check_record(settings)
+
+
+async def test_a_first_start_has_no_record_to_check(tmp_path: Path) -> None:
+    """No file yet is no fault."""
+    await check_record(Settings(data_dir=tmp_path))
+
+
+# --- the worker process alone ----------------------------------------------------------------------------------
+
+
+async def role(*args: str, **environment: str) -> tuple[int | None, str]:
+    """Exit code and words of `python -m firebreak.engine.role`."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FIREBREAK_")}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "firebreak.engine.role",
+        *args,
+        env={**clean, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
+    return child.returncode, said.decode()
+
+
+async def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Wrong class, no address, a wrong setting, nobody at the address: exit code 1 and a sentence, no trace."""
+    code, said = await role("p7")
+    assert (code, said.strip()) == (1, "usage: python -m firebreak.engine.role p1|other")
+    code, said = await role("p1", FIREBREAK_DATA_DIR=str(tmp_path))
+    assert code == 1
+    assert "FIREBREAK_TEMPORAL_ADDRESS" in said
+    code, said = await role("p1", FIREBREAK_MODE="dangerous")
+    assert code == 1
+    assert "FIREBREAK_MODE" in said
+    nobody = f"127.0.0.1:{free_port()}"
+    code, said = await role("p1", FIREBREAK_DATA_DIR=str(tmp_path), FIREBREAK_TEMPORAL_ADDRESS=nobody)
+    assert code == 1
+    assert "Temporal" in said
+    assert "Traceback" not in said
