@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -98,6 +98,8 @@ class EvidenceHands:
         stored = await self._casebook.found(given.incident_id, verdict_key)
         if stored is not None:
             return from_data(GatherResult, stored.body["result"])
+        if await self._casebook.found(given.incident_id, "close") is not None:  # by hand, before it was ever looked at
+            return GatherResult(next=NextLook.NOTHING, reason="the incident has been closed")
         started = time.monotonic()
         incident = await self._casebook.incident(given.incident_id)
         ahead_of_time = await self._foresight.take(_first_look(incident.id)) if given.round == 0 else None
@@ -136,14 +138,17 @@ class EvidenceHands:
             drafts.append(self._plan_entry(given.incident_id, plan, ahead.reason))
             documents.append(look.plan_data)
         now = self._clock.now()
-        messages: Sequence[MessageDraft] = ()
+        messages: tuple[MessageDraft, ...] = ()
         if verdict.severity is Severity.P1:
             messages = notices.classified(given.incident_id, now, self._limits.page_deadline, self._limits.mode)
+        if ahead.next in (NextLook.AGAIN, NextLook.CALL_PERSON):
+            due = max(ahead.again_at or now, now)
+            messages += (notices.unclassified(given.incident_id, given.round + 1, due, notices.UNCLASSIFIED_AFTER),)
         phase = IncidentPhase.PENDING if ahead.next is NextLook.AGAIN else IncidentPhase.CLASSIFIED
         written = await self._casebook.ledger.append(
             drafts,
             messages=messages,
-            cancel=((given.incident_id, notices.UNCLASSIFIED),),
+            cancel=((given.incident_id, notices.unclassified_key(given.round)),),
             documents=documents,
             phase=(given.incident_id, phase),
         )

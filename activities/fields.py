@@ -88,6 +88,12 @@ def read_field(obj: Mapping[str, Any], path: str) -> Any:
     return here
 
 
+def is_guard(change: FieldChange) -> bool:
+    """A field that must stay as it is for the changes beside it to mean what was planned: it is bound as a touched
+    field is, and never written."""
+    return change.before == change.after
+
+
 def moved_fields(obj: Mapping[str, Any], changes: Iterable[FieldChange]) -> tuple[str, ...]:
     """One sentence per touched field whose value in `obj` is no longer the one that was planned on."""
     found = []
@@ -113,10 +119,11 @@ def inverse(changes: Iterable[FieldChange]) -> tuple[FieldChange, ...]:
 
 
 def merge_patch(obj: Mapping[str, Any], changes: Iterable[FieldChange]) -> dict[str, Any]:
-    """JSON merge patch that gives each changed field its `after` and leaves all else of `obj` as it is."""
+    """JSON merge patch that gives each changed field its `after` and leaves all else of `obj`, and guards, as it is."""
     body: dict[str, Any] = {}
     for change in changes:
-        _put(body, obj, parse_path(change.path), json.loads(change.after), change.path)
+        if not is_guard(change):
+            _put(body, obj, parse_path(change.path), json.loads(change.after), change.path)
     return body
 
 

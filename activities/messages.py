@@ -86,11 +86,13 @@ class RecoveryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonInput:
-    """Call a person at once, with high urgency. `key` makes the call unique within the incident."""
+    """Call a person at once, with high urgency. `key` makes the call unique within the incident; `looks` at the
+    evidence so far: their deadlines are taken back, since this is the page."""
 
     incident_id: str
     key: str
     reason: str
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

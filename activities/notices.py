@@ -8,11 +8,11 @@ from typing import Any
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
 
+UNCLASSIFIED_AFTER = timedelta(seconds=60)
+"""How long after it was due a look may be missing before a person is called."""
+
 DEADLINE = "deadline"
 """Key of the page that goes out by itself unless a verified healing takes it back (issue item 10: 60 s)."""
-
-UNCLASSIFIED = "deadline/unclassified"
-"""Key of the page for an accepted alert that nobody has classified: the engine itself is in trouble."""
 
 
 def chat(incident_id: str, notice: NoticeKind, key: str, now: datetime, **body: Any) -> MessageDraft:
@@ -79,11 +79,17 @@ def postmortem(incident_id: str, key: str, now: datetime) -> MessageDraft:
     )
 
 
-def unclassified(incident_id: str, now: datetime, deadline: timedelta) -> MessageDraft:
+def unclassified_key(look: int) -> str:
+    """Key of the page for an incident that is not classified in time. Each look takes back the one before and arms
+    its own: whoever dies meanwhile, a person is called."""
+    return f"deadline/unclassified/{look}"
+
+
+def unclassified(incident_id: str, look: int, now: datetime, deadline: timedelta) -> MessageDraft:
     return pager(
         incident_id,
         NoticeKind.PERSON_NEEDED,
-        UNCLASSIFIED,
+        unclassified_key(look),
         PagerAction.TRIGGER_HIGH,
         now + deadline,
         reason="the alert was accepted, but nothing has classified it in time: look at the engine and at Temporal",

@@ -9,7 +9,7 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
 from firebreak.domain.errors import LedgerError
-from firebreak.domain.incident import IncidentPhase
+from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -41,7 +41,10 @@ class PeopleHands:
             await self._casebook.ledger.append(
                 [draft],
                 messages=notices.person_needed(given.incident_id, given.key, given.reason, now),
-                cancel=((given.incident_id, notices.DEADLINE), (given.incident_id, notices.UNCLASSIFIED)),
+                cancel=(
+                    (given.incident_id, notices.DEADLINE),
+                    *((given.incident_id, notices.unclassified_key(look)) for look in range(given.looks + 1)),
+                ),
                 phase=(given.incident_id, IncidentPhase.WAITING_FOR_PERSON),
             )
         except LedgerError as error:
@@ -60,8 +63,9 @@ class PeopleHands:
 
     @activity.defn(name="incident.close")
     @translated
-    async def close(self, given: CloseInput) -> None:
-        """One keyed record. Its messages are rows of the same transaction: a repeat adds nothing."""
+    async def close(self, given: CloseInput) -> bool:
+        """One keyed record. Its messages are rows of the same transaction: a repeat adds nothing. False when nothing
+        was done and an alert has joined since the last look: it must be looked at first."""
         now = self._clock.now()
         draft = EntryDraft(
             incident_id=given.incident_id,
@@ -72,4 +76,11 @@ class PeopleHands:
             body={"outcome": given.outcome.value, "reason": given.reason},
         )
         messages = notices.closing(given.incident_id, now)
-        await self._casebook.ledger.close_incident(draft, given.outcome, messages=messages, cancel_all=True)
+        closed = await self._casebook.ledger.close_incident(
+            draft,
+            given.outcome,
+            messages=messages,
+            cancel_all=True,
+            unless_joined=given.outcome is IncidentOutcome.NOTHING_DONE,
+        )
+        return closed is not None

@@ -16,12 +16,13 @@ from activities.failures import translated
 from activities.messages import RestoreInput, RestoreResult, StepInput
 from activities.steps import undo_step
 from firebreak.domain import ids
-from firebreak.domain.action import EffectOutcome
-from firebreak.domain.codec import to_data
+from firebreak.domain.action import Effect, EffectOutcome
+from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
-from firebreak.domain.errors import PermanentError
+from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
+from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock, MetricsPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.triage.evaluate import evaluate
@@ -47,6 +48,7 @@ class RestoreHands:
         key = ids.move_key("restore-ended", given.tier, given.step)
         stored = await self._casebook.found(given.incident_id, key)
         if stored is not None:
+            await self._casebook.ledger.release_targets(_lock_name(given))
             return RestoreResult(ended=True, outcome=str(stored.body["outcome"]))
         plan = await self._casebook.plan(given.plan_digest)
         rule = plan.step(given.tier, given.step).restore
@@ -73,22 +75,50 @@ class RestoreHands:
             restore=rule,
         )
         why = "; ".join(f"{r.name}: {r.reason}" for r in results)
+        overdue = now - given.opened_at >= rule.within
+        again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll)
         if all(r.truth is Truth.TRUE for r in results):
-            at = StepInput(
-                incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step
-            )
-            effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
-            good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED, EffectOutcome.WOULD_APPLY)
-            outcome = "restored" if good else "refused"
-            body = step_body(
-                plan, given.tier, given.step, outcome=outcome, reason=f"{why}; {effect.reason}", effect=to_data(effect)
-            )
-            return await self._end(record, key, outcome, body, page=not good)
-        if now - given.opened_at >= rule.within:
-            reason = f"the broken part is not healthy after {rule.within}: {why}. Nothing was flipped."
-            body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason)
-            return await self._end(record, key, "overdue", body, page=True)
-        return RestoreResult(ended=False, outcome="", again_at=min(now + rule.poll, given.opened_at + rule.within))
+            held_back = await self._held_back(given, plan)
+            if not held_back:
+                try:
+                    return await self._take_back(record, key, plan, why)
+                except TransientError as error:
+                    if not overdue:
+                        raise
+                    held_back = str(error)
+            why = f"{why}; yet it cannot be taken back: {held_back}"
+        if not overdue:
+            return again
+        reason = f"not taken back within {rule.within}: {why}. Nothing was flipped."
+        body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason)
+        return await self._end(record, key, "overdue", body, page=True)
+
+    async def _held_back(self, given: RestoreInput, plan: Plan) -> str:
+        """Why it may not be written now: mode observe, or another actor has one of the targets. Empty = go on."""
+        if self._mode is Mode.OBSERVE:
+            return "mode observe writes nothing"
+        step = plan.step(given.tier, given.step)
+        effect = await self._casebook.found(given.incident_id, ids.move_key("effect", given.tier, given.step))
+        targets = {step.target or plan.target}
+        if effect is not None:
+            targets.add(from_data(Effect, effect.body["effect"]).target.ref)
+        for target in sorted(targets, key=lambda t: t.text):
+            holder = await self._casebook.ledger.lock_target(target, _lock_name(given))
+            if holder != _lock_name(given):
+                await self._casebook.ledger.release_targets(_lock_name(given))
+                return f"{target.text} is being handled by {holder}"
+        return ""
+
+    async def _take_back(self, record: RestoreRecord, key: str, plan: Plan, why: str) -> RestoreResult:
+        at = StepInput(
+            incident_id=record.incident_id, plan_digest=record.plan_digest, tier=record.tier, step=record.step
+        )
+        effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
+        good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
+        outcome = "restored" if good else "refused"
+        reason = f"{why}; {effect.reason}"
+        body = step_body(plan, record.tier, record.step, outcome=outcome, reason=reason, effect=to_data(effect))
+        return await self._end(record, key, outcome, body, page=not good)
 
     async def _end(
         self, record: RestoreRecord, key: str, outcome: str, body: Mapping[str, object], *, page: bool
@@ -108,4 +138,10 @@ class RestoreHands:
             else (notices.chat(record.incident_id, NoticeKind.RESTORED, key, now),)
         )
         await self._casebook.ledger.end_restore(record, outcome=outcome, entry=entry, messages=(*messages, again))
+        await self._casebook.ledger.release_targets(_lock_name(record))
         return RestoreResult(ended=True, outcome=outcome)
+
+
+def _lock_name(of: RestoreInput | RestoreRecord) -> str:
+    """A restore holds its targets in its own name: its incident's locks were released when that closed."""
+    return f"restore/{of.incident_id}/{of.tier}.{of.step}"

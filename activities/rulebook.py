@@ -147,12 +147,17 @@ class Rulebook:
         runbooks = tuple(load_runbook(texts[path], str(path)) for path in catalog if path.suffix == ".yaml")
         if problems := [p for runbook in runbooks for p in lint_runbook(runbook, self._specs, policy=policy)]:
             raise refuse(problems)  # what the linter refuses never takes effect
+        services = load_services(texts[self._paths.services], str(self._paths.services))
+        for service in services.services.values():  # what cannot be rendered for one of them must not be found at night
+            render_tree(
+                severity, policy, service, {**service.params, "service": service.name, "cluster": self._cluster}
+            )
         durations = {**severity.durations, **policy.durations}
         return Rules(
             cluster=self._cluster,
             severity=severity,
             policy=policy,
-            services=load_services(texts[self._paths.services], str(self._paths.services)),
+            services=services,
             runbooks=runbooks,
             specs=self._specs,
             look_times=LookTimes(

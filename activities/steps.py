@@ -103,6 +103,8 @@ class StepHands:
 
     async def _first_time(self, given: StepInput, plan: Plan) -> StepRecord:
         step = plan.step(given.tier, given.step)
+        if await self._casebook.found(given.incident_id, "close") is not None:
+            return await self._refuse(given, plan, "the incident has been closed: nothing is written for it any more")
         if step.approval:
             return await self._refuse(
                 given, plan, f"waits for approval by {step.approval}; approvals are not taken yet"
@@ -155,7 +157,7 @@ class StepHands:
             )
 
     async def _seen(self, given: StepInput, plan: Plan) -> _Seen:
-        ahead_of_time: _Seen | None = await self._foresight.take(_key(f"look/{given.incident_id}", given))
+        ahead_of_time: _Seen | None = await self._foresight.take(_look_key(given))
         return ahead_of_time or await self._look(given, plan, self._query_limit())
 
     async def _look(self, given: StepInput, plan: Plan, limit: timedelta) -> _Seen:
@@ -338,7 +340,7 @@ class StepHands:
         )
         last = healed and at.step == len(plan.tiers[at.tier].steps) - 1
         restores: tuple[RestoreRecord, ...] = ()
-        if healed and step.restore is not None:
+        if healed and step.restore is not None and effect.outcome in _WROTE:
             restores = (
                 RestoreRecord(
                     incident_id=at.incident_id,
@@ -531,6 +533,11 @@ async def undo_step(
 _LAST_ATTEMPT = 8  # of workflows.options.PATIENT
 
 
+def _look_key(given: StepInput) -> str:
+    """Of this very plan: what was seen for another one must never be written under this one."""
+    return f"step/{given.incident_id}/{given.plan_digest}/{given.tier}.{given.step}"
+
+
 def _key(kind: str, given: StepInput) -> str:
     return ids.move_key(kind, given.tier, given.step)
 
@@ -575,6 +582,6 @@ def _record(given: StepInput, entry: TimelineEntry) -> StepRecord:
         effect = from_data(Effect, body["effect"])
         status, reason, wrote = _STATUS[effect.outcome], effect.reason, effect.outcome in _WROTE
         if entry.kind is EntryKind.UNDO_RECORDED:
-            undone = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED, EffectOutcome.WOULD_APPLY)
+            undone = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
             status = StepStatus.UNDONE if undone else StepStatus.UNDO_FAILED
     return StepRecord(tier=given.tier, step=given.step, status=status, reason=reason, wrote=wrote)

@@ -101,9 +101,13 @@ async def one_run(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple
         raise RuntimeError(f"{engine.name}: not all incidents were healed: {dict(ended)}")
     writes = await asyncio.to_thread(first_writes, field.plane.audit_log, ENGINE_USER, since)
     plans = [
-        1000 * (watch.seen[incidents[service]] - at) for service, at in meant.items() if incidents[service] in watch.seen
+        1000 * (watch.seen[incidents[service]] - at)
+        for service, at in meant.items()
+        if incidents[service] in watch.seen
     ]
-    patches = [1000 * (writes[f"{service}-flags"] - at) for service, at in meant.items() if f"{service}-flags" in writes]
+    patches = [
+        1000 * (writes[f"{service}-flags"] - at) for service, at in meant.items() if f"{service}-flags" in writes
+    ]
     await field.break_again(numbers)
     return plans, patches, 2 * len(meant) - len(plans) - len(patches)
 
@@ -141,5 +145,3 @@ def report(found: Latencies, *, rounds: int, alerts: int) -> str:
 
 def _met(yes: bool) -> str:
     return "reached" if yes else "missed"
-
-

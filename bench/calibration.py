@@ -134,5 +134,3 @@ async def _batch_ms(field: Field) -> float:
             if any(answer.status is not AnswerStatus.OK for answer in answers):
                 raise RuntimeError(f"a query of the tree was not answered: {answers}")
     return quantile(times, 0.5)
-
-

@@ -76,7 +76,9 @@ async def measure(field: Field) -> CostFigures:
         healed,
         new_workflows=len({w.id for w in workflows}) - len(numbers) - 1,
         new_events=after.events - with_duplicates.events + max(0, extra),
-        new_actions=after.actions - with_duplicates.actions + max(0, int(with_duplicates.actions - usual_actions) if not looks else 0),
+        new_actions=after.actions
+        - with_duplicates.actions
+        + max(0, int(with_duplicates.actions - usual_actions) if not looks else 0),
         dispositions=kinds,
     )
 

@@ -19,6 +19,7 @@ A_NAMESPACE = 4
 
 _SHAPE = SERVICES["order"]
 
+
 def service_name(number: int) -> str:
     return f"svc-{number}"
 

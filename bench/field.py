@@ -208,7 +208,10 @@ async def _populate(admin: KubeAccess, services: int) -> None:
 
         names = sorted({namespace_of(n) for n in range(services)})
         await asyncio.gather(
-            *(apply(f"/api/v1/namespaces/{n}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}}) for n in names)
+            *(
+                apply(f"/api/v1/namespaces/{n}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}})
+                for n in names
+            )
         )
         await apply(
             f"/apis/{rbac}/v1/clusterroles/{ENGINE_USER}",

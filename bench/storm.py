@@ -80,9 +80,7 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
     return found
 
 
-async def _one_storm(
-    field: Field, engine: Engine, numbers: Sequence[int]
-) -> tuple[float, Counter[str], list[str]]:
+async def _one_storm(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple[float, Counter[str], list[str]]:
     """Seconds from the first alert to the last close, how the incidents ended, and their ids."""
     await field.held(numbers)
     timeline, since = engine.data_dir / "timeline.sqlite", time.time()
@@ -104,9 +102,7 @@ async def _one_storm(
 async def _same_waits(field: Field, client: Client, engine: Engine, incidents: list[str]) -> FloorSpec:
     """The empty story's looks and times, from a sample of real incidents."""
     timeline: Path = engine.data_dir / "timeline.sqlite"
-    effect, verified, held = (
-        entry_time(timeline, kind) for kind in ("effect.recorded", "step.verified", "hold.ended")
-    )
+    effect, verified, held = (entry_time(timeline, kind) for kind in ("effect.recorded", "step.verified", "hold.ended"))
     sample = [i for i in incidents if i in held][:: max(1, len(incidents) // _SAMPLE)]
     found = await costs(client, sample)
     return FloorSpec(

@@ -20,7 +20,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.compose import Hands, hands
-from firebreak.engine.dispatcher import UNCLASSIFIED_AFTER
+from activities.notices import UNCLASSIFIED_AFTER
 from firebreak.gateway.alertmanager import parse_webhook
 from firebreak.settings import Settings, load_settings
 from firebreak.triage.intake import correlation_key

@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from firebreak.domain.verdict import NextLook
     from firebreak.plans.next_move import next_move
     from workflows.messages import AlertResolved, CloseRequested, IncidentInput, IncidentResult, IncidentState
-    from workflows.options import HAND_FAILED, RECORD, swiftly
+    from workflows.options import FAILED_PAUSE, HAND_FAILED, RECORD, swiftly
 
 Look = Callable[[Any, "VerifyInput"], Awaitable["VerifyResult"]]
 
@@ -47,20 +47,23 @@ class IncidentWorkflow:
 
     @workflow.run
     async def run(self, given: IncidentInput) -> IncidentResult:
-        try:
-            if self._state.phase is IncidentPhase.WAITING_FOR_PERSON:
-                return await self._wait_for_recovery()
-            decision = await self._classify()
-            if decision is NextLook.NOTHING:
-                return await self._close(IncidentOutcome.NOTHING_DONE)
-            if decision is NextLook.ACT and await self._heal():
-                return await self._close(IncidentOutcome.HEALED)
-        except HAND_FAILED as error:
-            self._note(reason=f"the engine could not go on: {_root(error)}")
-        if self._close_request is not None:
-            return await self._close(IncidentOutcome.CLOSED_BY_HAND)
-        await self._call_person()
-        return await self._wait_for_recovery()
+        while self._state.phase is not IncidentPhase.WAITING_FOR_PERSON and self._close_request is None:
+            try:
+                decision = await self._classify()
+                if decision is NextLook.NOTHING and await self._close(IncidentOutcome.NOTHING_DONE):
+                    return self._result(IncidentOutcome.NOTHING_DONE)
+                if decision is NextLook.NOTHING:
+                    continue  # an alert joined at the last moment: it is looked at, too
+                if decision is NextLook.ACT and await self._heal():
+                    await self._close(IncidentOutcome.HEALED)
+                    return self._result(IncidentOutcome.HEALED)
+            except HAND_FAILED as error:
+                self._note(reason=f"the engine could not go on: {_root(error)}")
+            if self._close_request is None:
+                await self._call_person()
+        outcome = await self._wait_for_recovery()
+        await self._close(outcome)
+        return self._result(outcome)
 
     async def _classify(self) -> NextLook:
         """Look at the evidence until it says what to do; what is true but has not held yet is waited for."""
@@ -139,34 +142,53 @@ class IncidentWorkflow:
         return held.status is StepStatus.VERIFIED
 
     async def _call_person(self) -> None:
-        person = PersonInput(incident_id=self._id, key="person/high", reason=self._state.reason)
-        await swiftly(PeopleHands.call, person, retry=RECORD)
+        person = PersonInput(incident_id=self._id, key="person/high", reason=self._state.reason, looks=self._state.look)
+        await self._surely(PeopleHands.call, person)
         self._note(phase=IncidentPhase.WAITING_FOR_PERSON, person_called=True)
 
-    async def _wait_for_recovery(self) -> IncidentResult:
-        """A person has it: nothing is written any more; the incident ends when the evidence is healthy and stays so."""
+    async def _wait_for_recovery(self) -> IncidentOutcome:
+        """A person has it: nothing is written any more. It ends by healthy evidence that stays so, or by hand."""
         while self._close_request is None:
-            seen = await swiftly(
+            seen = await self._surely(
                 EvidenceHands.watch_recovery,
                 RecoveryInput(incident_id=self._id, round=self._state.look, quiet_since=self._state.quiet_since),
-                retry=RECORD,
             )
+            if seen is None:
+                continue  # closed by hand while the evidence could not be had
             self._note(look=self._state.look + 1, quiet_since=seen.quiet_since, reason=seen.reason)
             if seen.recovered:
-                return await self._close(IncidentOutcome.RECOVERED)
+                return IncidentOutcome.RECOVERED
             await self._until(seen.again_at, or_resolved=True)
             self._carry_on_afresh()
-        return await self._close(IncidentOutcome.CLOSED_BY_HAND)
+        return IncidentOutcome.CLOSED_BY_HAND
 
-    async def _close(self, outcome: IncidentOutcome) -> IncidentResult:
-        """The closing task writes one keyed record and nothing else: a signal that arrives now runs it again."""
+    async def _close(self, outcome: IncidentOutcome) -> bool:
+        """The closing task writes one keyed record and nothing else: a signal that arrives now runs it again. False
+        when it may not close yet, since an alert joined that nobody has looked at."""
         request = self._close_request
-        reason = request.reason if request and outcome is IncidentOutcome.CLOSED_BY_HAND else self._state.reason
-        by = f"person:{request.by}" if request and outcome is IncidentOutcome.CLOSED_BY_HAND else "engine"
+        by_hand = request is not None and outcome is IncidentOutcome.CLOSED_BY_HAND
+        reason = request.reason if request is not None and by_hand else self._state.reason
+        by = f"person:{request.by}" if request is not None and by_hand else "engine"
         ending = CloseInput(incident_id=self._id, outcome=outcome, reason=reason, by=by)
-        await swiftly(PeopleHands.close, ending, retry=RECORD)
-        self._note(phase=IncidentPhase.CLOSED)
-        return IncidentResult(incident_id=self._id, outcome=outcome, reason=reason)
+        closed = await self._surely(PeopleHands.close, ending, even_when_closing=True)
+        if closed:
+            self._note(phase=IncidentPhase.CLOSED, reason=reason)
+        return bool(closed)
+
+    def _result(self, outcome: IncidentOutcome) -> IncidentResult:
+        return IncidentResult(incident_id=self._id, outcome=outcome, reason=self._state.reason)
+
+    async def _surely(self, hand: Any, given: Any, *, even_when_closing: bool = False) -> Any:
+        """What must happen is tried for ever: a workflow that fails would leave an incident that nobody ends. None
+        when a person closes meanwhile."""
+        while True:
+            try:
+                return await swiftly(hand, given, retry=RECORD)
+            except HAND_FAILED as error:
+                self._note(reason=f"waiting for a hand that fails: {_root(error)}")
+            await workflow.sleep(FAILED_PAUSE)
+            if self._close_request is not None and not even_when_closing:
+                return None
 
     # --- what the world tells, and what it may ask ------------------------------------------------------------
 

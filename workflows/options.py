@@ -42,6 +42,9 @@ PATIENT = RetryPolicy(
 RECORD = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 """For what must be written down in the end: tried for ever."""
 
+FAILED_PAUSE = timedelta(seconds=30)
+"""Between two rounds of a hand that failed for good, where giving up would leave a person alone."""
+
 
 async def swiftly(
     hand: Callable[[Any, Given], Awaitable[Answer]],

@@ -19,14 +19,14 @@ import asyncio
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from activities.actions.kept_objects import KeptObjects
 from activities.fields import canonical, changes_as_written, inverse, merge_patch, moved_fields, read_field
 from firebreak.domain.action import (
     CheckOutcome,
@@ -65,7 +65,8 @@ class UtcClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What an action would do: `changes` to `obj`, which it read as `ref`; `reason` says why it may."""
+    """What an action would do: `changes` to `obj`, which it read as `ref`; `reason` says why it may. A change whose
+    before is its after is a guard: bound like a touched field, never written."""
 
     ref: TargetRef
     obj: KubeObject
@@ -87,10 +88,6 @@ def refused(reason: str, *, ref: TargetRef | None = None, obj: KubeObject | None
 
 def already_so(reason: str, ref: TargetRef, obj: KubeObject) -> CheckResult:
     return CheckResult(outcome=CheckOutcome.ALREADY_SO, reason=reason, target=bound(ref, obj))
-
-
-MOST_CHECKED = 1_000
-"""Objects kept between a check and its write."""
 
 
 class Action(ABC):
@@ -115,7 +112,7 @@ class Action(ABC):
         self.call_timeout = call_timeout
         self.dry_run_first = dry_run_first
         self.clock: Clock = clock or UtcClock()
-        self._checked: OrderedDict[str, KubeObject] = OrderedDict()
+        self._kept = KeptObjects()
 
     @classmethod
     def description(cls) -> str:
@@ -162,7 +159,7 @@ class Action(ABC):
         give_up_at = asyncio.get_running_loop().time() + 2 * self.call_timeout.total_seconds()
         for attempt in range(CONFLICT_TRIES):
             await _pause(attempt)
-            obj = self._as_checked(intent) if attempt == 0 else None
+            obj = self._kept.take(intent.step_key, intent.target.resource_version) if attempt == 0 else None
             obj = obj or await self.cluster.get(ref, timeout=self.call_timeout)
             self._same_object(intent, obj)
             if self._mark(intent.step_key, obj) is not None:
@@ -202,14 +199,16 @@ class Action(ABC):
             return refused(self.irreversible_reason or f"{self.name} writes nothing that could be taken back")
         ref = intent.target.ref
         changes = inverse(intent.changes)  # not the effect's: what others made of the fields since is not ours to undo
+        back = replace(intent, changes=changes, undo=True)
 
         async def look() -> CheckResult | None:
             obj = await self.cluster.get(ref, timeout=self.call_timeout)
             if obj["metadata"]["uid"] != intent.target.uid:
                 return refused(f"{ref.text} is another object now: there is nothing of ours to take back")
-            if all(canonical(read_field(obj, c.path)) == c.after for c in changes):
+            as_before = all(canonical(read_field(obj, c.path)) == c.after for c in changes)  # guards, too
+            if as_before and not self.still_planned(back, obj):
                 return already_so(f"{ref.text} is already as it was before", ref, obj)
-            moved = moved_fields(obj, changes)
+            moved = self._moved(back, obj)
             if moved:
                 return refused(f"{ref.text} was changed by somebody else since: {'; '.join(moved)}", ref=ref, obj=obj)
             proposal = Proposal(ref=ref, obj=obj, changes=changes, reason="takes back what this step wrote")
@@ -218,7 +217,8 @@ class Action(ABC):
         return await self._guarded(look)
 
     def still_planned(self, intent: Intent, obj: KubeObject) -> str:
-        """Why the plan no longer fits `obj` although each touched field is as it was; empty = it fits."""
+        """Why the plan (of a write, or with `intent.undo` of taking it back) no longer fits `obj` although each touched
+        field is as it was; empty = it fits."""
         return ""
 
     async def _guarded(self, look: Callable[[], Awaitable[CheckResult | None]]) -> CheckResult:
@@ -257,19 +257,10 @@ class Action(ABC):
             ]
             if other:
                 return refused(f"the API server would write something else: {'; '.join(other)}", ref=ref, obj=obj)
-        self._checked[step_key] = obj
-        while len(self._checked) > MOST_CHECKED:
-            self._checked.popitem(last=False)
+        self._kept.keep(step_key, obj)
         return CheckResult(
             outcome=CheckOutcome.READY, reason=proposal.reason, target=bound(ref, obj), changes=proposal.changes
         )
-
-    def _as_checked(self, intent: Intent) -> KubeObject | None:
-        """The object as the check of this very step read it, once. If it has moved since, the API server refuses the
-        patch for its resourceVersion, and it is read again: so a quiet target costs no second read."""
-        obj = self._checked.pop(intent.step_key, None)
-        same = obj is not None and obj["metadata"]["resourceVersion"] == intent.target.resource_version
-        return obj if same else None
 
     def _forbidden(self, ref: TargetRef) -> str:
         if ref.namespace in SYSTEM_NAMESPACES:
@@ -285,11 +276,16 @@ class Action(ABC):
                 f"{intent.target.ref.text} is another object now (UID {uid}, planned on {intent.target.uid})"
             )
 
-    def _unmoved(self, intent: Intent, obj: KubeObject) -> None:
+    def _moved(self, intent: Intent, obj: KubeObject) -> tuple[str, ...]:
+        """What of all that `intent` is bound to is no longer so, one sentence each."""
         moved = moved_fields(obj, intent.changes)
-        if not moved and not intent.undo:
-            problem = self.still_planned(intent, obj)
-            moved = (problem,) if problem else ()
+        if moved:
+            return moved
+        problem = self.still_planned(intent, obj)
+        return (problem,) if problem else ()
+
+    def _unmoved(self, intent: Intent, obj: KubeObject) -> None:
+        moved = self._moved(intent, obj)
         if moved:
             raise TargetChanged(f"{intent.target.ref.text} was changed by somebody else: {'; '.join(moved)}")
 

@@ -2,20 +2,22 @@
 
 Use when one version of a service is bad and another one that is good stands ready with enough pods. Useless when both
 versions are bad, or when what they depend on is. Writes the weights of a Gateway API HTTPRoute, nothing else; undo puts
-the weights of before back.
+the weights of before back. A rule is known by its place among the rules and by what it matches (and by its name, where
+it has one): when either has moved since the check, nothing is written, and nothing is put back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from activities.actions.base import Action, ActionParams, Proposal, already_so, refused
-from activities.fields import canonical, field_path
+from activities.fields import canonical, field_path, is_guard
 from activities.ready_capacity import Capacity, capacity_of
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
 from firebreak.domain.errors import PreconditionFailed
@@ -52,7 +54,8 @@ class ShiftTraffic(Action):
         pod_capacity: float | None = Field(
             default=None,
             gt=0,
-            description="Calls per second that one pod can carry; used in place of the share where the load is known.",
+            description="Calls per second that one pod can carry; judged in place of the share. Refused while the "
+            "engine does not know how many calls per second the route carries.",
         )
 
         @model_validator(mode="after")
@@ -72,7 +75,7 @@ class ShiftTraffic(Action):
         rejected = _rejected(obj)
         if rejected:
             return refused(f"{ref.text} is not in effect: {rejected}", ref=ref, obj=obj)
-        changes = planned_weights(obj, params)
+        changes = planned_changes(obj, params)
         if not changes:
             return already_so(f"{ref.text} sends nothing to {params.away_from} already", ref, obj)
         problem = await self._too_small(ref, obj, changes, params, context)
@@ -83,9 +86,15 @@ class ShiftTraffic(Action):
         )
 
     def still_planned(self, intent: Intent, obj: KubeObject) -> str:
-        """A rule added since the check would keep sending traffic to the backend."""
-        now = planned_weights(obj, self.Params.model_validate(dict(intent.params)))
-        return "" if now == intent.changes else "its rules are not those that were planned on"
+        """A rule added since the check would keep sending traffic to the backend; and one added since our write that
+        matches the same calls may stand where ours stood."""
+        if intent.undo:
+            bound = Counter(c.before for c in intent.changes if is_guard(c) and c.path.endswith(".matches"))
+            now = Counter(_matches(rule) for rule in _rules(obj))
+            same = all(now[matches] == count for matches, count in bound.items())
+        else:
+            same = planned_changes(obj, self.Params.model_validate(dict(intent.params))) == intent.changes
+        return "" if same else "its rules are not those that were planned on"
 
     async def progress(self, effect: Effect) -> Progress:
         """DONE when every gateway has accepted this generation of the route and found its backends."""
@@ -120,6 +129,8 @@ class ShiftTraffic(Action):
         """Why the receiving side cannot carry what it would get; empty when it can. Judged rule by rule.
 
         What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before."""
+        if params.pod_capacity is not None and context.observed_load is None:
+            return "pod_capacity is given, but nobody knows how many calls per second the route carries"
         paths = {c.path for c in changes}
         for index, rule in enumerate(_rules(obj)):
             weights = rule_weights(rule, index)
@@ -153,6 +164,26 @@ class ShiftTraffic(Action):
             name=name,
         )
         return await capacity_of(self.cluster, service, timeout=self.call_timeout)
+
+
+def planned_changes(obj: KubeObject, params: ShiftTraffic.Params) -> tuple[FieldChange, ...]:
+    """The weights that change, and guards that bind them to their rules; none when no weight changes. Raises what
+    `planned_weights` does."""
+    weights = planned_weights(obj, params)
+    paths = {c.path for c in weights}
+    rules = _rules(obj)
+    touched = {
+        _matches(rule)
+        for index, rule in enumerate(rules)
+        if any(_weight_path(index, b["name"]) in paths for b in rule.get("backendRefs") or ())
+    }
+    guards: list[FieldChange] = []
+    for index, rule in enumerate(rules):
+        if _matches(rule) in touched:  # also rules beside it that match the same: they must not trade places unseen
+            names = [n for n in ("matches",) if n == "matches" or n in rule]
+            values = ((field_path("spec", "rules", index, n), canonical(rule.get(n))) for n in names)
+            guards += [FieldChange(path=path, before=value, after=value) for path, value in values]
+    return (*weights, *guards)
 
 
 def planned_weights(obj: KubeObject, params: ShiftTraffic.Params) -> tuple[FieldChange, ...]:
@@ -218,6 +249,10 @@ def _shifted(weights: Weights, params: ShiftTraffic.Params, index: int) -> dict[
 
 def _rules(obj: KubeObject) -> tuple[Mapping[str, Any], ...]:
     return tuple(obj["spec"].get("rules") or ())
+
+
+def _matches(rule: Mapping[str, Any]) -> str:
+    return canonical(rule.get("matches"))
 
 
 def _weight_path(index: int, backend: str) -> str:

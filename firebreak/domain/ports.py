@@ -154,8 +154,10 @@ class LedgerPort(Protocol):
         *,
         messages: Sequence[MessageDraft],
         cancel_all: bool,
-    ) -> Appended:
-        """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction."""
+        unless_joined: bool = False,
+    ) -> Appended | None:
+        """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction. With `unless_joined`
+        None, and nothing is changed, when an alert has joined since the last verdict."""
 
     async def end_restore(
         self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]

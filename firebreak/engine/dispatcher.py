@@ -12,7 +12,6 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
 
 import structlog
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -41,7 +40,6 @@ POLL = 1.0  # seconds: the net under a lost poke
 BATCH = 200
 AT_ONCE = 20  # workflow starts under way at once
 PARK_AFTER = 3  # failures of one alert, of a kind that is no outage, before it is parked and a person paged
-UNCLASSIFIED_AFTER = timedelta(seconds=60)
 
 
 class Dispatcher:
@@ -170,7 +168,7 @@ class Dispatcher:
             joined=self._alert_entry(
                 incident.id, f"joined/{accepted.alert.key}", EntryKind.ALERT_JOINED, accepted.alert
             ),
-            messages=(notices.unclassified(incident.id, now, UNCLASSIFIED_AFTER),),
+            messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
         )
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
@@ -178,7 +176,8 @@ class Dispatcher:
             await self._start(incident)
         elif incident_id not in self._started:
             known = await self._parts.incidents.incident(incident_id)
-            if known is not None and known.alert.key == accepted.alert.key:
+            closed = await self._parts.ledger.find(incident_id, "close") is not None
+            if known is not None and not closed and known.alert.key == accepted.alert.key:
                 await self._start(known)  # a crash between opening and starting
         return disposition, incident_id
 

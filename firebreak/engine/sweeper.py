@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 
+from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities import notices
 from firebreak.domain import ids
@@ -20,6 +23,9 @@ from workflows.messages import CloseRequested, RestoreWatch
 from workflows.options import TASK_TIMEOUT
 from workflows.restore import RestoreWorkflow
 
+LOOK_AT_WORKFLOWS = 30.0  # seconds between two looks at whether open incidents have a living workflow
+_ALIVE = {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW}
+
 
 class Sweeper:
     """`sweep` once a round of the dispatcher. All of it may be done again after a crash."""
@@ -29,9 +35,13 @@ class Sweeper:
         self._watched: set[str] = set()
         self._told: set[int] = set()
         self._faults: set[str] = set()
+        self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
 
     async def sweep(self) -> None:
         await self._documents()
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
+            await self._orphans()
         for request in await self._parts.incidents.close_requests():
             if request.seq not in self._told:
                 await self._close(request)
@@ -39,6 +49,30 @@ class Sweeper:
         if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
             for record in await self._parts.incidents.open_restores():
                 await self._watch_restore(record)
+
+    async def _orphans(self) -> None:
+        """An open incident whose workflow has ended (failed, terminated) would swallow every further alert of its
+        service: a person is told, once, and ends it by hand."""
+        for incident in await self._parts.incidents.open_incidents():
+            name = f"orphan-{incident.id}"
+            if incident.intake_class is not self._parts.intake_class or name in self._faults:
+                continue
+            handle = self._parts.client.get_workflow_handle(ids.incident_workflow_id(incident.id))
+            try:
+                seen = await handle.describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    continue  # not started yet: the dispatcher starts it
+                raise
+            if seen.status is None or seen.status in _ALIVE:
+                continue
+            if await self._parts.ledger.find(incident.id, "close") is None:
+                self._faults.add(name)
+                reason = (
+                    f"the workflow of {incident.id} ({incident.service}) has ended as {seen.status.name} "
+                    f"without closing it: handle it by hand, then `firebreak close {incident.id} --reason ...`"
+                )
+                await tell_fault(self._parts, name, "workflow", reason, incident.alert)
 
     async def _documents(self) -> None:
         """A broken edit is told when it is made, not at the next alert."""

@@ -306,7 +306,8 @@ def _html(message: SlackMessage) -> str:
     edited = f" · edited {message.edits}x" if message.edits else ""
     # What a person reads: the blocks where there are any, the text elsewhere. Markup stays as it was sent.
     lines = _texts(message.blocks) or [message.text]
-    return f"<small>{at} UTC · {message.ts}{edited}</small>" + "".join(f"<pre>{escape(_as_shown(t))}</pre>" for t in lines)
+    shown = "".join(f"<pre>{escape(_as_shown(line))}</pre>" for line in lines)
+    return f"<small>{at} UTC · {message.ts}{edited}</small>{shown}"
 
 
 def _as_shown(text: str) -> str:

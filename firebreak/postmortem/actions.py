@@ -9,10 +9,9 @@ from typing import Any
 from firebreak.domain.action import CheckOutcome, EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, RestorePart, StepState
+from firebreak.postmortem.in_force import PAGE_ACTION
+from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, StepState
 from firebreak.postmortem.verdicts import conditions_of
-
-PAGE_ACTION = "page"
 
 _STATE_OF_EFFECT = {
     EffectOutcome.APPLIED.value: StepState.APPLIED,
@@ -22,7 +21,9 @@ _STATE_OF_EFFECT = {
     EffectOutcome.UNKNOWN.value: StepState.UNKNOWN,
     EffectOutcome.WOULD_APPLY.value: StepState.WOULD_APPLY,
 }
-_UNDONE = (EffectOutcome.APPLIED.value, EffectOutcome.ALREADY_APPLIED.value, EffectOutcome.WOULD_APPLY.value)
+TAKEN_BACK = (EffectOutcome.APPLIED.value, EffectOutcome.ALREADY_APPLIED.value)
+NOT_TAKEN_BACK = "not taken back: mode observe"
+_STANDARD = frozenset({"service", "namespace", "workload", "cluster"})  # every plan has these bindings
 
 
 def plan_of(entries: Sequence[TimelineEntry]) -> PlanPart | None:
@@ -43,11 +44,26 @@ def plan_of(entries: Sequence[TimelineEntry]) -> PlanPart | None:
                 step=s,
                 step_id=reading.text(step, "id"),
                 action=reading.text(step, "action"),
+                undo=reading.text(step, "undo"),
+                checks=tuple(_check_words(check, body) for check in reading.items(step, "check")),
             )
             for t, tier in enumerate(reading.items(body, "tiers"))
             for s, step in enumerate(reading.items(tier, "steps"))
         ),
     )
+
+
+def _check_words(check: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    """`dependency_is_dead (no version answers its probe; dependency recommend)`: which of the service's own bindings
+    the condition asks about, too."""
+    query = reading.text(check, "query")
+    about = [
+        f"{name} {value}"
+        for name, value in sorted(reading.mapping(body, "bindings").items())
+        if name not in _STANDARD and isinstance(value, str) and f'"{value}"' in query
+    ]
+    more = "; ".join(t for t in (reading.text(check, "title"), *about) if t)
+    return reading.text(check, "name") + (f" ({more})" if more else "")
 
 
 def actions_of(entries: Sequence[TimelineEntry], plan: PlanPart | None) -> tuple[ActionPart, ...]:
@@ -96,7 +112,7 @@ def _checked(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     if reading.text(check, "outcome") == CheckOutcome.ALREADY_SO.value:
         state = StepState.ALREADY_SO
     return _aimed(
-        replace(part, state=state, reason=reading.text(check, "reason"), changes=_changes(check) or part.changes),
+        replace(part, state=state, reason=reading.text(check, "reason"), changes=changes_of(check) or part.changes),
         entry,
         check,
     )
@@ -112,7 +128,7 @@ def _intended(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     if intent.get("undo") is True:
         return part  # told by the entry of the undo itself
     return _aimed(
-        replace(part, state=StepState.INTENDED, intent_at=entry.at, changes=_changes(intent) or part.changes),
+        replace(part, state=StepState.INTENDED, intent_at=entry.at, changes=changes_of(intent) or part.changes),
         entry,
         intent,
     )
@@ -127,7 +143,7 @@ def _affected(part: ActionPart, entry: TimelineEntry) -> ActionPart:
         reason=reading.text(effect, "reason") or part.reason,
         effect_at=entry.at,
         effect=outcome,
-        changes=_changes(effect) or part.changes,
+        changes=changes_of(effect) or part.changes,
     )
     return _aimed(done, entry, effect)
 
@@ -136,7 +152,7 @@ def _would_apply(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     check = reading.mapping(entry.body, "check")
     reason = reading.text(check, "reason") or part.reason
     done = replace(part, state=StepState.WOULD_APPLY, reason=reason, effect_at=entry.at)
-    return _aimed(replace(done, changes=_changes(check) or part.changes), entry, check)
+    return _aimed(replace(done, changes=changes_of(check) or part.changes), entry, check)
 
 
 def _verified(part: ActionPart, entry: TimelineEntry) -> ActionPart:
@@ -162,12 +178,14 @@ def _held(part: ActionPart, entry: TimelineEntry) -> ActionPart:
 def _undone(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     effect = reading.mapping(entry.body, "effect")
     outcome = reading.text(effect, "outcome")
+    if outcome == EffectOutcome.WOULD_APPLY.value:  # the mode was switched after the write: the step is in force
+        return replace(part, state=StepState.NOT_TAKEN_BACK, undone_at=entry.at, undo=NOT_TAKEN_BACK)
     return replace(
         part,
-        state=StepState.UNDONE if outcome in _UNDONE else StepState.UNDO_FAILED,
+        state=StepState.UNDONE if outcome in TAKEN_BACK else StepState.UNDO_FAILED,
         undone_at=entry.at,
         undo=": ".join(t for t in (outcome.replace("_", " "), reading.text(effect, "reason")) if t),
-        undo_changes=_changes(effect),
+        undo_changes=changes_of(effect),
     )
 
 
@@ -192,7 +210,8 @@ def _aimed(part: ActionPart, entry: TimelineEntry, told: Mapping[str, Any]) -> A
     )
 
 
-def _changes(data: Mapping[str, Any]) -> tuple[FieldLine, ...]:
+def changes_of(data: Mapping[str, Any]) -> tuple[FieldLine, ...]:
+    """The touched fields of a stored check, intent or effect."""
     return tuple(
         FieldLine(
             path=reading.text(change, "path"),
@@ -201,24 +220,3 @@ def _changes(data: Mapping[str, Any]) -> tuple[FieldLine, ...]:
         )
         for change in reading.items(data, "changes")
     )
-
-
-def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
-    """Steps that are to be taken back, with how that ended."""
-    found: dict[tuple[int, int], RestorePart] = {}
-    for entry in entries:
-        if entry.kind not in (EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED):
-            continue
-        place = (reading.whole(entry.body, "tier"), reading.whole(entry.body, "step"))
-        ended = entry.kind is EntryKind.RESTORE_ENDED
-        before = found.get(place)
-        found[place] = RestorePart(
-            tier=place[0],
-            step=place[1],
-            step_id=reading.text(entry.body, "step_id") or (before.step_id if before else ""),
-            opened_at=before.opened_at if before else (None if ended else entry.at),
-            ended_at=entry.at if ended else None,
-            outcome=(reading.text(entry.body, "outcome") or "ended") if ended else "",
-            reason=reading.text(entry.body, "reason"),
-        )
-    return tuple(found[place] for place in sorted(found))

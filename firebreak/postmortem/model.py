@@ -74,11 +74,15 @@ class VerdictPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
+    """`undo` is the plan's UndoRule, `checks` the runbook's conditions for the step; empty where not recorded."""
+
     tier: int
     tier_name: str
     step: int
     step_id: str
     action: str
+    undo: str = ""
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,7 @@ class StepState(StrEnum):
     VERIFIED = "verified"
     UNDONE = "undone"
     UNDO_FAILED = "undo failed"
+    NOT_TAKEN_BACK = "not taken back: mode observe"
     PERSON_CALLED = "person called"  # a step of the page tier
 
 
@@ -189,7 +194,8 @@ class PersonLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePart:
-    """A step that worked and is to be taken back; `outcome` empty = still in force."""
+    """A step that worked and is to be taken back; `outcome` empty = still in force, `told` is it in words. `changes`
+    are what the restore itself wrote."""
 
     tier: int
     step: int
@@ -198,6 +204,10 @@ class RestorePart:
     ended_at: datetime | None
     outcome: str
     reason: str
+    told: str = ""
+    taken_back: bool = False
+    target: str = ""
+    changes: tuple[FieldLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +219,18 @@ class FaultLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorstLine:
+    """The worst that any verdict saw of one dimension, when, and since when the dimension was hurt."""
+
+    dimension: str
+    condition: ConditionLine
+    at: datetime
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImpactPart:
-    """`until` None = not known or not over; `alerts` counts distinct alerts."""
+    """`until` None = not known or not over; `alerts` counts distinct alerts; `worst` has one line a dimension."""
 
     dimensions: tuple[str, ...]
     conditions: tuple[ConditionLine, ...]
@@ -219,6 +239,7 @@ class ImpactPart:
     duration_ms: float | None
     alerts: int
     left_out: int
+    worst: tuple[WorstLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +259,8 @@ class EntryLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One incident, told. `outcome` is `open` until it closed; `head` is the digest of the last entry told of."""
+    """One incident, told. `outcome` is `open` until it closed; `head` is the digest of the last entry told of;
+    `in_force` are the follow-ups about steps that nobody takes back but a person."""
 
     schema: int
     incident_id: str
@@ -264,6 +286,7 @@ class Report:
     faults: tuple[FaultLine, ...]
     alerts: tuple[AlertLine, ...]
     phases: tuple[PhaseTiming, ...]
+    in_force: tuple[str, ...]
     follow_ups: tuple[str, ...]
     timeline: tuple[EntryLine, ...]
     first_seq: int

@@ -32,7 +32,7 @@ def render_notice(
     told = body or {}
     title = f"{_TITLES[kind](report, told)} [{_short(report)}]"
     lines = [line for part in _PARTS[kind] for line in part(report, told)]
-    next_step = _NEXT[kind](report, told)
+    next_step = NEXT[kind](report, told)
     return NoticeText(
         title=wording.clean(title, TITLE),
         lines=tuple(
@@ -53,35 +53,6 @@ def _named(report: Report) -> str:
     return f"{severity} {wording.clean(report.service, 40)}"
 
 
-def _step(report: Report, told: Mapping[str, Any]) -> ActionPart | None:
-    """The step that the message names, else the one that something was done to last."""
-    place = (reading.whole(told, "tier"), reading.whole(told, "step"))
-    named = next((a for a in report.actions if (a.tier, a.step) == place), None)
-    done = [a for a in _tried(report) if a.effect_at]
-    return named or (max(done, key=lambda a: (a.effect_at, a.tier, a.step)) if done else None)
-
-
-def _tried(report: Report) -> list[ActionPart]:
-    return [a for a in report.actions if a.state is not StepState.NOT_TRIED and a.action != PAGE_ACTION]
-
-
-def _step_words(part: ActionPart | None) -> str:
-    if part is None:
-        return "a step"
-    where = part.target.rpartition("/")[2]
-    return f"{part.action}{f' {wording.clean(where, 60)}' if where else ''}"
-
-
-def _call(report: Report, told: Mapping[str, Any]) -> str:
-    """Why a person is called: what the message says, else what the newest call says."""
-    calls = [p.detail for p in report.people if p.what == "called"]
-    return reading.text(told, "reason") or (calls[-1] if calls else "")
-
-
-def _observes(report: Report, told: Mapping[str, Any]) -> bool:
-    return report.observed_only or reading.text(told, "mode") == Mode.OBSERVE
-
-
 # --- titles --------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +60,7 @@ def _classified_title(report: Report, told: Mapping[str, Any]) -> str:
     if report.verdict is None or not report.verdict.may_act:
         doing = "may not act"
     else:
-        doing = "observes only" if _observes(report, told) else "acting"
+        doing = "observes only" if observes(report, told) else "acting"
     return f"{_named(report)}: {_worst(report)}; engine {doing}"
 
 
@@ -101,19 +72,19 @@ def _worst(report: Report) -> str:
 
 
 def _person_title(report: Report, told: Mapping[str, Any]) -> str:
-    return f"{_named(report)} needs a person: {wording.clean(_call(report, told) or _worst(report), 90)}"
+    return f"{_named(report)} needs a person: {wording.clean(call_reason(report, told) or _worst(report), 90)}"
 
 
 def _healed_title(report: Report, told: Mapping[str, Any]) -> str:
     good = [a for a in report.actions if a.state is StepState.VERIFIED]
-    return f"{_named(report)} healed by {_step_words(good[-1])}" if good else f"{_named(report)} healed"
+    return f"{_named(report)} healed by {step_words(good[-1])}" if good else f"{_named(report)} healed"
 
 
 _TITLES: dict[NoticeKind, Callable[[Report, Mapping[str, Any]], str]] = {
     NoticeKind.CLASSIFIED: _classified_title,
-    NoticeKind.STEP_APPLIED: lambda r, b: f"{_named(r)}: {_step_words(_step(r, b))} {_written(_step(r, b))}",
-    NoticeKind.STEP_FAILED: lambda r, b: f"{_named(r)}: {_step_words(_step(r, b))} {_failure(_step(r, b))}",
-    NoticeKind.WOULD_APPLY: lambda r, b: f"{_named(r)}: would {_step_words(_step(r, b))}; mode observe",
+    NoticeKind.STEP_APPLIED: lambda r, b: f"{_named(r)}: {step_words(step_of(r, b))} {_written(step_of(r, b))}",
+    NoticeKind.STEP_FAILED: lambda r, b: f"{_named(r)}: {step_words(step_of(r, b))} {_failure(step_of(r, b))}",
+    NoticeKind.WOULD_APPLY: lambda r, b: f"{_named(r)}: would {step_words(step_of(r, b))}; mode observe",
     NoticeKind.HEALED: _healed_title,
     NoticeKind.PERSON_NEEDED: _person_title,
     NoticeKind.DEADLINE: lambda r, b: f"{_named(r)} not healed in time: {_worst(r)}",
@@ -143,8 +114,10 @@ def _restore_words(report: Report) -> str:
     if not ended:
         return "a step is still in force"
     last = max(ended, key=lambda r: (r.ended_at, r.tier, r.step))
-    good = last.outcome == "restored"
-    return f"step {last.step_id} {'was taken back' if good else f'was not taken back ({last.outcome})'}"
+    if last.taken_back or last.outcome == "undone":
+        return f"step {last.step_id} was taken back"
+    why = last.outcome if last.told != NOT_TAKEN_BACK else "mode observe"
+    return f"step {last.step_id} was not taken back ({why})"
 
 
 # --- lines ---------------------------------------------------------------------------------------------------
@@ -175,24 +148,30 @@ def _decided(report: Report, told: Mapping[str, Any]) -> list[str]:
     return [f"Decided: {name}, {may}: {wording.clean(verdict.act_reason or verdict.reason, 160)}{runbook}"]
 
 
+def _changed(part: ActionPart) -> list[str]:
+    """Before and after of each field; of a restart a person wants to know that, and not its time stamp."""
+    if part.action == RESTART_ACTION:
+        return ["- pods restart"] if part.changes else []
+    return _fields(part.changes)
+
+
+def _fields(changes: Sequence[FieldLine]) -> list[str]:
+    return [f"- {wording.clean(c.path, 160)}: {plain(c.before)} -> {plain(c.after)}" for c in changes[:3]]
+
+
 def _step_now(report: Report, told: Mapping[str, Any]) -> list[str]:
-    part = _step(report, told)
+    part = step_of(report, told)
     if part is None:
         return []
     lines = [f"Step {part.step_id} of tier {part.tier_name}: {_failure(part)}: {wording.clean(part.reason, 200)}"]
-    lines += [f"- {c.path}: {_short_value(c.before)} -> {_short_value(c.after)}" for c in part.changes[:3]]
-    return lines
-
-
-def _short_value(text: str) -> str:
-    return "absent" if text in ("", "null") else wording.clean(text, 60)
+    return [*lines, *_changed(part)]
 
 
 def _tried_so_far(report: Report, told: Mapping[str, Any]) -> list[str]:
-    parts = _tried(report)
+    parts = tried(report)
     if not parts:
         return ["Tried: nothing"]
-    return ["Tried:", *(f"- {_step_words(a)}: {a.state.value}: {wording.clean(a.reason, 140)}" for a in parts[:6])]
+    return ["Tried:", *(f"- {step_words(a)}: {a.state.value}: {wording.clean(a.reason, 140)}" for a in parts[:6])]
 
 
 def _before(report: Report, told: Mapping[str, Any]) -> list[str]:
@@ -207,7 +186,7 @@ def _before(report: Report, told: Mapping[str, Any]) -> list[str]:
 
 
 def _why_called(report: Report, told: Mapping[str, Any]) -> list[str]:
-    reason = _call(report, told)
+    reason = call_reason(report, told)
     return [f"Why: {reason}"] if reason else []
 
 
@@ -216,7 +195,19 @@ def _why_ended(report: Report, told: Mapping[str, Any]) -> list[str]:
 
 
 def _why_restored(report: Report, told: Mapping[str, Any]) -> list[str]:
-    return [f"Step {r.step_id}: {r.outcome or 'still in force'}: {r.reason}" for r in report.restores[:3]]
+    return [
+        line
+        for r in report.restores[:3]
+        for line in (f"Step {r.step_id}: {r.told}" + (f": {r.reason}" if r.reason else ""), *_fields(r.changes))
+    ]
+
+
+def _still_in_force(report: Report, told: Mapping[str, Any]) -> list[str]:
+    """One line, so that it is read: what the engine wrote, and only a person takes back."""
+    left = report.in_force
+    if len(left) < 2:
+        return list(left)
+    return [f"{len(left)} steps are still in force: " + "; ".join(_PUT_BACK.sub("", line, count=1) for line in left)]
 
 
 def _ended(report: Report, told: Mapping[str, Any]) -> list[str]:
@@ -227,7 +218,7 @@ def _ended(report: Report, told: Mapping[str, Any]) -> list[str]:
 
 
 def _open_ends(report: Report, told: Mapping[str, Any]) -> list[str]:
-    left = report.follow_ups
+    left = [line for line in report.follow_ups if line not in report.in_force]
     more = [f"- {len(left) - 3} more in the post-mortem"] if len(left) > 3 else []
     return ["Left to do:", *(f"- {line}" for line in left[:3]), *more] if left else []
 
@@ -244,58 +235,5 @@ _PARTS: dict[NoticeKind, tuple[_Part, ...]] = {
     NoticeKind.NOTHING_DONE: (_why_ended, _seen, _decided),
     NoticeKind.RESTORED: (_why_restored,),
     NoticeKind.RESTORE_OVERDUE: (_why_restored, _tried_so_far),
-    NoticeKind.CLOSED: (_ended, _why_ended, _tried_so_far, _open_ends),
-}
-
-
-# --- what next -----------------------------------------------------------------------------------------------
-
-
-def _after_classified(report: Report, told: Mapping[str, Any]) -> str:
-    if _observes(report, told):
-        return "handle it by hand; in mode observe the engine writes nothing."
-    if report.verdict and report.verdict.may_act:
-        return "nothing yet; the engine works on it, and pages when it cannot heal it."
-    return "handle it by hand; the engine may not act on this evidence."
-
-
-def _after_write(report: Report, told: Mapping[str, Any]) -> str:
-    part = _step(report, told)
-    if part is not None and part.effect == EffectOutcome.UNKNOWN:
-        return "a person is paged; the outcome of the write is not known."
-    if part is not None and part.effect == EffectOutcome.REFUSED:
-        return "nothing was written; the next tier is tried."
-    return "it is verified by evidence; nothing to do yet."
-
-
-def _by_hand(report: Report, told: Mapping[str, Any]) -> str:
-    unsure = [a for a in report.actions if a.state in (StepState.UNKNOWN, StepState.INTENDED, StepState.UNDO_FAILED)]
-    if unsure:
-        what = unsure[-1].target or "the target"
-        return f"look at {wording.clean(what, 90)} first: what {_step_words(unsure[-1])} did there is not certain."
-    if report.refusal:
-        return "find the workload by hand; the labels lead to none (services.yaml)."
-    if report.evidence and report.evidence.changes:
-        return "look at the newest change first; the engine goes on watching and closes when the evidence is healthy."
-    return "handle it by hand; the engine goes on watching and closes when the evidence is healthy."
-
-
-def _after_deadline(report: Report, told: Mapping[str, Any]) -> str:
-    if report.closed_at is None and _tried(report) and not report.people:
-        return "the engine is still trying; watch it, and be ready to take over."
-    return _by_hand(report, told)
-
-
-_NEXT: dict[NoticeKind, Callable[[Report, Mapping[str, Any]], str]] = {
-    NoticeKind.CLASSIFIED: _after_classified,
-    NoticeKind.STEP_APPLIED: _after_write,
-    NoticeKind.STEP_FAILED: lambda r, b: "the next tier is tried; a person is paged when none is left.",
-    NoticeKind.WOULD_APPLY: lambda r, b: "do it by hand if you agree; mode observe writes nothing.",
-    NoticeKind.HEALED: lambda r, b: "nothing now; find the cause when you are awake.",
-    NoticeKind.PERSON_NEEDED: _by_hand,
-    NoticeKind.DEADLINE: _after_deadline,
-    NoticeKind.NOTHING_DONE: lambda r, b: "nothing.",
-    NoticeKind.RESTORED: lambda r, b: "nothing.",
-    NoticeKind.RESTORE_OVERDUE: lambda r, b: "take the step back by hand once the broken part is repaired.",
-    NoticeKind.CLOSED: lambda r, b: f"read the post-mortem: firebreak postmortem {r.incident_id}",
+    NoticeKind.CLOSED: (_ended, _why_ended, _still_in_force, _tried_so_far, _open_ends),
 }

@@ -10,9 +10,10 @@ from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
-from firebreak.postmortem.actions import PAGE_ACTION, actions_of, plan_of, restores_of
+from firebreak.postmortem.actions import actions_of, plan_of
 from firebreak.postmortem.evidence import evidence_of
 from firebreak.postmortem.follow_ups import follow_ups
+from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, in_force
 from firebreak.postmortem.model import (
     SCHEMA,
     ActionPart,
@@ -27,8 +28,9 @@ from firebreak.postmortem.model import (
     VerdictPart,
 )
 from firebreak.postmortem.people import faults_of, people_of, was_called
+from firebreak.postmortem.restores import restores_of
 from firebreak.postmortem.telling import tell
-from firebreak.postmortem.verdicts import condition_words, deciding_verdict, worst_seen
+from firebreak.postmortem.verdicts import condition_words, deciding_verdict, worst_by_dimension, worst_seen
 
 _ALERTS = (EntryKind.INCIDENT_OPENED, EntryKind.ALERT_JOINED)
 
@@ -49,6 +51,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
     verdict, plan, evidence = deciding_verdict(entries), plan_of(entries), evidence_of(entries)
     actions, people, restores = actions_of(entries, plan), people_of(entries), restores_of(entries)
     faults, alerts = faults_of(entries), _alerts(entries)
+    left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
     refusal = reading.text(first.body, "refusal")
     service = wording.clean(reading.text(first.body, "service"), 60) or "unknown service"
     impact = _impact(
@@ -69,7 +72,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
         outcome=outcome,
         reason=reason,
         closed_by=closed.actor if closed else "",
-        observed_only=any(a.state is StepState.WOULD_APPLY for a in actions),
+        observed_only=_observed_only(actions),
         accepted_at=accepted_at,
         opened_at=first.at,
         closed_at=closed.at if closed else None,
@@ -93,15 +96,18 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
         faults=faults,
         alerts=alerts,
         phases=tuple(phases),
+        in_force=left,
         follow_ups=follow_ups(
+            service=service,
             refusal=refusal,
             verdict=verdict,
+            plan=plan,
             actions=actions,
             evidence=evidence,
             people=people,
             restores=restores,
+            left=left,
             faults=faults,
-            phases=phases,
             left_out=impact.left_out,
         ),
         timeline=tuple(_line(entry, accepted_at) for entry in entries),
@@ -109,6 +115,11 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
         last_seq=entries[-1].seq,
         head=entries[-1].digest,
     )
+
+
+def _observed_only(actions: Sequence[ActionPart]) -> bool:
+    """Steps were only told, and none was written before the mode was switched."""
+    return any(a.state is StepState.WOULD_APPLY for a in actions) and not any(a.effect in WROTE for a in actions)
 
 
 def _alerts(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
@@ -155,14 +166,16 @@ def _impact(
         until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
     if outcome == IncidentOutcome.NOTHING_DONE and (resolved := [a.resolved_at for a in alerts if a.resolved_at]):
         until = max(resolved)
+    worst = worst_by_dimension(entries)
     return ImpactPart(
-        dimensions=tuple(dict.fromkeys(c.dimension for c in hurt if c.dimension)),
+        dimensions=tuple(dict.fromkeys(d for d in (*(c.dimension for c in hurt), *(w.dimension for w in worst)) if d)),
         conditions=hurt,
         since=since,
         until=until,
         duration_ms=(until - since).total_seconds() * 1000 if until else None,
         alerts=len(alerts),
         left_out=max(truncated, 0),
+        worst=worst,
     )
 
 

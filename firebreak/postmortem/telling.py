@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from firebreak.domain.action import EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
+from firebreak.postmortem.actions import NOT_TAKEN_BACK
+from firebreak.postmortem.restores import restore_words
 from firebreak.postmortem.verdicts import condition_words, conditions_of
 
 _Body = Mapping[str, Any]
@@ -98,8 +101,14 @@ def _message(body: _Body, verb: str) -> str:
     return _joined(words.strip(), reading.text(body, "error"))
 
 
+def _undone(body: _Body) -> str:
+    if reading.text(body, "effect", "outcome") == EffectOutcome.WOULD_APPLY.value:
+        return f"undo of {_step(body)}, {NOT_TAKEN_BACK}"
+    return f"undo of {_effect(body)}"
+
+
 def _restore_ended(body: _Body) -> str:
-    return _joined(f"restore of {_step(body)}, {reading.text(body, 'outcome')}", reading.text(body, "reason"))
+    return _joined(f"restore of {_step(body)}, {restore_words(body)}", reading.text(body, "reason"))
 
 
 def _fault(body: _Body) -> str:
@@ -123,7 +132,7 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
     ),
     EntryKind.VERIFICATION: _verification,
     EntryKind.HOLD_ENDED: _hold,
-    EntryKind.UNDO_RECORDED: lambda body: f"undo of {_effect(body)}",
+    EntryKind.UNDO_RECORDED: _undone,
     EntryKind.RECOVERY_SEEN: lambda body: _joined("recovery seen", reading.text(body, "reason")),
     EntryKind.PERSON_CALLED: lambda body: _joined("a person is called", reading.text(body, "reason")),
     EntryKind.PERSON_NOTIFIED: lambda body: _joined("a person is notified", reading.text(body, "reason")),

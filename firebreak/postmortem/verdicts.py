@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from firebreak.domain.condition import Truth
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
-from firebreak.postmortem.model import ConditionLine, NodeLine, VerdictPart
+from firebreak.postmortem.model import ConditionLine, NodeLine, VerdictPart, WorstLine
 
 # After one of these the verdict is not looked for any more: they were decided on the one before.
 _DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_CLOSED)
@@ -57,6 +58,44 @@ def worst_seen(entries: Sequence[TimelineEntry]) -> tuple[ConditionLine, ...]:
         if hurt:
             return hurt
     return ()
+
+
+def worst_by_dimension(entries: Sequence[TimelineEntry]) -> tuple[WorstLine, ...]:
+    """For each dimension that any verdict found hurt, the value farthest beyond its limit, over all verdicts (those
+    after the decision, too)."""
+    found: dict[str, WorstLine] = {}
+    for entry in entries:
+        if entry.kind is not EntryKind.VERDICT_REACHED:
+            continue
+        verdict = reading.mapping(entry.body, "verdict")
+        for line in conditions_of(verdict):
+            if line.truth not in (Truth.TRUE, Truth.PENDING) or not line.dimension:
+                continue
+            known = found.get(line.dimension)
+            worse = known is None or _beyond(line) > _beyond(known.condition)
+            since = [t for t in (known.since if known else None, line.since) if t]
+            found[line.dimension] = WorstLine(
+                dimension=line.dimension,
+                condition=line if known is None or worse else known.condition,
+                at=(reading.time(verdict, "pinned_at") or entry.at) if known is None or worse else known.at,
+                since=min(since) if since else None,
+            )
+    return tuple(found.values())
+
+
+def _beyond(line: ConditionLine) -> tuple[float, float]:
+    """How far a value is beyond its limit (`> 500`, `<= 70`; a bare number is an upper limit), to compare lines of one
+    dimension that have different units; what is no number (a label) is beyond nothing."""
+    sign, _, limit = line.threshold.rpartition(" ")
+    try:
+        value, bound = float(line.value), float(limit)
+    except ValueError:
+        return (0.0, 0.0)
+    if math.isnan(value) or math.isnan(bound):
+        return (0.0, 0.0)
+    low = sign.startswith("<")
+    above, below = (bound, value) if low else (value, bound)
+    return (above / below if below > 0 and math.isfinite(below) else math.inf, -value if low else value)
 
 
 def looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:

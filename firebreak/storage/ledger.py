@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.errors import LedgerError
@@ -13,7 +13,7 @@ from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.target import TargetRef
-from firebreak.domain.timeline import Appended, EntryDraft, TimelineEntry
+from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineEntry
 from firebreak.storage.entries import append_entries, entry_of, find_entry, prepared, select_entries
 from firebreak.storage.outbox import cancel_messages, cancel_waiting_after, enqueue_messages
 from firebreak.storage.restores import keep_restores
@@ -98,14 +98,19 @@ class LedgerStore(Store):
         *,
         messages: Sequence[MessageDraft],
         cancel_all: bool,
-    ) -> Appended:
-        """As the port says; a second close finds the first one's entry and changes nothing. `cancel_all` cancels the
-        unsent messages that are due after `draft.at` (deadlines); what is due already is still told."""
+        unless_joined: bool = False,
+    ) -> Appended | None:
+        """As the port says; a second close finds the first one's entry, and lets go of targets taken since.
+        `cancel_all` cancels the unsent messages that are due after `draft.at` (deadlines); what is due already is
+        still told."""
         items = prepared((draft,))
 
-        def unit(connection: Connection) -> Appended:
+        def unit(connection: Connection) -> Appended | None:
+            if unless_joined and connection.execute(_JOINED_SINCE, {"incident": draft.incident_id}).first():
+                return None
             (done,) = append_entries(connection, items)
             if done.found:
+                _release_targets(connection, draft.incident_id)
                 return done
             connection.execute(
                 update(incidents)
@@ -119,6 +124,18 @@ class LedgerStore(Store):
             return done
 
         return await self._write(unit)
+
+
+_verdicts = entries.alias("verdicts")
+_JOINED_SINCE = select(entries.c.seq).where(
+    entries.c.incident_id == bindparam("incident"),
+    entries.c.kind == EntryKind.ALERT_JOINED.value,
+    entries.c.seq
+    > select(func.coalesce(func.max(_verdicts.c.seq), 0))
+    .where(_verdicts.c.incident_id == bindparam("incident"), _verdicts.c.kind == EntryKind.VERDICT_REACHED.value)
+    .scalar_subquery(),
+)
+"""Alerts that joined an incident after the evidence was looked at for the last time."""
 
 
 def _keep_documents(connection: Connection, kept: Sequence[Mapping[str, object]]) -> None:

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from activities.fields import canonical, field_path, merge_patch, moved_fields, parse_path, read_field
+from activities.fields import (
+    canonical,
+    field_path,
+    inverse,
+    is_guard,
+    merge_patch,
+    moved_fields,
+    parse_path,
+    read_field,
+)
 from firebreak.domain.action import FieldChange
 from firebreak.domain.errors import TargetChanged
 
@@ -69,6 +78,19 @@ def test_a_list_must_have_exactly_one_such_element(elements: Any) -> None:
     with pytest.raises(TargetChanged, match="exactly one"):
         read_field(obj, 'rules[name="a"].w')
     assert moved_fields(obj, [change('rules[name="a"].w', 1, 2)]) != ()
+
+
+def test_a_guard_is_bound_and_never_written() -> None:
+    """In both directions; a guard alone is no patch, and a list beside it is not sent for its sake."""
+    obj = {"rules": [{"name": "a", "w": 1}], "data": {"k": "v"}}
+    guard = change("rules[0].name", "a", "a")
+    assert is_guard(guard)
+    assert inverse([guard]) == (guard,)
+    assert merge_patch(obj, [guard]) == {}
+    assert merge_patch(obj, [guard, change('data["k"]', "v", "w")]) == {"data": {"k": "w"}}
+    assert moved_fields(obj, [guard]) == ()
+    assert moved_fields({"rules": [{"name": "b", "w": 1}]}, [guard]) != ()
+    assert moved_fields({"rules": []}, [guard]) != ()
 
 
 def test_values_are_compared_as_values() -> None:

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from firebreak.postmortem.markdown import markdown
+from firebreak.postmortem.report import build
+from firebreak.timeline.phases import phases_of
+
 pytestmark = pytest.mark.servers
 
 FALLBACK = "nobodysnobodysnobodysnobodysnobo"
@@ -17,7 +21,7 @@ HOSTILE = {
     "promql": '"}) or vector(1) #',
     "slack": "<!channel> <@U0BOSS> <https://evil.example|click>",
     "yaml": "a: [1\n- &x *x !!python/object:os.system",
-    "template": "{{ 7 * 7 }} ${HOME} {% for x in y %} $service %s",
+    "template": "{{ 7777 * 7 }} ${HOME} {% for x in y %} $service %s",
     "markdown": "</td><script>alert(1)</script> | # Heading\n```\n[x](javascript:alert(1))",
     "control": "\x1b[31mred\x07\u202e\u2066",
     "surrogate": "half \ud800 pair",
@@ -111,24 +115,18 @@ async def _told(chain: Any) -> None:
         assert call["response"].get("ok"), call
         text = json.dumps(call["request"])
         assert not re.search(r"<(!|@|https://evil)", text)
-        assert "49" not in re.findall(r"\{\{ 7 \* 7 \}\}|\b49\b", text)
+        assert "54439" not in text, "template text was run"
 
 
 async def _written(chain: Any) -> None:
-    """The post-mortem of the incident, closed by hand: no HTML, no link to evil, no forged heading."""
-    from firebreak.postmortem.markdown import markdown
-    from firebreak.postmortem.report import build
-    from firebreak.timeline.phases import phases_of
-
+    """The post-mortem of what is known so far: no HTML, no link to evil, no forged heading."""
     entries = await chain.store.entries(await chain.incident())
-    tokens = (
-        MarkdownIt("commonmark", {"html": True})
-        .enable("table")
-        .parse(markdown(build(entries, phases=phases_of(entries))))
-    )
+    text = markdown(build(entries, phases=phases_of(entries)))
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
     flat = [t for token in tokens for t in (token, *(token.children or []))]
     assert not [t for t in flat if t.type in ("html_block", "html_inline", "image")]
     links = [str(t.attrs.get("href", "")) for t in flat if t.type == "link_open"]
     assert not [href for href in links if "evil" in href or href.startswith("javascript")]
     headings = [tokens[i + 1].content for i, t in enumerate(tokens) if t.type == "heading_open"]
     assert "Heading" not in headings
+    assert "54439" not in text

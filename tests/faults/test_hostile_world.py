@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from firebreak.domain.codec import format_time
 from firebreak.domain.timeline import EntryKind
 from firebreak.lab import manifests
 from firebreak.lab.kube import KubeClient
@@ -27,12 +28,13 @@ PAY = manifests.deployment_path("pay-v1")
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
 
-async def _restart_by_hand(drill: Any) -> None:
+async def _restart_by_hand(drill: Any) -> str:
     """What a person does with `kubectl rollout restart`, in the very field that the engine is about to write."""
-    annotations = {RESTARTED: "2026-11-21T00:00:00Z"}
-    patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    stamp = format_time(datetime.now(UTC))
+    patch = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: stamp}}}}}
     async with KubeClient(drill.lab.state.admin) as admin:
         await admin.merge(PAY, patch)
+    return stamp
 
 
 async def _stamp(drill: Any) -> str:
@@ -48,16 +50,15 @@ async def test_an_object_changed_while_the_worker_stood_still_is_not_written(
     """SIGSTOP between check and write, a person's change, SIGCONT (3 s: the activity and its workflow task are over by
     then, and begin anew): refused, that change stays, a person is called."""
     since = drill.audit_size()
-    stopped = False
+    theirs = ""
     async with drill.engine(f"moved-{at_the_write}-{seconds}") as engine:
 
         async def stop_and_change(call: Any) -> bool:
-            nonlocal stopped
-            if call.path == PAY and not stopped and (call.writes if at_the_write else call.dry_run):
-                stopped = True
+            nonlocal theirs
+            if call.path == PAY and not theirs and (call.writes if at_the_write else call.dry_run):
                 pid = drill.pid(engine, "p1")
                 drill.kill(pid, signal.SIGSTOP)
-                await _restart_by_hand(drill)
+                theirs = await _restart_by_hand(drill)
                 await asyncio.sleep(seconds)
                 drill.kill(pid, signal.SIGCONT)
             return False
@@ -70,10 +71,10 @@ async def test_an_object_changed_while_the_worker_stood_still_is_not_written(
         incident_id = await drill.incident_of(engine, receipt)
         page = await drill.paged(incident_id)
         entries = await drill.entries(engine, incident_id)
-        assert stopped
+        assert theirs
         assert drill.writes(since) == []
         assert {e["responseStatus"]["code"] for e in drill.attempts(since)} <= {409}
-        assert await _stamp(drill) == "2026-11-21T00:00:00Z"
+        assert await _stamp(drill) == theirs
         if at_the_write:
             effect = next(e for e in entries if e.kind is EntryKind.EFFECT_RECORDED)
             assert effect.body["effect"]["outcome"] == "refused"

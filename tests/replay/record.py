@@ -165,6 +165,10 @@ def done() -> None:
     return None
 
 
+def closed() -> bool:
+    return True
+
+
 async def resolve(handle: WorkflowHandle[Any, Any], called: Told) -> None:
     await called("evidence.gather", 1)
     await handle.signal("alert_resolved", AlertResolved(firing=0))
@@ -182,8 +186,8 @@ VERIFIED, NOT_VERIFIED, APPLIED, UNDONE = (
     StepStatus.APPLIED,
     StepStatus.UNDONE,
 )
-ENDS = {"incident.close": [done]}
-CALLS = {"person.call": [done], **ENDS}
+ENDS: Script = {"incident.close": [closed]}
+CALLS: Script = {"person.call": [done], **ENDS}
 SCENES = (
     Scene(  # restart does not help, reroute does: looked at twice, held
         name="healed",

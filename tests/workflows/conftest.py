@@ -80,6 +80,7 @@ class PlayedHands:
     act_script: dict[int, StepStatus] = field(default_factory=dict)
     verify_script: dict[int, list[StepStatus | None]] = field(default_factory=dict)
     hold_script: dict[int, StepStatus] = field(default_factory=dict)
+    close_script: list[bool] = field(default_factory=list)
     recovery_script: list[bool] = field(default_factory=list)
     restore_script: list[bool] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
@@ -143,8 +144,9 @@ class PlayedHands:
         self._called("call", given)
 
     @activity.defn(name="incident.close")
-    async def close(self, given: CloseInput) -> None:
+    async def close(self, given: CloseInput) -> bool:
         self._called("close", given)
+        return self.close_script.pop(0) if self.close_script else True
 
     @activity.defn(name="restore.check")
     async def check(self, given: RestoreInput) -> RestoreResult:

@@ -120,6 +120,16 @@ async def test_what_resolves_while_pending_closes_with_nothing_done(stage: Any) 
     assert stage.hands.names() == ["gather", "gather", "close"]
 
 
+async def test_an_alert_that_joins_at_the_last_moment_is_looked_at(stage: Any) -> None:
+    """The close is refused while an alert has joined that no look has seen: the story looks again first."""
+    stage.hands.gather_script = [GatherResult(next=NextLook.NOTHING, reason="resolved first")]
+    stage.hands.close_script = [False, True]
+    async with stage.worker():
+        result = await (await start(stage)).result()
+    assert result.outcome is IncidentOutcome.NOTHING_DONE
+    assert stage.hands.names() == ["gather", "close", "gather", "close"]
+
+
 async def test_a_verdict_that_may_not_act_calls_a_person_and_writes_nothing(stage: Any) -> None:
     """Doubt pages."""
     stage.hands.gather_script = [GatherResult(next=NextLook.CALL_PERSON, reason="inconclusive")]

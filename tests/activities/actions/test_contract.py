@@ -363,6 +363,56 @@ async def test_undo_leaves_somebody_elses_change_alone(name: str, stage: MakeSta
         assert "somebody else" in prepared.reason
 
 
+async def beta_before_ours(play: Stage) -> list[dict[str, Any]]:
+    """Somebody puts a rule `/beta`, which looks as ours is to look, before it. The rules as they are then."""
+    rules = (await play.object())["spec"]["rules"]
+    backends = [{**b, "weight": w} for b, w in zip(rules[0]["backendRefs"], (100, 0), strict=True)]
+    matches = [{"path": {"type": "PathPrefix", "value": "/beta"}}]
+    await play.world.edit(
+        play.scene.target, {"spec": {"rules": [{"matches": matches, "backendRefs": backends}, *rules]}}
+    )
+    return list((await play.object())["spec"]["rules"])
+
+
+async def test_a_rule_put_before_ours_is_never_written_by_an_undo(stage: MakeStage) -> None:
+    """Neither by one that is prepared after it, nor by one whose write it overtakes."""
+    play = await stage("shift_traffic")
+    intent = await play.intent()
+    effect = await play.action.apply(intent)
+    early = await play.action.prepare_undo(intent, effect, step_key=f"{KEY}/undo", stamp=play.context.stamp)
+    undo = play.recorded(early, f"{KEY}/undo", undo=True)
+    moved: list[Any] = []
+
+    async def overtake() -> None:
+        moved.extend(await beta_before_ours(play))
+
+    play.port.before_write = [overtake]
+    with pytest.raises(TargetChanged, match="somebody else"):
+        await play.action.apply(undo)
+    late = await play.action.prepare_undo(intent, effect, step_key=f"{KEY}/undo2", stamp=play.context.stamp)
+    assert late.outcome is CheckOutcome.REFUSED
+    assert "somebody else" in late.reason
+    assert moved
+    assert (await play.object())["spec"]["rules"] == moved
+
+
+async def test_a_rule_put_before_ours_under_the_write_is_never_written(stage: MakeStage) -> None:
+    """The plan was made for the rule that stood there, whatever its weights."""
+    play = await stage("shift_traffic")
+    intent = await play.intent()
+    moved: list[Any] = []
+
+    async def overtake() -> None:
+        moved.extend(await beta_before_ours(play))
+
+    play.port.before_write = [overtake]
+    with pytest.raises(TargetChanged, match="somebody else"):
+        await play.action.apply(intent)
+    assert moved
+    assert (await play.object())["spec"]["rules"] == moved
+    assert not await play.mentions_us()
+
+
 @every_mutating_action
 async def test_a_target_that_is_not_there_is_refused(name: str, stage: MakeStage) -> None:
     """A check refuses with the reason; a write whose target vanished raises TargetNotFound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from activities.actions.shift_traffic import ShiftTraffic, planned_weights
-from activities.fields import merge_patch
+from activities.fields import is_guard, merge_patch
 from firebreak.domain.action import CheckOutcome, CheckResult, Intent, ProgressState, StepContext
 from firebreak.domain.errors import PreconditionFailed, TargetChanged
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -66,7 +67,13 @@ class Route:
         )
 
     def weights(self) -> list[dict[str, int]]:
-        return weights(self.world.fake.objects[self.ref.kind, self.ref.namespace, self.ref.name])
+        return weights(self._object())
+
+    def rules(self) -> Any:
+        return self._object()["spec"]["rules"]
+
+    def _object(self) -> dict[str, Any]:
+        return self.world.fake.objects[self.ref.kind, self.ref.namespace, self.ref.name]
 
 
 @pytest.fixture
@@ -174,7 +181,6 @@ async def test_a_route_that_its_gateway_rejects_is_refused(route: Route) -> None
         (0, {"min_ready_share": 0.01}, None, False),
         (2, {"pod_capacity": 50.0}, 100.0, True),
         (2, {"pod_capacity": 50.0}, 101.0, False),
-        (2, {"pod_capacity": 1000.0}, None, False),  # the load is not known: the share counts
     ],
 )
 async def test_the_receiving_side_must_have_ready_capacity(
@@ -189,6 +195,14 @@ async def test_the_receiving_side_must_have_ready_capacity(
     result = await route.check(load=load, **params)
     assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
     assert allowed or f"{ready} ready pods" in result.reason
+
+
+async def test_a_pod_capacity_without_a_known_load_is_refused(route: Route) -> None:
+    """What the runbook asks for cannot be judged, and is not silently judged by something else."""
+    await route.has(rule(pay_v1=0, pay_v2=100))
+    result = await route.check(pod_capacity=1000.0)
+    assert result.outcome is CheckOutcome.REFUSED
+    assert "pod_capacity is given, but nobody knows how many calls per second" in result.reason
 
 
 async def test_dead_pods_count_as_load(route: Route) -> None:
@@ -253,6 +267,85 @@ async def test_undo_finds_the_backend_by_name_and_keeps_other_edits(route: Route
     assert obj["spec"]["rules"] == [{**rule(pay_v2=95, pay_v1=5), "timeouts": {"request": "9s"}}]
 
 
+def at(path: str, given: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """That rule for calls to `path`."""
+    return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], **copy.deepcopy(given), **more}
+
+
+SHIFTED = rule(pay_v1=100, pay_v2=0)
+AS_PLANNED_ON = rule(pay_v1=0, pay_v2=100)
+
+
+@pytest.mark.parametrize(
+    ("first", "since"),
+    [
+        ([at("/", AS_PLANNED_ON)], [at("/beta", SHIFTED), at("/", SHIFTED)]),
+        ([at("/", AS_PLANNED_ON)], [at("/beta", AS_PLANNED_ON), at("/", SHIFTED)]),  # looks as before, and is not
+        ([at("/", AS_PLANNED_ON)], [at("/beta", SHIFTED)]),
+        ([at("/", AS_PLANNED_ON)], [at("/", SHIFTED), at("/", SHIFTED)]),  # one of both is somebody's own
+        ([at("/", AS_PLANNED_ON)], [at("/", AS_PLANNED_ON), at("/", SHIFTED)]),
+        ([at("/a", AS_PLANNED_ON), at("/b", AS_PLANNED_ON)], [at("/b", SHIFTED), at("/a", SHIFTED)]),
+        ([at("/a", AS_PLANNED_ON), at("/b", AS_PLANNED_ON)], [at("/a", SHIFTED)]),
+        ([at("/", AS_PLANNED_ON, name="pay")], [at("/", SHIFTED, name="beta"), at("/", SHIFTED, name="pay")]),
+        ([at("/", AS_PLANNED_ON, name="pay")], [at("/", SHIFTED, name="beta")]),
+        ([AS_PLANNED_ON], [at("/beta", SHIFTED), SHIFTED]),
+    ],
+)
+async def test_undo_never_writes_a_rule_that_is_not_ours(first: Rules, since: Rules, route: Route) -> None:
+    """Neither in its check nor in a write that was prepared before the rules moved."""
+    await route.has(*first)
+    intent = await route.shift()
+    effect = await route.action.apply(intent)
+    key = f"{intent.step_key}/undo"
+    early = await route.action.prepare_undo(intent, effect, step_key=key, stamp=intent.stamp)
+    await route.world.edit(route.ref, {"spec": {"rules": since}})
+    late = await route.action.prepare_undo(intent, effect, step_key=f"{key}2", stamp=intent.stamp)
+    assert late.outcome is CheckOutcome.REFUSED, late.reason
+    assert early.outcome is CheckOutcome.READY, early.reason
+    with pytest.raises(TargetChanged):
+        await route.action.apply(replace(intent, step_key=key, changes=early.changes, undo=True))
+    assert route.rules() == since
+
+
+async def test_a_rule_of_its_own_at_the_end_does_not_stop_an_undo(route: Route) -> None:
+    """Ours still stands where it stood, and alone matches what it matches."""
+    await route.has(at("/", AS_PLANNED_ON))
+    intent = await route.shift()
+    effect = await route.action.apply(intent)
+    await route.world.edit(route.ref, {"spec": {"rules": [at("/", SHIFTED), at("/beta", SHIFTED)]}})
+    key = f"{intent.step_key}/undo"
+    prepared = await route.action.prepare_undo(intent, effect, step_key=key, stamp=intent.stamp)
+    assert prepared.outcome is CheckOutcome.READY, prepared.reason
+    await route.action.apply(replace(intent, step_key=key, changes=prepared.changes, undo=True))
+    assert route.rules() == [at("/", AS_PLANNED_ON), at("/beta", SHIFTED)]
+    again = await route.action.prepare_undo(intent, effect, step_key=f"{key}2", stamp=intent.stamp)
+    assert again.outcome is CheckOutcome.ALREADY_SO
+
+
+async def test_rules_that_match_the_same_are_shifted_and_put_back(route: Route) -> None:
+    """They are odd but legal: their places tell them apart as long as there are as many of them."""
+    rules = [at("/", AS_PLANNED_ON), at("/", rule(pay_v1=7, pay_v3=3)), at("/", rule(pay_v1=1, pay_v2=0))]
+    await route.has(*rules)
+    intent = await route.shift()
+    effect = await route.action.apply(intent)
+    key = f"{intent.step_key}/undo"
+    prepared = await route.action.prepare_undo(intent, effect, step_key=key, stamp=intent.stamp)
+    assert prepared.outcome is CheckOutcome.READY, prepared.reason
+    await route.action.apply(replace(intent, step_key=key, changes=prepared.changes, undo=True))
+    assert route.rules() == rules
+
+
+@pytest.mark.parametrize("since", [[at("/beta", AS_PLANNED_ON)], [at("/", AS_PLANNED_ON, name="beta")]])
+async def test_another_rule_in_the_place_of_ours_stops_the_write(since: Rules, route: Route) -> None:
+    """With the very same weights: they are not what was judged, since other calls take that way."""
+    await route.has(at("/", AS_PLANNED_ON, name="pay"))
+    intent = await route.shift()
+    await route.world.edit(route.ref, {"spec": {"rules": since}})
+    with pytest.raises(TargetChanged, match="somebody else"):
+        await route.action.apply(intent)
+    assert route.rules() == since
+
+
 @pytest.mark.parametrize(
     ("conditions", "state"),
     [
@@ -291,9 +384,12 @@ async def test_a_route_that_nobody_serves_says_so(route: Route) -> None:
 
 
 async def test_changes_can_be_read_by_a_person(route: Route) -> None:
-    """The timeline shows them as they are."""
-    await route.has(rule(pay_v1=0, pay_v2=100))
-    changes = {c.path: (json.loads(c.before), json.loads(c.after)) for c in (await route.check()).changes}
+    """The timeline shows them as they are; what they are bound to changes nothing and stands behind them."""
+    await route.has(at("/", rule(pay_v1=0, pay_v2=100), name="pay"))
+    check = await route.check()
+    changes = {c.path: (json.loads(c.before), json.loads(c.after)) for c in check.changes if not is_guard(c)}
+    guards = {c.path: json.loads(c.before) for c in check.changes[2:]}
+    assert guards == {"spec.rules[0].matches": at("/", {})["matches"], "spec.rules[0].name": "pay"}
     assert changes == {
         'spec.rules[0].backendRefs[name="pay-v1"].weight': (0, 100),
         'spec.rules[0].backendRefs[name="pay-v2"].weight': (100, 0),

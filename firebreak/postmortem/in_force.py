@@ -1,0 +1,71 @@
+"""Steps that the engine wrote and nothing has taken back: a person has to know of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from firebreak.domain.action import EffectOutcome
+from firebreak.domain.plan import UndoRule
+from firebreak.postmortem import wording
+from firebreak.postmortem.model import ActionPart, FieldLine, PlanPart, RestorePart, StepState
+
+RESTART_ACTION = "restart_workload"
+PAGE_ACTION = "page"
+
+WROTE = frozenset({EffectOutcome.APPLIED.value, EffectOutcome.ALREADY_APPLIED.value})
+_UNDO_DID_NOT = frozenset({StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK})
+_NOTHING_TO_PUT_BACK = frozenset({RESTART_ACTION, PAGE_ACTION})  # where the record does not tell the plan's undo rule
+
+
+def in_force(
+    *, plan: PlanPart | None, actions: Sequence[ActionPart], restores: Sequence[RestorePart], closed: bool
+) -> tuple[str, ...]:
+    """One sentence for each step that was written, is not undone, and that no restore covers (one that waits, or that
+    took it back). While the incident is open only those that the engine will not take back any more."""
+    rules = {(p.tier, p.step): p.undo for p in plan.steps} if plan else {}
+    ends = {(r.tier, r.step): r for r in restores}
+    found = []
+    for part in actions:
+        place = (part.tier, part.step)
+        restore = ends.get(place)
+        if part.state is StepState.UNDONE or (restore and (restore.taken_back or not restore.outcome)):
+            continue
+        given_up = part.state in _UNDO_DID_NOT or (restore is not None and restore.outcome != "undone")
+        left = closed and part.effect in WROTE and _undoable(part, rules.get(place, ""))
+        if given_up or left:
+            found.append(_sentence(part, restore))
+    return tuple(found)
+
+
+def _undoable(part: ActionPart, rule: str) -> bool:
+    return rule == UndoRule.BY_ACTION if rule else part.action not in _NOTHING_TO_PUT_BACK
+
+
+def _sentence(part: ActionPart, restore: RestorePart | None) -> str:
+    fields = ", ".join(_back(change) for change in part.changes) or "put it back"
+    verb = "is" if part.effect in WROTE else "may be"
+    told = f"Step {wording.clean(part.step_id, 60)} {verb} still in force: {fields} by hand, or keep it on purpose"
+    more = [f"Object: {part.target}"] if part.target else []
+    if part.state in _UNDO_DID_NOT:
+        more.append(f"undo: {part.undo}")
+    if restore is not None and restore.outcome != "undone":
+        more.append(f"restore: {restore.told}" + (f": {restore.reason}" if restore.reason else ""))
+    return wording.sentence(". ".join(t for t in (told, "; ".join(more)) if t))
+
+
+def _back(change: FieldLine) -> str:
+    return f"put {wording.clean(change.path, 160)} back from {plain(change.after)} to {plain(change.before)}"
+
+
+def plain(text: str) -> str:
+    """A stored JSON text as one short word for people: `"true"` -> `true`, `null` -> `absent`."""
+    if text in ("", "null"):
+        return "absent"
+    try:
+        shown = json.loads(text)
+    except ValueError:
+        shown = text
+    return wording.clean(shown if isinstance(shown, str) and shown else text, 60)
+
+

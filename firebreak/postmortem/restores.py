@@ -1,0 +1,59 @@
+"""Steps that worked and are to be taken back by evidence: what became of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from firebreak.domain.action import EffectOutcome
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem import reading
+from firebreak.postmortem.actions import NOT_TAKEN_BACK, TAKEN_BACK, changes_of
+from firebreak.postmortem.model import RestorePart
+
+IN_FORCE = "still in force"
+_WORDS = {
+    "restored": "taken back",
+    "undone": "ended by the undo of the step",
+    "overdue": "not taken back in time, still in force",
+    "refused": "not taken back, since that was refused; still in force",
+}
+
+
+def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
+    """Steps that are to be taken back, with how that ended."""
+    found: dict[tuple[int, int], RestorePart] = {}
+    for entry in entries:
+        if entry.kind not in (EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED):
+            continue
+        body, ended = entry.body, entry.kind is EntryKind.RESTORE_ENDED
+        place = (reading.whole(body, "tier"), reading.whole(body, "step"))
+        before = found.get(place)
+        effect = reading.mapping(body, "effect")
+        found[place] = RestorePart(
+            tier=place[0],
+            step=place[1],
+            step_id=reading.text(body, "step_id") or (before.step_id if before else ""),
+            opened_at=before.opened_at if before else (None if ended else entry.at),
+            ended_at=entry.at if ended else None,
+            outcome=(reading.text(body, "outcome") or "ended") if ended else "",
+            reason=reading.text(body, "reason"),
+            told=restore_words(body) if ended else IN_FORCE,
+            taken_back=ended and _taken_back(body),
+            target=reading.target_text(effect, "target"),
+            changes=changes_of(effect) if reading.text(effect, "outcome") in TAKEN_BACK else (),
+        )
+    return tuple(found[place] for place in sorted(found))
+
+
+def restore_words(body: Mapping[str, Any]) -> str:
+    """How a restore ended, in words; one that mode observe kept from writing took nothing back."""
+    outcome = reading.text(body, "outcome")
+    if reading.text(body, "effect", "outcome") == EffectOutcome.WOULD_APPLY.value:
+        return NOT_TAKEN_BACK
+    return _WORDS.get(outcome, outcome.replace("_", " ") or "ended")
+
+
+def _taken_back(body: Mapping[str, Any]) -> bool:
+    effect = reading.text(body, "effect", "outcome")
+    return reading.text(body, "outcome") == "restored" and (not effect or effect in TAKEN_BACK)
