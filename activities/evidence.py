@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ContractError, FirebreakError
 from firebreak.domain.incident import Incident, IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft
-from firebreak.domain.plan import Plan
+from firebreak.domain.plan import Plan, Step
 from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -113,6 +113,7 @@ class EvidenceHands:
             doubtful_since=given.doubtful_since,
             times=look.rules.look_times,
             target_refusal=look.refusal,
+            truncated=incident.truncated,
         )
         plan: Plan | None = None
         if ahead.next is NextLook.ACT:
@@ -261,7 +262,7 @@ class EvidenceHands:
         return Facts(
             pinned_at=pinned,
             step=step_of(tree.conditions),
-            labels=incident.alert.labels,
+            labels=await self._labels(incident, tree),
             service=incident.service,
             tree_digest=tree.digest,
             bindings=incident.bindings,
@@ -269,6 +270,19 @@ class EvidenceHands:
             human_score=await self._casebook.person_score(incident.id),
             truncated=incident.truncated,
         )
+
+    async def _labels(self, incident: Incident, tree: SeverityTree) -> Mapping[str, str]:
+        """The opener's labels, and what any alert that joined says for a label that the tree or the policy asks for."""
+        labels = dict(incident.alert.labels)
+        if await self._casebook.incidents.firing(incident.id) <= 1:
+            return labels
+        asked = {c.label: c.label_values for c in tree.conditions if c.label}
+        asked |= {t.label: (*asked.get(t.label, ()), *t.values) for t in tree.trusted_labels}
+        for entry in await self._casebook.ledger.entries(incident.id):
+            if entry.kind is EntryKind.ALERT_JOINED:
+                said = entry.body["alert"]["labels"]
+                labels |= {name: said[name] for name, values in asked.items() if said.get(name) in values}
+        return labels
 
     @staticmethod
     def _choice(look: _Look, verdict: Verdict, ahead: LookAhead) -> tuple[Plan | None, LookAhead]:
@@ -302,9 +316,8 @@ class EvidenceHands:
                 "source_digest": plan.source_digest,
                 "digest": plan.digest,
                 "reason": reason,
-                "tiers": [
-                    {"name": t.name, "steps": [{"id": s.id, "action": s.action} for s in t.steps]} for t in plan.tiers
-                ],
+                "bindings": dict(plan.bindings),
+                "tiers": [{"name": t.name, "steps": [_told(s) for s in t.steps]} for t in plan.tiers],
             },
         )
 
@@ -320,3 +333,13 @@ def _planned(rules: Rules, incident: Incident, target: TargetRef | None) -> tupl
 
 def _first_look(incident_id: str) -> str:
     return f"look/{incident_id}"
+
+
+def _told(step: Step) -> Mapping[str, object]:
+    """What the plan's entry tells of a step; all of it is in the kept document."""
+    return {
+        "id": step.id,
+        "action": step.action,
+        "undo": step.undo.value,
+        "check": [{"name": c.name, "title": c.title, "query": c.query} for c in step.check],
+    }

@@ -144,6 +144,11 @@ class Rulebook:
         policy = load_policy(texts[self._paths.policy], str(self._paths.policy))
         severity = load_severity(texts[self._paths.severity], str(self._paths.severity))
         catalog = [path for path in texts if path.parent == self._paths.catalog and path != self._paths.policy]
+        if not catalog:
+            raise ContractError(
+                f"there is no runbook in {self._paths.catalog}",
+                advice="Set FIREBREAK_CATALOG to the folder with your runbooks (*.yaml).",
+            )
         runbooks = tuple(load_runbook(texts[path], str(path)) for path in catalog if path.suffix == ".yaml")
         if problems := [p for runbook in runbooks for p in lint_runbook(runbook, self._specs, policy=policy)]:
             raise refuse(problems)  # what the linter refuses never takes effect

@@ -152,9 +152,7 @@ class StepHands:
         """Begin the look at a plan's first step (called when the plan is made, before it is written)."""
         first = StepInput(incident_id=incident_id, plan_digest=plan.digest, tier=0, step=0)
         if self._actions[plan.step(0, 0).action].mutates:
-            self._foresight.begin(
-                _key(f"look/{incident_id}", first), lambda: self._look(first, plan, self._limits.query)
-            )
+            self._foresight.begin(_look_key(first), lambda: self._look(first, plan, self._limits.query))
 
     async def _seen(self, given: StepInput, plan: Plan) -> _Seen:
         ahead_of_time: _Seen | None = await self._foresight.take(_look_key(given))
@@ -210,6 +208,9 @@ class StepHands:
         except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
             effect = _unknown(intent, f"{error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:
+            if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
+                effect = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason="mode observe: not written any more")
+                return await self._record_effect(given, plan, effect)
             return await self._apply(given, plan, intent)
         return await self._record_effect(given, plan, effect)
 

@@ -7,9 +7,10 @@ import asyncio
 import os
 import platform
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench import alert_to_plan, cost, recovery, stages, storm
 from bench.field import CHECKOUT, field
@@ -47,13 +48,17 @@ async def _stages(root: Path, quick: bool) -> str:
         return await stages.measure(made, alerts=alerts, profile=os.environ.get("STAGES_PROFILE", ""))
 
 
-SECTIONS: dict[str, Callable[[Path, bool], Awaitable[str]]] = {
+SECTIONS: dict[str, Callable[[Path, bool], Coroutine[Any, Any, str]]] = {
     "alert-to-plan": _alert_to_plan,
     "storm": _storm,
     "cost": _cost,
     "recovery": _recovery,
     "stages": _stages,
 }
+
+
+BLOCKS = ("alert-to-plan", "storm", "cost", "recovery")
+"""Sections that have a block in the document; the stages are for whoever works on them."""
 
 
 def main() -> None:
@@ -64,14 +69,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep all servers' files and logs below this directory")
     given = parser.parse_args()
     for name, section in SECTIONS.items():
-        if given.only not in (None, name):
+        if given.only != name and (given.only or name not in BLOCKS):
             continue
         print(f"== {name} ==", flush=True)
         with tempfile.TemporaryDirectory(prefix="firebreak-bench-", ignore_cleanup_errors=True) as scratch:
             text = asyncio.run(section((given.keep or Path(scratch)).absolute() / name, given.quick))
         text = f"{_machine()}\n\n{text}"
         print(text, "\n", flush=True)
-        if given.write:
+        if given.write and name in BLOCKS:
             DOCUMENT.write_text(replaced(DOCUMENT.read_text(), name, text))
 
 

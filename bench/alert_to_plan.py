@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field as value_of
+from dataclasses import dataclass
+from dataclasses import field as value_of
 from datetime import timedelta
 
 from bench.calibration import Calibration, calibrate, told

@@ -1,4 +1,4 @@
-"""What the Temporal server itself allows, in a process of its own: `python -m bench.floors SPEC.json`, answer on stdout.
+"""What the Temporal server itself allows, in a process of its own: `python -m bench.floors SPEC.json`.
 
 noop: an eager workflow that does nothing. waits: the engine's own story with hands that are empty, but with as many
 looks, and timers as long, as the real incidents had.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from dataclasses import dataclass
@@ -42,7 +41,10 @@ async def measure(root: Path, *, runs: int) -> RecoveryFigures:
     """The lab's own policy: scrape and evaluation each second, `for` 5 s, window 3 s, hold 3 s."""
     lab = await start_lab(root / "lab", die_with_parent=True)
     try:
-        healed, problems, roll_outs, load = [], [], [], []
+        healed: list[float] = []
+        problems: list[str] = []
+        roll_outs: list[float] = []
+        load: list[float] = []
         engine = await EngineProcess.start(lab.state)
         try:
             day = GameDay(state=lab.state, data_dir=engine.data_dir)
@@ -63,7 +65,7 @@ async def measure(root: Path, *, runs: int) -> RecoveryFigures:
 
 
 async def _plain_restart(state: LabState) -> float:
-    """A roll-out as `kubectl rollout restart` begins it, of the fault's Deployment, until all pods are new and ready."""
+    """A roll-out as `kubectl rollout restart` begins it, until all pods are new and ready; seconds."""
     path = manifests.deployment_path(_DEPLOYMENT)
     stamp = datetime.now(UTC).isoformat()
     patch = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": stamp}}}}}
@@ -80,9 +82,7 @@ async def _plain_restart(state: LabState) -> float:
             )
 
         await until(done, timedelta(seconds=60), "a plain restart")
-        took = time.monotonic() - began
-    await asyncio.sleep(0)
-    return took
+        return time.monotonic() - began
 
 
 def report(found: RecoveryFigures) -> str:

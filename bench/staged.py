@@ -6,7 +6,9 @@ Production's code and settings; the stopwatches cost some microseconds each. On 
 from __future__ import annotations
 
 import atexit
+import cProfile
 import functools
+import inspect
 import json
 import os
 import sys
@@ -20,6 +22,7 @@ from temporalio.client import Client
 
 import activities.evidence
 import activities.steps
+import firebreak.storage.ledger
 from activities.actions.base import Action
 from activities.foresight import Foresight
 from activities.rulebook import Rules
@@ -41,7 +44,7 @@ def _timed(owner: Any, name: str, stage: str | Callable[..., str]) -> None:
     def label(*args: Any, **kwargs: Any) -> str:
         return stage if isinstance(stage, str) else stage(*args, **kwargs)
 
-    if _is_coroutine(plain):
+    if inspect.iscoroutinefunction(plain):
 
         @functools.wraps(plain)
         async def timed(*args: Any, **kwargs: Any) -> Any:
@@ -65,12 +68,6 @@ def _timed(owner: Any, name: str, stage: str | Callable[..., str]) -> None:
     setattr(owner, name, timed_plain)
 
 
-def _is_coroutine(function: Callable[..., Any]) -> bool:
-    import inspect
-
-    return inspect.iscoroutinefunction(function)
-
-
 def _patch_label(_self: Any, _ref: Any, _body: Any, *, dry_run: bool = False, **_rest: Any) -> str:
     return "kube PATCH dry run" if dry_run else "kube PATCH"
 
@@ -91,7 +88,7 @@ def _arrival(plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
 
 
 def install() -> None:
-    Dispatcher._firing = _arrival(Dispatcher._firing)  # type: ignore[method-assign]
+    setattr(Dispatcher, "_firing", _arrival(Dispatcher._firing))  # noqa: B010 # a stopwatch, not a method of ours
     _timed(Dispatcher, "_incident", "resolve the alert")
     _timed(Dispatcher, "_sweep", "sweep")
     _timed(Dispatcher, "_round", "dispatcher round")
@@ -120,9 +117,7 @@ def install() -> None:
     ):
         for name in names:
             _timed(hands, name, f"= {name}")
-    import firebreak.storage.ledger as ledger
-
-    _timed(ledger, "prepared", "canonical JSON of an append")
+    _timed(firebreak.storage.ledger, "prepared", "canonical JSON of an append")
 
 
 def _save() -> None:
@@ -134,8 +129,6 @@ if __name__ == "__main__":
     atexit.register(_save)
     sys.argv = ["role", *sys.argv[1:]]
     if os.environ.get("STAGES_PROFILE"):
-        import cProfile
-
         profiler = cProfile.Profile()
         profiler.enable()
         try:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 from bench.alert_to_plan import PER_SECOND
 from bench.documents import service_name
@@ -44,8 +45,8 @@ async def measure(field: Field, *, alerts: int, profile: str = "") -> str:
             processes.append(await ManagedProcess.start(launch, run_dir))
             marker = data_dir / "run" / f"{name}.ready"
 
-            async def ready(marker: object = marker) -> bool:
-                return os.path.exists(str(marker))
+            async def ready(marker: Path = marker) -> bool:
+                return await asyncio.to_thread(marker.exists)
 
             await processes[-1].ready(ready, limit=timedelta(seconds=30))
         for numbers in (range(alerts, field.services), range(alerts)):

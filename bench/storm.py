@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field as value_of, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as value_of
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class StormFigures:
 
     count: int
     seconds: dict[str, list[float]] = value_of(default_factory=dict)
+    healed: dict[str, list[int]] = value_of(default_factory=dict)
     ends: dict[str, Counter[str]] = value_of(default_factory=dict)
     waits: float = 0.0
     shape: str = ""
@@ -66,6 +68,7 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
                 seconds, ends, incidents = await _one_storm(field, engine, numbers)
                 used = cpu_seconds(field.processes)
                 found.seconds.setdefault(name, []).append(seconds)
+                found.healed.setdefault(name, []).append(ends["healed"])
                 found.ends.setdefault(name, Counter()).update(ends)
                 if name == OFF:
                     found.cpu = {n: (used[n] - before[n]) / found.count for n in used}
@@ -81,7 +84,7 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
 
 
 async def _one_storm(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple[float, Counter[str], list[str]]:
-    """Seconds from the first alert to the last close, how the incidents ended, and their ids."""
+    """Seconds from the first alert to the last close, how the incidents ended (some may wait for a person), their ids."""
     await field.held(numbers)
     timeline, since = engine.data_dir / "timeline.sqlite", time.time()
     began = await storm(engine.url, field.token, numbers)
@@ -96,7 +99,7 @@ async def _one_storm(field: Field, engine: Engine, numbers: Sequence[int]) -> tu
     at = entry_time(timeline, "incident.closed")
     await field.break_again(numbers)
     ends = Counter(outcomes(timeline, incidents).values())
-    return max(at[i] for i in incidents) - began, ends, incidents
+    return max(at.get(i, began) for i in incidents) - began, ends, incidents
 
 
 async def _same_waits(field: Field, client: Client, engine: Engine, incidents: list[str]) -> FloorSpec:
@@ -119,32 +122,27 @@ async def _same_waits(field: Field, client: Client, engine: Engine, incidents: l
 
 
 def report(found: StormFigures, *, rounds: int) -> str:
-    def rate(seconds: float) -> float:
-        return found.count / seconds
+    counts = {name: found.healed.get(name, [found.count] * rounds) for name in found.seconds}
 
-    def net(seconds: float) -> float:
-        return found.count / max(0.001, seconds - found.waits)
+    def rates(name: str, waits: float = 0.0) -> list[float]:
+        return [n / max(0.001, s - waits) for n, s in zip(counts[name], found.seconds[name], strict=True)]
 
-    floor = found.seconds[WAITS]
     rows = []
     for name in (OFF, ON, WAITS, NOOP):
-        seconds = found.seconds[name]
-        waits = name != NOOP
-        to_floor = ratios([rate(s) for s in seconds], [rate(s) for s in floor])
-        net_ratio = ratios([net(s) for s in seconds], [net(s) for s in floor])
+        waits = 0.0 if name == NOOP else found.waits
+        net_ratio = Spread.of(ratios(rates(name, waits), rates(WAITS, found.waits))).told(2)
         rows.append(
             [
                 name,
-                Spread.of(seconds).told(),
-                Spread.of([rate(s) for s in seconds]).told(),
-                Spread.of([net(s) if waits else rate(s) for s in seconds]).told(),
-                Spread.of(to_floor).told(2),
-                Spread.of(net_ratio).told(2) if waits else "",
+                Spread.of(found.seconds[name]).told(),
+                Spread.of(rates(name)).told(),
+                Spread.of(rates(name, waits)).told(),
+                Spread.of(ratios(rates(name), rates(WAITS))).told(2),
+                "" if name == NOOP else net_ratio,
             ]
         )
-    best = Spread.of(ratios([rate(s) for s in found.seconds[OFF]], [rate(s) for s in floor])).median
-    with_capture = Spread.of(ratios([rate(s) for s in found.seconds[ON]], [rate(s) for s in floor])).median
-    ends = "; ".join(f"{name}: {dict(counts)}" for name, counts in found.ends.items())
+    best, with_capture = (Spread.of(ratios(rates(name), rates(WAITS))).median for name in (OFF, ON))
+    ends = "; ".join(f"{name}: {dict(how)}" for name, how in found.ends.items())
     cpu = ", ".join(f"{n} {1000 * s:.0f}" for n, s in sorted(found.cpu.items(), key=lambda i: -i[1])[:6])
     head = [
         "line",

@@ -1,4 +1,4 @@
-"""The textbook engine: a web handler that starts a workflow, one worker with default options. `python -m bench.textbook`.
+"""The textbook engine: a web handler that starts a workflow, one worker with default options.
 
 It does the same job with the same hands (tree, ledger, actions); only the way they are put together is the tutorial's.
 """
@@ -20,7 +20,6 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.compose import Hands, hands
-from activities.notices import UNCLASSIFIED_AFTER
 from firebreak.gateway.alertmanager import parse_webhook
 from firebreak.settings import Settings, load_settings
 from firebreak.triage.intake import correlation_key
@@ -62,7 +61,7 @@ async def _take(body: bytes, made: Hands, client: Client) -> None:
             )
             for key, kind in (("opened", EntryKind.INCIDENT_OPENED), ("joined", EntryKind.ALERT_JOINED))
         )
-        page = notices.unclassified(incident.id, incident.opened_at, UNCLASSIFIED_AFTER)
+        page = notices.unclassified(incident.id, 0, incident.opened_at, notices.UNCLASSIFIED_AFTER)
         incident_id, disposition = await made.store.open_or_join(
             incident, opened=opened, joined=joined, messages=(page,)
         )

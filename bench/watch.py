@@ -18,8 +18,8 @@ LOOK = 0.001
 
 
 class RecordWatch:
-    """Time (Unix seconds) at which another process could first read the entries of one key. A thread of its own looks at
-    SQLite's data version; use it as a context manager around a measurement."""
+    """Time (Unix seconds) at which another process could first read the entries of one key. A thread of its own looks
+    at SQLite's data version; use it as a context manager around a measurement."""
 
     def __init__(self, timeline: Path, key: str) -> None:
         self.seen: dict[str, float] = {}  # by incident
@@ -69,10 +69,11 @@ def incidents_since(timeline: Path, opened_after: float) -> dict[str, str]:
 
 
 def outcomes(timeline: Path, incidents: Iterator[str] | list[str]) -> dict[str, str]:
-    """Incident -> its outcome now (`open` while it is)."""
+    """Incident -> its outcome now: `open` while the engine is at it, `waiting_for_person` once a person has it."""
     wanted = set(incidents)
     with reading(timeline) as store:
-        return {i: o for i, o in store.execute("SELECT id, outcome FROM incidents") if i in wanted}
+        rows = store.execute("SELECT id, outcome, phase FROM incidents").fetchall()
+    return {i: p if o == "open" and p == "waiting_for_person" else o for i, o, p in rows if i in wanted}
 
 
 def entry_time(timeline: Path, kind: str) -> dict[str, float]:

@@ -5,6 +5,7 @@ Read by engine, gateway, lab and cli only; everything below gets values. Each fi
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -112,8 +113,19 @@ class Settings(BaseSettings):
         return value
 
 
+_BESIDE = {"FIREBREAK_SECRETS_DIR", "FIREBREAK_CACHE_DIR", "FIREBREAK_WRITE_GOLDEN"}
+_SERVERS = "FIREBREAK_SERVER_"
+"""Names in the environment that are no fields of Settings: secrets, the servers' cache and paths, a test's switch."""
+
+
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, `overrides` (None = not given) on top. SettingsInvalid names each wrong one."""
+    known = {f"FIREBREAK_{name.upper()}" for name in Settings.model_fields} | _BESIDE
+    strange = [n for n in os.environ if n.startswith("FIREBREAK_") and n not in known and not n.startswith(_SERVERS)]
+    if strange:
+        hint = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(strange)}
+        told = ", ".join(f"{name}{f' (meant {close[0]}?)' if close else ''}" for name, close in hint.items())
+        raise SettingsInvalid(f"unknown settings: {told}")
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     secrets = os.environ.get("FIREBREAK_SECRETS_DIR") or None
     if secrets is not None and not Path(secrets).is_dir():  # without its secrets nobody would be told of anything

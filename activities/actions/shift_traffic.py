@@ -180,7 +180,7 @@ def planned_changes(obj: KubeObject, params: ShiftTraffic.Params) -> tuple[Field
     guards: list[FieldChange] = []
     for index, rule in enumerate(rules):
         if _matches(rule) in touched:  # also rules beside it that match the same: they must not trade places unseen
-            names = [n for n in ("matches",) if n == "matches" or n in rule]
+            names = [n for n in ("matches", "name") if n == "matches" or n in rule]
             values = ((field_path("spec", "rules", index, n), canonical(rule.get(n))) for n in names)
             guards += [FieldChange(path=path, before=value, after=value) for path, value in values]
     return (*weights, *guards)

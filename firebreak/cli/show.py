@@ -56,7 +56,9 @@ def screen(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...])
     lines += [f"restore  step {wording.clean(r.step_id, 60)} is still in force" for r in restores]
     over = [f"{p.phase} {wording.span(p.took_ms)} of {wording.span(p.budget_ms)}" for p in report.phases if p.over]
     lines += [f"slow     {', '.join(over)}"] if over else []
-    return [*lines, "", f"next     {_next(row, report, entries)}"]
+    # First what only a person takes back, whole: its last words are the ones to act on.
+    after = [*report.in_force, _next(row, report, entries)]
+    return [*lines, "", *(f"{'next' if i == 0 else '':<8} {line}" for i, line in enumerate(after))]
 
 
 def _state(row: IncidentRow, report: Report) -> str:

@@ -151,6 +151,12 @@ def late(system: str, seconds: float) -> HttpFailure:
     return HttpFailure(kind=FailureKind.LATE, detail=f"{system} did not answer within {seconds:.3g} s")
 
 
+def crowded(system: str, seconds: float) -> HttpFailure:
+    """Nothing was sent: all our connections were busy for as long as the call may take."""
+    detail = f"{system} cannot be reached (no connection became free within {seconds:.3g} s)"
+    return HttpFailure(kind=FailureKind.UNREACHABLE, detail=detail)
+
+
 def too_large(system: str, limit: int) -> HttpFailure:
     """An answer of more than `limit` bytes."""
     return HttpFailure(kind=FailureKind.TOO_LARGE, detail=f"{system} sent more than {limit} bytes")
@@ -213,6 +219,8 @@ class HttpEdge:
         shown = url.copy_with(userinfo=b"", query=None, fragment=None)  # the password in a URL is never told
         self.system = f"{system} at {str(shown).rstrip('/')}"
         self._max = max_body_bytes
+        # Ours instead of the pool's own queue, whose work grows with the square of those that wait.
+        self._gate = asyncio.Semaphore(connections)
         self._client = httpx.AsyncClient(
             base_url=url,
             # identity: answers are small and near, and a compressed one could unpack to any size
@@ -247,8 +255,10 @@ class HttpEdge:
         """One request, never repeated. Any status is a reply; no whole answer within `timeout` is a failure."""
         seconds = max(timeout.total_seconds(), 0.0)
         headers = {"content-type": content_type} if content is not None else None
+        sending = False
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._gate:
+                sending = True
                 limits = httpx.Timeout(seconds, connect=connect_limit(seconds))
                 request = self._client.build_request(
                     method, path, data=form, content=content, headers=headers, timeout=limits
@@ -259,7 +269,7 @@ class HttpEdge:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            return late(self.system, seconds)
+            return late(self.system, seconds) if sending else crowded(self.system, seconds)
         except HTTPX.errors as error:
             return HTTPX.failure(error, self.system)
         if body is None:

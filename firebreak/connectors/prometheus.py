@@ -77,6 +77,7 @@ class Prometheus:
         )
         self._params = dict(params or {})
         self._parallel = parallel
+        self._looks = 0  # calls of `range_batch` under way
 
     async def range_batch(
         self,
@@ -99,11 +100,15 @@ class Prometheus:
             batch = []  # nothing to join: ask it as it is written
         known = {expr for expr, _ in batch}
         alone = [expr for expr in exprs if expr not in known]
-        if batch and alone:
-            first, second = await asyncio.gather(self._together(batch, look), self._each(alone, look, again=True))
-            answers = dict(first + second)
-        else:
-            answers = dict(await (self._together(batch, look) if batch else self._each(alone, look, again=True)))
+        self._looks += 1
+        try:
+            if batch and alone:
+                first, second = await asyncio.gather(self._together(batch, look), self._each(alone, look, again=True))
+                answers = dict(first + second)
+            else:
+                answers = dict(await (self._together(batch, look) if batch else self._each(alone, look, again=True)))
+        finally:
+            self._looks -= 1
         return tuple(replace(answers[query.expr], key=query.key) for query in queries)
 
     async def _together(self, batch: Sequence[tuple[str, ExprType]], look: _Look) -> list[tuple[str, MetricAnswer]]:
@@ -114,7 +119,9 @@ class Prometheus:
             await asyncio.sleep(min(BACKOFF, max(look.left(), 0)))
             outcome = await self._ask(text, look.grid, look.left())
         if isinstance(outcome, Problem):
-            if outcome.blame is Blame.SERVER:
+            # Late while many look at once: the load is to blame, and asking each alone would multiply it.
+            overload = outcome.status is AnswerStatus.UNAVAILABLE and self._looks > self._parallel
+            if outcome.blame is Blame.SERVER or overload:
                 return [(expr, outcome.answer("")) for expr in exprs]
             # After a 5xx or a time-out this is the one repeat that each of them gets.
             return await self._each(exprs, look, again=outcome.status is AnswerStatus.REFUSED)

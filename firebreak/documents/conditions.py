@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 
 from firebreak.documents.durations import promql_duration
 from firebreak.documents.fields import Block, Name, NumberOrName, Query, SpanOrName
-from firebreak.documents.promql import QueryFault, check_query, render_query, selectors
+from firebreak.documents.promql import QueryFault, check_query, placeholders, render_query, selectors
 from firebreak.documents.yaml_file import Finding
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.condition import (
@@ -220,6 +220,10 @@ def render_condition(name: str, block: ConditionBlock, rendering: Rendering) -> 
         raise RunbookInvalid(f"condition {name!r} cannot be rendered: {broken}") from None
 
 
+_OWN = frozenset({"service", "workload"})
+"""Placeholders that make a query one about this incident's own service."""
+
+
 def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:
     if block.kind is ConditionKind.LABEL:
         return Condition(
@@ -253,6 +257,7 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
         title=block.title,
         unit=block.unit,
         query=rendering.query(block.query) if block.query else "",
+        own=bool(_OWN & set(placeholders(block.query))) if block.query else False,
         comparison=block.op or Comparison.GT,
         threshold=rendering.number(block.threshold if block.threshold is not None else 0.0),
         held_for=rendering.span(block.for_),

@@ -89,6 +89,7 @@ class Condition:
     held_for: timedelta = timedelta(0)
     inputs: tuple[str, ...] = ()
     stale_after: timedelta = timedelta(minutes=1)
+    own: bool = False  # its query asks about this incident's service or workload, not about everything
     sample_step: timedelta = timedelta(seconds=15)  # resolution of the range query (the named duration `step`)
     volume: VolumeFloor | None = None
     absence: Absence = Absence.INCONCLUSIVE

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass
 from firebreak.domain.condition import MetricAnswer, MetricQuery
 from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow
-from firebreak.domain.message import Message, MessageDraft, NoticeText, PagerAction, Route
+from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
 from firebreak.domain.plan import Restore
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.domain.timeline import Appended, EntryDraft, TimelineEntry
@@ -200,10 +200,14 @@ class IncidentsPort(Protocol):
 
 
 class OutboxPort(Protocol):
-    async def due(self, now: datetime, *, limit: int) -> tuple[Message, ...]:
-        """Messages whose time has come, oldest first, at most one per incident and channel (order is kept)."""
+    async def due(self, now: datetime, *, limit: int, channel: Channel | None = None) -> tuple[Message, ...]:
+        """Messages whose time has come, TRIGGER_HIGH first and then oldest first, at most one per incident and channel
+        (order is kept). `channel` None = of all channels."""
 
-    async def delivered(self, message: Message, receipt: str, *, entry: EntryDraft) -> None: ...
+    async def delivered(
+        self, message: Message, receipt: str, *, entry: EntryDraft, before: Sequence[EntryDraft] = ()
+    ) -> None:
+        """`before`: entries that are written first, in the same transaction (what failed on the way)."""
 
     async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
         """`next_try_at` None = given up."""

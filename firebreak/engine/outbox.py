@@ -1,55 +1,55 @@
-"""Sending what the outbox holds: one loop in one process, apart from workers and Temporal, so that a dead worker cannot
-keep a page from going out. A failed delivery is written down and tried again; it never stops a healing."""
+"""Sending what the outbox holds: one loop a channel in one process, apart from workers and Temporal, so that a dead
+worker cannot keep a page from going out, nor a hanging chat. A failed delivery is written down and tried again; it
+never stops a healing."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Channel, Message, NoticeKind, NoticeText, PagerAction, Route
-from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
-from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.postmortem.json_export import json_bytes
-from firebreak.postmortem.markdown import markdown
-from firebreak.postmortem.notices import render_notice
-from firebreak.postmortem.report import build
-from firebreak.timeline.phases import phases_of
+from firebreak.domain.message import Channel, Message, PagerAction
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.delivery import Delivery, OutboxParts, Sent
+
+__all__ = ["GIVE_UP_LOW", "OTHERS", "OutboxParts", "OutboxSender"]
 
 log = structlog.get_logger()
 
 LOOK = 0.2  # seconds between two looks at the outbox
+SOON = 0.02  # seconds from a place that is free to the next look: those that end together share one
 BATCH = 50
+CALLS = 20
+"""Calls for a person under way at once; nothing else takes their places."""
+
+OTHERS = {Channel.PAGER: 4, Channel.CHAT: 20, Channel.POSTMORTEM: 2}
+"""Other messages under way at once. Few to the pager: its connections are for the calls; files are work for a core."""
+
+LONGEST_SEND = 60.0  # seconds; the connectors' own limits are shorter, this one is for what they do not bound
 FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=2)
+LONGEST_ASKED_HIGH = timedelta(seconds=15)  # of a Retry-After, when a person is called
+LONGEST_WRITE_RETRY = timedelta(seconds=15)
 GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever
 
-_ENDS = {
-    PagerAction.RESOLVE_LOW: PagerAction.TRIGGER_LOW,
-    PagerAction.RESOLVE_HIGH: PagerAction.TRIGGER_HIGH,
-}
-"""Which trigger a resolve ends."""
-
-_HEADS = ("chat/classified", "chat/person/high")
-"""Messages that may have begun the incident's thread."""
+_HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxParts:
-    """What the loop works with. `chat` None = no chat is configured: written down as failed."""
+@dataclass(slots=True, kw_only=True)
+class _Unwritten:
+    """Sent, but the store could not keep that: only the writing is tried again."""
 
-    outbox: OutboxPort
-    ledger: LedgerPort
-    chat: ChatPort | None
-    pager: PagerPort
-    routes: RoutesPort
-    clock: Clock
-    postmortems: Path
+    message: Message
+    receipt: str
+    entry: EntryDraft
+    before: tuple[EntryDraft, ...]
+    tries: int = 0
+    again_at: datetime = _NEVER  # while a try is under way
 
 
 class OutboxSender:
@@ -57,123 +57,141 @@ class OutboxSender:
 
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
+        self._delivery = Delivery(parts)
+        self._busy: dict[int, Message] = {}  # under way, or sent and not written: their lanes wait
+        self._unwritten: dict[int, _Unwritten] = {}
+        self._later: dict[int, tuple[datetime, int]] = {}  # next try and attempts that the store could not keep
+        self._tasks: dict[Channel, set[asyncio.Task[None]]] = {channel: set() for channel in Channel}
 
     async def run(self) -> None:
-        while True:
-            try:
-                sent = await self.drain()
-            except FirebreakError as error:
-                log.warning("outbox.store_away", error=str(error))
-                sent = 0
-            except Exception as error:  # noqa: BLE001 # whatever it is: without this loop nobody is ever called again
-                log.error("outbox.fault", error=repr(error))
-                sent = 0
-            if not sent:
-                await asyncio.sleep(LOOK)
+        try:
+            async with asyncio.TaskGroup() as loops:
+                for channel in Channel:
+                    loops.create_task(self._run(channel))
+        finally:
+            left = [task for tasks in self._tasks.values() for task in tasks]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def drain(self) -> int:
-        """Send what is due, messages of different incidents at once. Returns how many were handled."""
-        due = await self._parts.outbox.due(self._parts.clock.now(), limit=BATCH)
-        await asyncio.gather(*(self._deliver(message) for message in due))
-        return len(due)
+        """Send what is due, and wait for it. Returns how many were begun."""
+        begun = sum([await self._begin(channel) for channel in Channel])
+        await asyncio.gather(*(task for tasks in self._tasks.values() for task in tasks))
+        return begun
+
+    async def _run(self, channel: Channel) -> None:
+        while True:
+            try:
+                await self._begin(channel)
+            except FirebreakError as error:
+                log.warning("outbox.store_away", channel=channel.value, error=str(error))
+            except Exception as error:  # noqa: BLE001 # whatever it is: without this loop nobody is ever called again
+                log.error("outbox.fault", channel=channel.value, error=repr(error))
+            if under_way := self._tasks[channel]:
+                await asyncio.wait(under_way, timeout=LOOK - SOON, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(SOON)
+            else:
+                await asyncio.sleep(LOOK)
+
+    async def _begin(self, channel: Channel) -> int:
+        """Begin what is due and has a place; waits for no delivery. Returns how many were begun.
+
+        Never two of one incident and channel at once, but a call for a person waits for high urgency only."""
+        now = self._parts.clock.now()
+        self._write_again(channel, now)
+        taken = dict(self._busy)  # from before the look: what ends during it may be in its answer all the same
+        limit = BATCH + len(taken) + len(self._later)  # so that none of these can crowd out what could go
+        due = await self._parts.outbox.due(now, limit=limit, channel=channel)
+        lanes = {_lane(message) for message in taken.values()}
+        high_lanes = {_lane(message) for message in taken.values() if message.draft.pager in _HIGH}
+        places = self._places(channel)
+        begun = 0
+        for message in due:
+            call = message.draft.pager is PagerAction.TRIGGER_HIGH
+            not_before, attempts = self._later.get(message.number, (now, 0))
+            blocked = message.number in taken or _lane(message) in (high_lanes if call else lanes)
+            if blocked or not places[call] or not_before > now:
+                continue
+            places[call] -= 1
+            begun += 1
+            self._busy[message.number] = message
+            attempt = replace(message, attempts=max(message.attempts, attempts))
+            self._start(channel, self._deliver(attempt))
+        return begun
+
+    def _places(self, channel: Channel) -> dict[bool, int]:
+        """How many more may be under way: calls for a person (True), others (False). Who only waits to be written
+        takes no place: a full disk keeps no page from going out."""
+        places = {True: CALLS, False: OTHERS[channel]}
+        for number, message in self._busy.items():
+            if message.draft.channel is channel and number not in self._unwritten:
+                places[message.draft.pager is PagerAction.TRIGGER_HIGH] -= 1
+        return places
+
+    def _start(self, channel: Channel, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[channel].add(task)
+        task.add_done_callback(self._tasks[channel].discard)
 
     async def _deliver(self, message: Message) -> None:
-        if await self._needless(message):
-            await self._parts.outbox.failed(message, next_try_at=None, entry=None)
-            return
         try:
-            receipt = await self._send(message)
+            sent = await self._attempt(message)
+            if sent is None:
+                return
+            refused: tuple[EntryDraft, ...] = ()
+            if sent.refused:
+                error = {"error": sent.refused, "attempts": message.attempts + 1, "given_up": False}
+                refused = (self._entry(message, EntryKind.MESSAGE_FAILED, suffix="/refused", **error),)
+            entry = self._entry(message, EntryKind.MESSAGE_DELIVERED, receipt=sent.receipt, **sent.body)
+            await self._write(_Unwritten(message=message, receipt=sent.receipt, entry=entry, before=refused))
+        finally:
+            if message.number not in self._unwritten:
+                self._busy.pop(message.number, None)
+
+    async def _attempt(self, message: Message) -> Sent | None:
+        """None = it has been dealt with: not needed, or failed."""
+        try:
+            if await self._delivery.needless(message):
+                await self._count(message, None, None)
+                return None
+            async with asyncio.timeout(LONGEST_SEND):
+                return await self._delivery.send(message)
         except FirebreakError as error:
             await self._failed(message, error)
-            return
+        except TimeoutError:
+            await self._failed(message, TransientError(f"no answer within {LONGEST_SEND:.0f} s"))
         except Exception as error:  # noqa: BLE001 # one message that breaks us (or a full disk) must not silence the rest
             log.error("outbox.message_fault", key=message.draft.key, error=repr(error))
             await self._failed(message, TransientError(f"a fault of the engine: {type(error).__name__}"))
-            return
-        await self._parts.outbox.delivered(
-            message, receipt, entry=self._entry(message, EntryKind.MESSAGE_DELIVERED, receipt=receipt)
-        )
+        return None
 
-    async def _send(self, message: Message) -> str:
-        draft = message.draft
-        entries = await self._parts.ledger.entries(draft.incident_id)
-        if draft.channel is Channel.POSTMORTEM:
-            return await asyncio.to_thread(self._write_postmortem, draft.incident_id, entries)
-        route = self._parts.routes.route(service_of(entries))
-        if draft.channel is Channel.PAGER:
-            return await self._page(message, route, entries)
-        if self._parts.chat is None:
-            raise PermanentError(
-                "no chat is configured", advice="Set FIREBREAK_SLACK_TOKEN to follow incidents in Slack."
-            )
-        if not route.chat_channel:
-            raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
-        head = await self._thread(draft.incident_id)
-        text = render_notice(draft.notice, entries, body=draft.body)
-        return await self._parts.chat.post(
-            route.chat_channel, text, thread=head, dedup=f"{draft.incident_id}/{draft.key}"
-        )
-
-    async def _page(self, message: Message, route: Route, entries: tuple[TimelineEntry, ...]) -> str:
-        draft = message.draft
-        if not route.pager_key:
-            raise PermanentError(
-                "nobody can be paged: neither the service nor FIREBREAK_FALLBACK_PAGER_KEY names a routing key",
-                advice="Set FIREBREAK_FALLBACK_PAGER_KEY.",
-            )
-        return await self._parts.pager.send(
-            route.pager_key,
-            draft.pager,
-            incident_id=draft.incident_id,
-            text=self._page_text(message, entries),
-            details={"incident": draft.incident_id, "notice": draft.notice.value},
-        )
-
-    def _page_text(self, message: Message, entries: tuple[TimelineEntry, ...]) -> NoticeText:
-        """A page whose text cannot be made goes out all the same, in plain words."""
-        draft = message.draft
+    async def _write(self, sent: _Unwritten) -> None:
+        """Keep that it was sent. What cannot be kept now is remembered: it is written later, and not sent again."""
+        number = sent.message.number
         try:
-            return render_notice(draft.notice, entries, body=draft.body)
-        except Exception as error:  # noqa: BLE001 # a call for a person is worth more than its wording
-            log.error("outbox.text_fault", key=draft.key, error=repr(error))
-            why = str(draft.body.get("reason", "")) or draft.notice.value.replace("_", " ")
-            look = f"Its text could not be made ({type(error).__name__}): see `firebreak timeline {draft.incident_id}`."
-            return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
+            await self._parts.outbox.delivered(sent.message, sent.receipt, entry=sent.entry, before=sent.before)
+        except Exception as error:  # noqa: BLE001 # whatever it is, people have read the message
+            sent.tries += 1
+            sent.again_at = self._parts.clock.now() + _pause(sent.tries, LONGEST_WRITE_RETRY)
+            self._unwritten[number] = sent
+            log.error("outbox.unwritten", key=sent.message.draft.key, tries=sent.tries, error=repr(error))
+        else:
+            self._unwritten.pop(number, None)
+            self._later.pop(number, None)
+            self._busy.pop(number, None)
 
-    async def _needless(self, message: Message) -> bool:
-        """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""
-        draft = message.draft
-        if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
-            return not await self._thread(draft.incident_id)
-        if draft.pager not in _ENDS:
-            return False
-        pair = (draft.pager, _ENDS[draft.pager])
-        told = [action for action in await self._parts.outbox.paged(draft.incident_id) if action in pair]
-        return not told or told[-1] is draft.pager
-
-    async def _thread(self, incident_id: str) -> str:
-        for key in _HEADS:
-            head = await self._parts.outbox.receipt(incident_id, key)
-            if head:
-                return head
-        return ""
-
-    def _write_postmortem(self, incident_id: str, entries: tuple[TimelineEntry, ...]) -> str:
-        self._parts.postmortems.mkdir(parents=True, exist_ok=True)
-        report = build(entries, phases=phases_of(entries))
-        path = self._parts.postmortems / f"{incident_id}.md"
-        files = ((path.with_suffix(".json"), json_bytes(report)), (path, markdown(report).encode()))
-        for target, content in files:
-            fresh = target.with_name(target.name + ".new")
-            fresh.write_bytes(content)
-            os.replace(fresh, target)
-        return str(path)
+    def _write_again(self, channel: Channel, now: datetime) -> None:
+        for sent in self._unwritten.values():
+            if sent.message.draft.channel is channel and sent.again_at <= now:
+                sent.again_at = _NEVER
+                self._start(channel, self._write(sent))
 
     async def _failed(self, message: Message, error: FirebreakError) -> None:
         attempts = message.attempts + 1
         high = message.draft.pager is PagerAction.TRIGGER_HIGH
         gone = not high and (isinstance(error, PermanentError) or attempts >= GIVE_UP_LOW)
-        next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error)
+        next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))
         entry = None
         if attempts == 1 or gone or attempts % 10 == 0:  # the first failure, the end, and a sign of life between
@@ -185,7 +203,18 @@ class OutboxSender:
                 attempts=attempts,
                 given_up=gone,
             )
-        await self._parts.outbox.failed(message, next_try_at=next_try, entry=entry)
+        await self._count(message, next_try, entry)
+
+    async def _count(self, message: Message, next_try: datetime | None, entry: EntryDraft | None) -> None:
+        """Keep the attempt. Where the store cannot, the pause is kept here: a full disk makes no storm of messages."""
+        try:
+            await self._parts.outbox.failed(message, next_try_at=next_try, entry=entry)
+        except Exception as error:  # noqa: BLE001 # the message is tried again whatever the store says
+            again = next_try or self._parts.clock.now() + LONGEST_RETRY
+            self._later[message.number] = (again, message.attempts + 1)
+            log.error("outbox.uncounted", key=message.draft.key, error=repr(error))
+        else:
+            self._later.pop(message.number, None)
 
     def _entry(self, message: Message, kind: EntryKind, suffix: str = "", **body: object) -> EntryDraft:
         draft = message.draft
@@ -204,14 +233,17 @@ class OutboxSender:
         )
 
 
-def _backoff(attempts: int, error: FirebreakError) -> timedelta:
+def _lane(message: Message) -> tuple[str, Channel]:
+    return message.draft.incident_id, message.draft.channel
+
+
+def _pause(attempts: int, longest: timedelta) -> timedelta:
+    return min(FIRST_RETRY * (1 << min(attempts - 1, 10)), longest)
+
+
+def _backoff(attempts: int, error: FirebreakError, *, high: bool) -> timedelta:
+    """What the receiver asks for, within limits, else our own growing pause."""
     asked = error.retry_after if isinstance(error, TransientError) else None
-    return asked or min(FIRST_RETRY * 2 ** min(attempts - 1, 10), LONGEST_RETRY)
-
-
-def service_of(entries: tuple[TimelineEntry, ...]) -> str:
-    """The service of an incident, as its first entry says it; empty for what never became an incident."""
-    for entry in entries:
-        if entry.kind is EntryKind.INCIDENT_OPENED:
-            return str(entry.body.get("service", ""))
-    return ""
+    if asked:
+        return min(asked, LONGEST_ASKED_HIGH if high else LONGEST_RETRY)
+    return _pause(attempts, LONGEST_RETRY)

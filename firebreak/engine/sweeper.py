@@ -67,21 +67,21 @@ class Sweeper:
             if seen.status is None or seen.status in _ALIVE:
                 continue
             if await self._parts.ledger.find(incident.id, "close") is None:
-                self._faults.add(name)
                 reason = (
                     f"the workflow of {incident.id} ({incident.service}) has ended as {seen.status.name} "
                     f"without closing it: handle it by hand, then `firebreak close {incident.id} --reason ...`"
                 )
                 await tell_fault(self._parts, name, "workflow", reason, incident.alert)
+                self._faults.add(name)  # only now: what could not be told is told at the next look
 
     async def _documents(self) -> None:
         """A broken edit is told when it is made, not at the next alert."""
         self._parts.rulebook.current()
         fault = self._parts.rulebook.fault
         if fault and fault not in self._faults:
-            self._faults.add(fault)
             name = hashlib.sha256(fault.encode()).hexdigest()[:8]
             await tell_fault(self._parts, f"documents-{name}", "documents", fault)
+            self._faults.add(fault)
 
     async def _close(self, request: TimelineEntry) -> None:
         fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))

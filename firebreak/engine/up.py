@@ -22,7 +22,8 @@ import structlog
 
 from firebreak.connectors.slack import Slack
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import ChainBroken, FirebreakError
+from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
+from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
@@ -71,6 +72,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
     with locked(settings.data_dir) as data_dir:
         run_dir = data_dir / "run"
         reaped = await reap_leftovers(run_dir)
+        check_pager(settings)
         await check_record(settings)
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})
@@ -140,6 +142,7 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
         chat = await stack.enter_async_context(Slack(settings.slack_url, token)) if token else None
         pager = await stack.enter_async_context(build_pager(settings))
         clock = SystemClock()
+        fallback = settings.fallback_pager_key.get_secret_value()
         sender = OutboxSender(
             OutboxParts(
                 outbox=store,
@@ -149,10 +152,10 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
                 routes=Routes(build_rulebook(settings), settings),
                 clock=clock,
                 postmortems=settings.data_dir / "postmortems",
+                fallback_key=fallback,
             )
         )
-        fallback = settings.fallback_pager_key.get_secret_value()
-        watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback)
+        watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)
         tasks = [asyncio.create_task(sender.run()), asyncio.create_task(watch.run())]
         try:
             yield
@@ -160,6 +163,16 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def check_pager(settings: Settings) -> None:
+    """SettingsInvalid in mode act when there is a service, or an unknown one, for which nobody could be paged."""
+    if settings.fallback_pager_key.get_secret_value():
+        return
+    problem = "FIREBREAK_FALLBACK_PAGER_KEY is not set: for a service without a pager_key nobody can be paged"
+    if settings.mode is Mode.ACT:
+        raise SettingsInvalid(problem, advice="Set it; acting without a way to call a person is refused.")
+    log.warning("engine.nobody_to_page", problem=problem)
 
 
 async def check_record(settings: Settings) -> None:

@@ -1,7 +1,8 @@
-"""Watching that accepted alerts are taken up: the net under dispatchers, workers and Temporal.
+"""Watching that accepted alerts are taken up, and promised restores kept: the net under dispatchers, workers, Temporal.
 
 An incident has its own deadline from the moment it is opened. Before that, an alert is only a row of the inbox; when
-no dispatcher takes it within the time limit, a person is paged from here.
+no dispatcher takes it within the time limit, a person is paged from here. After it, a restore is only a promise: when
+its own workflow has neither ended it nor paged in time, a person is paged from here, too.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from firebreak.domain.alert import AcceptedAlert
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.message import NoticeKind, NoticeText, PagerAction
-from firebreak.domain.ports import Clock, InboxPort, LedgerPort, PagerPort
+from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
 log = structlog.get_logger()
 
 LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
+RESTORE_GRACE = timedelta(minutes=1)
+"""After a restore's own time limit: its workflow has that long, and two of its polls, to page by itself."""
 
 
 class IntakeWatch:
@@ -40,6 +43,7 @@ class IntakeWatch:
         limit: timedelta = LIMIT,
         pager: PagerPort | None = None,
         pager_key: str = "",
+        incidents: IncidentsPort | None = None,
     ) -> None:
         self._inbox = inbox
         self._ledger = ledger
@@ -47,6 +51,8 @@ class IntakeWatch:
         self._limit = limit
         self._pager = pager
         self._pager_key = pager_key
+        self._incidents = incidents
+        self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._paged = ""
         self._unwritten: EntryDraft | None = None  # of a page that went out directly
 
@@ -61,7 +67,14 @@ class IntakeWatch:
             await asyncio.sleep(LOOK)
 
     async def look(self) -> None:
-        """Page when the oldest alert has waited for too long; resolve that page when it has not any more."""
+        """Page when the oldest alert has waited for too long; resolve that page when it has not any more. Page once
+        for every open restore whose time limit is long over."""
+        try:
+            await self._look_at_intake()
+        finally:  # an inbox that cannot be read hides no restore
+            await self._look_at_restores()
+
+    async def _look_at_intake(self) -> None:
         oldest = await self._inbox.oldest()
         now = self._clock.now()
         late = oldest is not None and now - oldest.accepted_at >= self._limit
@@ -91,6 +104,52 @@ class IntakeWatch:
                 details={},
             )
             self._unwritten = None
+
+    async def _look_at_restores(self) -> None:
+        if self._incidents is None:
+            return
+        now = self._clock.now()
+        late = {}
+        for record in await self._incidents.open_restores():
+            limit = record.restore.within + max(RESTORE_GRACE, 2 * record.restore.poll)
+            if now - record.opened_at >= limit:
+                late[record.incident_id, f"restore-overdue/{record.tier}.{record.step}"] = record
+        self._overdue &= late.keys()
+        for place, record in late.items():
+            if place not in self._overdue:
+                await self._page_for_restore(place[1], record)
+                self._overdue.add(place)
+
+    async def _page_for_restore(self, key: str, record: RestoreRecord) -> None:
+        """Keyed: an engine that was started again finds the entry, and pages nobody a second time."""
+        now = self._clock.now()
+        reason = (
+            f"a step in force since {record.opened_at:%Y-%m-%d %H:%M:%S} UTC (tier {record.tier}, step {record.step}) "
+            f"should have been taken back within {record.restore.within}, and nothing has said what became of that: "
+            "its restore workflow is gone or cannot page. Nothing was flipped."
+        )
+        entry = EntryDraft(
+            incident_id=record.incident_id,
+            key=key,
+            kind=EntryKind.ENGINE_FAULT,
+            at=now,
+            body={
+                "where": "restore",
+                "error": reason,
+                "next_step": "Take the step back by hand once the broken part is well; look at workers and Temporal.",
+                "tier": record.tier,
+                "step": record.step,
+            },
+        )
+        page = notices.pager(
+            record.incident_id,
+            NoticeKind.PERSON_NEEDED,
+            f"pager/{key}",
+            PagerAction.TRIGGER_HIGH,
+            now,
+            reason=reason,
+        )
+        await self._ledger.append([entry], messages=[page])
 
     async def _page(self, incident_id: str, oldest: AcceptedAlert) -> None:
         now = self._clock.now()

@@ -172,6 +172,9 @@ _ENGINE_RULES = [
     {**_rule("", ["configmaps"], ["patch"]), "resourceNames": [FLAGS_CONFIG_MAP]},
 ]
 
+# Events of nodes are kept in the namespace `default`; without this right they are missing in every evidence.
+_NODE_EVENT_RULES = [_rule("", ["events"], ["get", "list"])]
+
 _SHOP_RULES = [
     _rule("", ["pods", "configmaps"], ["get", "list", "watch"]),
     _rule("gateway.networking.k8s.io", ["httproutes"], ["get", "list", "watch"]),
@@ -189,6 +192,15 @@ def rbac() -> Iterator[tuple[str, Manifest]]:
             {"apiVersion": version, "kind": "Role", "metadata": meta, "rules": rules},
         )
         yield (f"{api}{_NAMESPACED}/rolebindings/{user}", _binding(version, "RoleBinding", meta, "Role", user))
+    meta = {"name": ENGINE_USER, "namespace": "default"}
+    yield (
+        f"{api}/namespaces/default/roles/{ENGINE_USER}",
+        {"apiVersion": version, "kind": "Role", "metadata": meta, "rules": _NODE_EVENT_RULES},
+    )
+    yield (
+        f"{api}/namespaces/default/rolebindings/{ENGINE_USER}",
+        _binding(version, "RoleBinding", meta, "Role", ENGINE_USER),
+    )
     cluster = {"name": ENGINE_USER}
     yield (
         f"{api}/clusterroles/{ENGINE_USER}",

@@ -219,4 +219,5 @@ def changes_of(data: Mapping[str, Any]) -> tuple[FieldLine, ...]:
             after=reading.text(change, "after"),
         )
         for change in reading.items(data, "changes")
+        if reading.text(change, "before") != reading.text(change, "after")  # a guard is no change
     )

@@ -64,7 +64,7 @@ def _cause(
     for part in actions:
         if part.state is StepState.VERIFIED:
             why = "; ".join(planned.get((part.tier, part.step)) or held[:4])
-            yield f"Find out why {service} needed {_name(part)}{_where(part)}" + (f": {why}" if why else "")
+            yield f"Find out why {service} needed {part.step_id}{_where(part)}" + (f": {why}" if why else "")
 
 
 def _name(part: ActionPart) -> str:
@@ -82,7 +82,8 @@ def _why(part: ActionPart) -> str:
 def _not_known(actions: Sequence[ActionPart]) -> Iterator[str]:
     for part in actions:
         if part.state in (StepState.UNKNOWN, StepState.INTENDED):
-            yield f"Look at {part.target or 'the target'} by hand: the outcome of {_name(part)} is not known{_why(part)}"
+            at = part.target or "the target"
+            yield f"Look at {at} by hand: the outcome of {_name(part)} is not known{_why(part)}"
 
 
 def _not_helped(actions: Sequence[ActionPart]) -> Iterator[str]:

@@ -67,5 +67,3 @@ def plain(text: str) -> str:
     except ValueError:
         shown = text
     return wording.clean(shown if isinstance(shown, str) and shown else text, 60)
-
-

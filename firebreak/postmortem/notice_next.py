@@ -34,6 +34,8 @@ def _by_hand(report: Report, told: Mapping[str, Any]) -> str:
     if unsure:
         what = unsure[-1].target or "the target"
         return f"look at {wording.clean(what, 90)} first: what {step_words(unsure[-1])} did there is not certain."
+    if report.in_force:
+        return wording.clean(report.in_force[0], 280)
     if report.refusal:
         return "find the workload by hand; the labels lead to none (services.yaml)."
     if report.evidence and report.evidence.changes:

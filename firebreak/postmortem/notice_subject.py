@@ -20,10 +20,12 @@ def step_of(report: Report, told: Mapping[str, Any]) -> ActionPart | None:
 
 
 def tried(report: Report) -> list[ActionPart]:
+    """Steps that something was done about; the page is told elsewhere."""
     return [a for a in report.actions if a.state is not StepState.NOT_TRIED and a.action != PAGE_ACTION]
 
 
 def step_words(part: ActionPart | None) -> str:
+    """`restart_workload pay-v1`."""
     if part is None:
         return "a step"
     where = part.target.rpartition("/")[2]
@@ -37,4 +39,5 @@ def call_reason(report: Report, told: Mapping[str, Any]) -> str:
 
 
 def observes(report: Report, told: Mapping[str, Any]) -> bool:
+    """Whether nothing is written: by the record, or by what the message says of the mode."""
     return report.observed_only or reading.text(told, "mode") == Mode.OBSERVE

@@ -8,12 +8,14 @@ from typing import Any
 
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.condition import Truth
-from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeKind, NoticeText
 from firebreak.domain.timeline import TimelineEntry
-from firebreak.postmortem import reading, wording
-from firebreak.postmortem.actions import PAGE_ACTION
-from firebreak.postmortem.model import ActionPart, Report, StepState
+from firebreak.postmortem import wording
+from firebreak.postmortem.actions import NOT_TAKEN_BACK
+from firebreak.postmortem.in_force import RESTART_ACTION, plain
+from firebreak.postmortem.model import ActionPart, FieldLine, Report, StepState
+from firebreak.postmortem.notice_next import NEXT
+from firebreak.postmortem.notice_subject import call_reason, observes, step_of, step_words, tried
 from firebreak.postmortem.report import build
 from firebreak.postmortem.verdicts import condition_words
 
@@ -114,7 +116,7 @@ def _restore_words(report: Report) -> str:
     if not ended:
         return "a step is still in force"
     last = max(ended, key=lambda r: (r.ended_at, r.tier, r.step))
-    if last.taken_back or last.outcome == "undone":
+    if last.taken_back:
         return f"step {last.step_id} was taken back"
     why = last.outcome if last.told != NOT_TAKEN_BACK else "mode observe"
     return f"step {last.step_id} was not taken back ({why})"
@@ -205,9 +207,7 @@ def _why_restored(report: Report, told: Mapping[str, Any]) -> list[str]:
 def _still_in_force(report: Report, told: Mapping[str, Any]) -> list[str]:
     """One line, so that it is read: what the engine wrote, and only a person takes back."""
     left = report.in_force
-    if len(left) < 2:
-        return list(left)
-    return [f"{len(left)} steps are still in force: " + "; ".join(_PUT_BACK.sub("", line, count=1) for line in left)]
+    return [" ".join(wording.clean(line, LINE // len(left) - 1) for line in left)] if left else []
 
 
 def _ended(report: Report, told: Mapping[str, Any]) -> list[str]:

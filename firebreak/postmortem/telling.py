@@ -77,7 +77,8 @@ def _effect(body: _Body) -> str:
 
 
 def _intent(body: _Body) -> str:
-    changes = reading.items(body, "intent", "changes")
+    every = reading.items(body, "intent", "changes")
+    changes = [c for c in every if reading.text(c, "before") != reading.text(c, "after")]  # the rest are guards
     undo = "undo of " if reading.mapping(body, "intent").get("undo") is True else ""
     return f"{undo}{_step(body)} is about to be written: {wording.several(len(changes), 'field')}"
 

@@ -37,31 +37,37 @@ _HIGH = (PagerAction.TRIGGER_HIGH.value, PagerAction.RESOLVE_HIGH.value)
 class OutboxStore(Store):
     """See OutboxPort. One process sends, so that taking a message needs no lock."""
 
-    async def due(self, now: datetime, *, limit: int) -> tuple[Message, ...]:
-        """At most one message per incident and channel, oldest first; of a page and a notice, the page."""
-        moment = format_time(now)
+    async def due(self, now: datetime, *, limit: int, channel: Channel | None = None) -> tuple[Message, ...]:
+        """At most one message per incident and channel; of a page and a notice, the page. Calls for a person
+        (TRIGGER_HIGH) first, then oldest first, so that `limit` never cuts off a call."""
+        front = _FRONT[channel].where(rows.c.next_try_at <= format_time(now))
 
         def query(connection: Connection) -> tuple[Message, ...]:
             chosen: dict[tuple[str, str], Row[Any]] = {}
-            for row in connection.execute(_FRONT.where(rows.c.next_try_at <= moment)):
+            for row in connection.execute(front):
                 lane = (row.incident_id, row.channel)
                 if lane not in chosen or row.pager == PagerAction.TRIGGER_HIGH.value:
                     chosen[lane] = row
-            oldest = sorted(chosen.values(), key=lambda row: (row.due_at, row.number))
-            return tuple(_message(row) for row in oldest[:limit])
+            ordered = sorted(
+                chosen.values(),
+                key=lambda row: (row.pager != PagerAction.TRIGGER_HIGH.value, row.due_at, row.number),
+            )
+            return tuple(_message(row) for row in ordered[:limit])
 
         return await self._read(query)
 
     async def next_due(self) -> datetime | None:
         """When `due` will next return something: in the past when it would now, None when nothing waits."""
-        front = _FRONT.with_only_columns(func.min(rows.c.next_try_at))
+        front = _FRONT[None].with_only_columns(func.min(rows.c.next_try_at))
         text = await self._read(lambda connection: connection.execute(front).scalar_one())
         return None if text is None else parse_time(text)
 
-    async def delivered(self, message: Message, receipt: str, *, entry: EntryDraft) -> None:
-        """Keeps the receipt and the entry in one transaction. Also for a message that was cancelled while it was
+    async def delivered(
+        self, message: Message, receipt: str, *, entry: EntryDraft, before: Sequence[EntryDraft] = ()
+    ) -> None:
+        """Keeps the receipt and the entries in one transaction. Also for a message that was cancelled while it was
         being sent: a person has read it."""
-        items = prepared((entry,))
+        items = prepared((*before, entry))
 
         def unit(connection: Connection) -> None:
             connection.execute(
@@ -111,9 +117,9 @@ class OutboxStore(Store):
         )
 
 
-def _front() -> Select[Any]:
-    """Waiting messages that wait for no other: the first of each incident and channel, and the first of its
-    high-urgency ones where that is a page."""
+def _front(channel: Channel | None) -> Select[Any]:
+    """Waiting messages (of one channel, or of all) that wait for no other: the first of each incident and channel, and
+    the first of its high-urgency ones where that is a page."""
     high = rows.c.pager.in_(_HIGH)
     order = (rows.c.due_at, rows.c.number)
     lane = (rows.c.incident_id, rows.c.channel)
@@ -124,14 +130,14 @@ def _front() -> Select[Any]:
             func.row_number().over(partition_by=lane, order_by=order).label("rank"),
             func.row_number().over(partition_by=(*lane, case((high, 1), else_=0)), order_by=order).label("own_rank"),
         )
-        .where(_WAITS)
+        .where(_WAITS, *(() if channel is None else (rows.c.channel == channel.value,)))
         .subquery()
     )
     first = or_(ranked.c.rank == 1, and_(ranked.c.own_rank == 1, ranked.c.pager == PagerAction.TRIGGER_HIGH.value))
     return select(rows).join(ranked, ranked.c.number == rows.c.number).where(first)
 
 
-_FRONT = _front()
+_FRONT = {channel: _front(channel) for channel in (None, *Channel)}
 
 
 def enqueue_messages(connection: Connection, drafts: Sequence[MessageDraft]) -> None:

@@ -138,6 +138,9 @@ def _acting(facts: Facts, tree: SeverityTree, root: _Outcome, used: Sequence[Con
             return _Acting(True, f"policy {tree.policy} trusts the label {trusted.label}={value}", told)
     names = " and ".join(told) or "none"
     needed = tree.may_act_dimensions
+    own = _of_its_own(used, conditions)
+    if len(held) >= needed and own is not Truth.TRUE:
+        return _nothing_of_its_own(facts, used, conditions, told, own)
     if len(held) >= needed:
         return _Acting(True, f"{len(held)} independent dimensions hold: {names}", told)
     waiting = _dimensions(used, conditions, Truth.PENDING)
@@ -151,6 +154,26 @@ def _acting(facts: Facts, tree: SeverityTree, root: _Outcome, used: Sequence[Con
     if doubtful:
         return _Acting(False, f"{reason}; {' and '.join(doubtful)} could not be judged", told)
     return _Acting(False, f"{reason}, and no further one is about to", told)
+
+
+def _of_its_own(used: Sequence[ConditionResult], conditions: Mapping[str, Condition]) -> Truth:
+    """Whether anything measured about this very service is true: global signals hold for a bystander, too."""
+    truths = {result.truth for result in used if conditions[result.name].own}
+    return next((truth for truth in (Truth.TRUE, Truth.PENDING) if truth in truths), Truth.FALSE)
+
+
+def _nothing_of_its_own(
+    facts: Facts,
+    used: Sequence[ConditionResult],
+    conditions: Mapping[str, Condition],
+    told: tuple[Dimension, ...],
+    own: Truth,
+) -> _Acting:
+    what = f"nothing measured about {facts.service or 'this service'} itself holds: the cause is likely another one"
+    waiting = [r.holds_at for r in used if conditions[r.name].own and r.truth is Truth.PENDING and r.holds_at]
+    if own is Truth.PENDING and waiting:
+        return _Acting(False, f"{what}; it could hold at {min(waiting):%H:%M:%S}", told, min(waiting))
+    return _Acting(False, what, told)
 
 
 def _dimensions(

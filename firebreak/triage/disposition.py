@@ -12,8 +12,8 @@ from firebreak.domain.verdict import LookAhead, NextLook, Verdict
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookTimes:
     """Named durations of the policy. `recheck`: between two looks at evidence that is not true; `quiet`: how long it
-    must stay healthy while the alert still fires; `watch`: how long such an alert is watched at most; `doubt`: how
-    long an inconclusive answer may last before a person is called."""
+    must have stayed healthy; `watch`: how long an alert that fires over healthy evidence is watched at least; `doubt`:
+    how long an inconclusive answer may last before a person is called."""
 
     recheck: timedelta
     quiet: timedelta
@@ -30,12 +30,15 @@ def look_ahead(
     doubtful_since: datetime | None,
     times: LookTimes,
     target_refusal: str = "",
+    truncated: int = 0,
 ) -> LookAhead:
     """`quiet_since` and `doubtful_since` as the look before gave them. Rules: issue item 6 (pending, resolves or
     breaks first), item 7 (inconclusive pages), A1 (one dimension classifies and pages, two act)."""
     now = verdict.pinned_at
     if verdict.truth is Truth.TRUE:
         return _after_true(verdict, now, target_refusal)
+    if truncated > 0:
+        alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
     if alerts_firing == 0:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
     if verdict.truth is Truth.INCONCLUSIVE:
@@ -81,13 +84,13 @@ def _after_false(
 ) -> LookAhead:
     """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon."""
     since = quiet_since or now
-    if now - since >= times.quiet or now - opened_at >= times.watch:
+    if now - opened_at >= times.watch and now - since >= times.quiet:
         span = (now - since).total_seconds()
         reason = f"the evidence does not confirm the alert, for {span:.0f} s: {verdict.reason}"
         return LookAhead(next=NextLook.NOTHING, reason=reason, quiet_since=since)
     return LookAhead(
         next=NextLook.AGAIN,
         reason=f"the alert fires, the evidence is healthy: {verdict.reason}",
-        again_at=min(now + times.recheck, since + times.quiet),
+        again_at=now + times.recheck,
         quiet_since=since,
     )

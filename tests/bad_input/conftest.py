@@ -337,7 +337,7 @@ class Chain:
         return found["data"] != {"recommend.enabled": "true"} or bool(found["metadata"].get("annotations"))
 
 
-def _documents(folder: Path) -> dict[str, Path]:
+def _documents(folder: Path) -> dict[str, Any]:
     (folder / "catalog").mkdir(parents=True)
     texts = {"severity": SEVERITY, "policy": POLICY, "services": SERVICES, "catalog/heal": RUNBOOK}
     for name, text in texts.items():

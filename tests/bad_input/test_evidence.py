@@ -3,11 +3,14 @@ nothing is written to the cluster."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from firebreak.connectors.prometheus import Prometheus
+from firebreak.domain.condition import MetricQuery
 from firebreak.servers.process import free_port
 
 pytestmark = pytest.mark.servers
@@ -37,9 +40,8 @@ async def test_a_query_that_prometheus_refuses_pages(chain: Any, documents: Path
     for metric in ("app_errors", "app_latency"):
         old = f"query: {metric}{{service=$service}}"
         assert text.count(old) == 1
-        text = text.replace(
-            old, f"query: {metric}{{service=$service}} * on () {{__name__=~'app_.*', service=$service}}"
-        )
+        many = f"{metric}{{service=$service}} * on () {{__name__=~'app_.*', service=$service}}"
+        text = text.replace(old, f"query: {many}")
     path.write_text(text)
     await chain.start()
     assert "matching" in (await doubted(chain)).lower()
@@ -97,11 +99,6 @@ async def doubled(chain: Any) -> bool:
 
 
 async def _has(chain: Any, expr: str) -> bool:
-    from datetime import UTC, datetime, timedelta
-
-    from firebreak.connectors.prometheus import Prometheus
-    from firebreak.domain.condition import MetricQuery
-
     at, second = datetime.now(UTC), timedelta(seconds=1)
     async with Prometheus(chain.prometheus.url) as metrics:
         query = MetricQuery(key="k", expr=expr)

@@ -119,6 +119,21 @@ async def test_a_server_that_never_answers_costs_the_time_limit_and_no_more(capt
     assert 0.1 < loop.time() - began < 2
 
 
+async def test_a_call_that_waited_for_a_connection_in_vain_was_never_sent(capture: Capture) -> None:
+    """With all connections busy nothing goes out: the outcome is known, unlike after a late answer."""
+    capture.say(capture.said(hang=True))
+    async with HttpEdge(capture.url, system="X", connections=1) as edge:
+        first = asyncio.create_task(edge.try_send("GET", "a", timeout=SECOND))
+        await asyncio.wait_for(capture.arrived.wait(), 5)
+        second = await edge.try_send("GET", "b", timeout=timedelta(milliseconds=100))
+        capture.release.set()
+        assert isinstance(await first, HttpReply)
+    assert isinstance(second, HttpFailure)
+    assert second.kind is FailureKind.UNREACHABLE
+    assert "no connection became free" in second.detail
+    assert [heard.path for heard in capture.heard] == ["/a"]
+
+
 async def test_a_server_that_drips_cannot_stretch_the_limit() -> None:
     """A byte now and then resets httpx' own read time-out, not ours."""
 

@@ -338,3 +338,15 @@ async def test_few_are_asked_alone_at_once(capture: Capture) -> None:
         await ask(metrics, *(f"good_{n}" for n in range(30)))
     assert len(capture.heard) == 31
     assert capture.most_at_once == 3
+
+
+async def test_a_crowd_that_is_late_does_not_ask_again_one_by_one(capture: Capture) -> None:
+    """Late while many look at once means that Prometheus is busy: asking each query alone would finish it off."""
+    capture.say(capture.said(hang=True))
+    async with Prometheus(capture.url, parallel=2) as metrics:
+        looks = [ask(metrics, "good_a", "good_b", timeout=timedelta(milliseconds=400)) for _ in range(4)]
+        found = await asyncio.gather(*looks)
+    assert {answer.status for answers in found for answer in answers} == {AnswerStatus.UNAVAILABLE}
+    joined = [heard for heard in capture.heard if " or " in heard.form["query"]]
+    assert len(joined) == 4
+    assert len(capture.heard) - len(joined) <= 2 * 2, "only those that are few may still ask alone"

@@ -58,6 +58,7 @@ def test_a_metric_block_becomes_a_condition_with_everything_filled_in() -> None:
         held_for=timedelta(seconds=90),
         inputs=('b{service="p\\"ay"}',),
         stale_after=timedelta(seconds=30),
+        own=True,  # it asks about $service
         sample_step=timedelta(seconds=5),
         volume=VolumeFloor(query="sum(increase(b[2m]))", at_least=20),
         absence=Absence.ZERO,

@@ -110,6 +110,7 @@ class Office:
             "cluster": "lab",
             "service": "pay",
             "deployment": "pay-v1",
+            "test": self.queue,  # an incident's id comes from its alert and the second: tests share one Temporal
             **labels,
         }
         return Alert(

@@ -13,6 +13,7 @@ import pytest
 
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, Alert, Disposition, IntakeClass
+from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
@@ -38,7 +39,7 @@ async def test_an_alert_opens_an_incident_and_starts_its_workflow(office: Any) -
         ((disposition, incident_id),) = await office.settled(*await office.accept(office.alert()))
     assert disposition is Disposition.OPENED
     assert (await office.events(ids.incident_workflow_id(incident_id)))[0] == STARTED
-    assert waiting(office, incident_id) == {"deadline/unclassified": "trigger_high"}
+    assert waiting(office, incident_id) == {"deadline/unclassified/0": "trigger_high"}
     incident = await office.store.incident(incident_id)
     assert incident.target.text == "lab/shop/Deployment/pay-v1"
 
@@ -250,7 +251,7 @@ async def test_a_wish_to_close_ends_an_incident_whose_workflow_is_gone(office: A
     left = waiting(office, incident_id)
     assert "postmortem" in left
     assert {"resolve_low", "resolve_high"} <= set(left.values())
-    assert "deadline/unclassified" not in left
+    assert "deadline/unclassified/0" not in left
     last = (await office.store.entries(incident_id))[-1]
     assert (last.actor, last.body["reason"]) == ("person:ada", "false alarm")
 
@@ -291,6 +292,57 @@ async def test_a_broken_edit_pages_once(office: Any, eventually: Eventually) -> 
         assert (await office.settled(*receipts))[0][0] is Disposition.OPENED
     assert len(_faults(office)) == 1
     assert "services.yaml" in _faults(office)[0]
+
+
+class Stumbling:
+    """The ledger of the store, which fails the first time."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.failed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.failed:
+            self.failed = True
+            raise LedgerError("locked")
+        return await self._store.append(*args, **kwargs)
+
+
+async def test_a_fault_that_could_not_be_told_is_told_later(office: Any, eventually: Eventually) -> None:
+    """The store was away at the very moment: the page goes out at the next look."""
+    path = office.documents / "services.yaml"
+    path.write_text(path.read_text() + "\nnonsense: 1\n")
+    ledger = Stumbling(office.store)
+    async with office.dispatching(ledger=ledger):
+
+        async def told() -> bool:
+            return bool(_faults(office))
+
+        await eventually(told)
+    assert ledger.failed
+
+
+async def test_an_incident_whose_workflow_ended_without_it_pages_once(
+    office: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would swallow every further alert of its service: a person is told how to end it."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+    await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+    monkeypatch.setattr("firebreak.engine.sweeper.LOOK_AT_WORKFLOWS", 0.0)
+    async with office.dispatching():
+
+        async def told() -> bool:
+            return bool(_faults(office))
+
+        await eventually(told)
+        await office.settled(*await office.accept(office.alert("Further")))
+    assert waiting(office, f"orphan-{incident_id}") == {"pager/fault": "trigger_high"}
+    assert len(_faults(office)) == 1
+    assert "firebreak close" in _faults(office)[0]
 
 
 def _faults(office: Any) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import LedgerError, PermanentError, TransientError
 from firebreak.domain.incident import Incident, IncidentOutcome, Mode
-from firebreak.domain.message import NoticeKind, NoticeText, PagerAction, Route
+from firebreak.domain.message import Channel, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.outbox import GIVE_UP_LOW, OutboxParts, OutboxSender
+from firebreak.engine.outbox import GIVE_UP_LOW, OTHERS, OutboxParts, OutboxSender
 
 INCIDENT = "inc-20261121-090000-1f0a9c3e"
 
@@ -91,6 +92,10 @@ class Desk:
                 postmortems=self.folder / "postmortems",
             )
         )
+
+    def with_fallback(self, pager: Any) -> OutboxSender:
+        """A new sender, as after a restart, with a fallback key and this pager."""
+        return OutboxSender(replace(self.sender._parts, pager=pager, fallback_key="fallback-key"))
 
     def without_chat(self) -> None:
         self.sender = self._sender(None)
@@ -440,7 +445,7 @@ async def test_a_page_whose_text_cannot_be_made_goes_out_in_plain_words(
     def broken(*args: Any, **kwargs: Any) -> NoticeText:
         raise KeyError("a bug of ours")
 
-    monkeypatch.setattr("firebreak.engine.outbox.render_notice", broken)
+    monkeypatch.setattr("firebreak.engine.delivery.render_notice", broken)
     await desk.tell(*notices.person_needed(INCIDENT, "person/high", "nothing healed", desk.now))
     await desk.all()
     assert desk.people.sent == [("pager", "trigger_high")]
@@ -459,3 +464,309 @@ async def test_a_post_mortem_that_cannot_be_written_is_tried_again(desk: Desk) -
     desk.clock.forward(1)
     await desk.all()
     assert (desk.folder / "postmortems" / f"{INCIDENT}.md").exists()
+
+
+@asynccontextmanager
+async def running(desk: Desk) -> AsyncIterator[None]:
+    """The sender's loops at work."""
+    task = asyncio.create_task(desk.sender.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def sent_by(desk: Desk, what: tuple[str, str], count: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while desk.people.sent.count(what) < count:  # noqa: ASYNC110 # the fake tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_a_hanging_chat_does_not_hold_up_a_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More messages hang than a batch holds: the pager's own loop goes on, for new ones too."""
+    hanging = 0
+
+    async def hang(*args: Any, **kwargs: Any) -> str:
+        nonlocal hanging
+        hanging += 1
+        await asyncio.Event().wait()
+        raise AssertionError("never set")
+
+    monkeypatch.setattr(desk.people, "post", hang)
+    for number in range(60):
+        incident = f"inc-{number}"
+        fault = EntryDraft(incident_id=incident, key="f", kind=EntryKind.ENGINE_FAULT, at=desk.now, body={})
+        chat = notices.chat(incident, NoticeKind.PERSON_NEEDED, "x", desk.now)
+        await desk.store.append([fault], messages=[chat])
+    desk.people.routes |= {"": Route(chat_channel="C0", pager_key="fallback")}
+    async with running(desk):
+        async with asyncio.timeout(10):
+            while not hanging:  # noqa: ASYNC110 # the fake tells nobody
+                await asyncio.sleep(0.01)
+        await desk.tell(*classified(desk))
+        await sent_by(desk, ("pager", "trigger_low"))
+        desk.clock.forward(60)
+        await sent_by(desk, ("pager", "trigger_high"))
+        assert hanging <= OTHERS[Channel.CHAT]
+
+
+async def test_one_hanging_page_does_not_hold_up_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notice that hangs, and a call that hangs, keep no later call from going out, of any incident."""
+    send, stuck = desk.people.send, []
+
+    async def sometimes(key: str, action: PagerAction, *, incident_id: str, **rest: Any) -> str:
+        if action is PagerAction.TRIGGER_LOW or incident_id == "inc-stuck":
+            stuck.append((incident_id, action))
+            await asyncio.Event().wait()
+        return await send(key, action, incident_id=incident_id, **rest)
+
+    monkeypatch.setattr(desk.people, "send", sometimes)
+    low, high = PagerAction.TRIGGER_LOW, PagerAction.TRIGGER_HIGH
+    for number in range(OTHERS[Channel.PAGER] + 2):
+        await desk.tell(notices.pager(f"inc-{number}", NoticeKind.CLASSIFIED, "n", low, desk.now))
+    await desk.tell(notices.pager("inc-stuck", NoticeKind.PERSON_NEEDED, "p", high, desk.now))
+    await desk.tell(notices.pager("inc-stuck", NoticeKind.PERSON_NEEDED, "q", high, desk.now))
+    async with running(desk):
+        async with asyncio.timeout(10):
+            while len(stuck) < OTHERS[Channel.PAGER] + 1:  # noqa: ASYNC110 # the fake tells nobody
+                await asyncio.sleep(0.01)
+        await desk.tell(*notices.person_needed("inc-0", "person/high", "why", desk.now))
+        await desk.tell(*notices.person_needed("inc-new", "person/high", "why", desk.now))
+        await sent_by(desk, ("pager", "trigger_high"), 2)
+        assert len(stuck) == len(set(stuck)), "one of an incident at a time, and each once"
+        assert len(stuck) == OTHERS[Channel.PAGER] + 1
+
+
+async def test_a_place_that_is_free_is_taken_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message hangs, hundreds pass it, each once, many under way at once and never more than the limit."""
+    under_way, most, seen = 0, 0, []
+
+    async def slow(channel: str, text: NoticeText, *, thread: str, dedup: str) -> str:
+        nonlocal under_way, most
+        seen.append(dedup)
+        under_way += 1
+        most = max(most, under_way)
+        await (asyncio.Event().wait() if dedup.startswith("inc-0/") else asyncio.sleep(0.005))
+        under_way -= 1
+        return "ts"
+
+    monkeypatch.setattr(desk.people, "post", slow)
+    desk.people.routes |= {"": Route(chat_channel="C0", pager_key="fallback")}
+    for number in range(200):
+        incident = f"inc-{number}"
+        fault = EntryDraft(incident_id=incident, key="f", kind=EntryKind.ENGINE_FAULT, at=desk.now, body={})
+        await desk.store.append([fault], messages=[notices.chat(incident, NoticeKind.PERSON_NEEDED, "x", desk.now)])
+    async with running(desk), asyncio.timeout(20):
+        while len(seen) < 200:  # noqa: ASYNC110 # the fake tells nobody
+            await asyncio.sleep(0.01)
+    assert len(set(seen)) == 200
+    assert 1 < most <= OTHERS[Channel.CHAT]
+
+
+async def test_what_ends_while_the_outbox_is_read_is_not_sent_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer of the store that is older than a delivery says nothing new."""
+    due, go = desk.store.due, asyncio.Event()
+    send, stale = desk.people.send, asyncio.Event()
+
+    async def old_answer(*args: Any, **kwargs: Any) -> Any:
+        found = await due(*args, **kwargs)
+        if desk.people.sent or not found:
+            return found
+        if go.is_set():  # the second look: it was read while the first delivery was under way
+            stale.set()
+            while desk.state("pager/x")[0] != "delivered":  # noqa: ASYNC110 # the file tells nobody
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+        go.set()
+        return found
+
+    async def held(*args: Any, **kwargs: Any) -> str:
+        await stale.wait()
+        return await send(*args, **kwargs)
+
+    monkeypatch.setattr(desk.store, "due", old_answer)
+    monkeypatch.setattr(desk.people, "send", held)
+    await desk.tell(notices.pager(INCIDENT, NoticeKind.PERSON_NEEDED, "pager/x", PagerAction.TRIGGER_HIGH, desk.now))
+    looks = 0
+    async with running(desk):
+        await sent_by(desk, ("pager", "trigger_high"))
+        async with asyncio.timeout(10):
+            while looks < 50:
+                looks += 1
+                await asyncio.sleep(0.01)
+    assert desk.people.sent == [("pager", "trigger_high")]
+
+
+class Refusing:
+    """A pager that refuses one key, and quotes it."""
+
+    def __init__(self, people: People, *, keys: set[str]) -> None:
+        self.people, self.keys = people, keys
+        self.sent: list[tuple[str, str]] = []
+
+    async def send(self, routing_key: str, action: PagerAction, **rest: Any) -> str:
+        if routing_key in self.keys:
+            raise PermanentError(f"400 invalid key {routing_key}", advice=f"Correct {routing_key}.")
+        self.sent.append((routing_key, action.value))
+        return "receipt"
+
+
+async def test_a_key_that_is_refused_makes_the_call_go_to_the_fallback(desk: Desk) -> None:
+    """At once; both are written down, no key is in any text; after a restart the resolve goes where the call went."""
+    pager = Refusing(desk.people, keys={"paykey"})
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*notices.person_needed(INCIDENT, "person/high", "nothing healed", desk.now))
+    await desk.all()
+    assert pager.sent == [("fallback-key", "trigger_high")]
+    (failed,) = [f for f in await desk.entries(EntryKind.MESSAGE_FAILED) if f["channel"] == "pager"]
+    (delivered,) = [f for f in await desk.entries(EntryKind.MESSAGE_DELIVERED) if f["channel"] == "pager"]
+    assert "400 invalid key" in failed["error"]
+    assert (failed["given_up"], delivered["routing"]) == (False, "fallback")
+    assert "FIREBREAK_FALLBACK_PAGER_KEY" in delivered["reason"]
+    assert "paykey" not in str(await desk.store.entries(INCIDENT))
+    assert "fallback-key" not in str(await desk.store.entries(INCIDENT))
+    assert "fallback-key" not in repr(desk.sender._parts)
+    desk.sender = desk.with_fallback(pager)  # a new process
+    await desk.tell(*notices.healed(INCIDENT, desk.now))
+    await desk.all()
+    assert pager.sent[1:] == [("fallback-key", "resolve_high")]
+
+
+async def test_a_resolve_goes_to_every_key_that_took_a_call(desk: Desk) -> None:
+    """The first call by the service's key, the second, after that was revoked, by the fallback's."""
+    pager = Refusing(desk.people, keys=set())
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*notices.person_needed(INCIDENT, "one", "why", desk.now))
+    await desk.all()
+    pager.keys = {"paykey"}
+    await desk.tell(*notices.person_needed(INCIDENT, "two", "why", desk.now))
+    await desk.all()
+    pager.keys = set()
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*notices.closing(INCIDENT, desk.now))
+    await desk.all()
+    high = [(key, action) for key, action in pager.sent if action == "resolve_high"]
+    assert sorted(high) == [("fallback-key", "resolve_high"), ("paykey", "resolve_high")]
+
+
+async def test_a_resolve_that_one_key_refuses_still_ends_the_other(desk: Desk) -> None:
+    """What is refused is written down; the alert that can be ended is."""
+    pager = Refusing(desk.people, keys=set())
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*notices.person_needed(INCIDENT, "one", "why", desk.now))
+    await desk.all()
+    pager.keys = {"paykey"}
+    await desk.tell(*notices.person_needed(INCIDENT, "two", "why", desk.now))
+    await desk.all()
+    await desk.tell(*notices.healed(INCIDENT, desk.now))
+    await desk.all()
+    assert pager.sent[-1] == ("fallback-key", "resolve_high")
+    assert desk.state("pager/resolve-high")[0] == "delivered"
+    assert "pager/resolve-high" in [f["key"] for f in await desk.entries(EntryKind.MESSAGE_FAILED)]
+
+
+async def test_a_call_that_both_keys_refuse_is_tried_for_ever(desk: Desk) -> None:
+    """Each try tries both; the text says so of both, without them."""
+    pager = Refusing(desk.people, keys={"paykey", "fallback-key"})
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*notices.person_needed(INCIDENT, "person/high", "why", desk.now))
+    await desk.all()
+    assert desk.state("pager/person/high") == ("waiting", 1)
+    (failed,) = [f for f in await desk.entries(EntryKind.MESSAGE_FAILED) if f["channel"] == "pager"]
+    assert failed["error"].count("400 invalid key") == 2
+    assert "paykey" not in failed["error"]
+    assert "fallback-key" not in failed["error"]
+    pager.keys = {"paykey"}
+    desk.clock.forward(1)
+    await desk.all()
+    assert pager.sent == [("fallback-key", "trigger_high")]
+
+
+@pytest.mark.parametrize(("action", "longest"), [(PagerAction.TRIGGER_HIGH, 15), (PagerAction.TRIGGER_LOW, 120)])
+async def test_a_receiver_that_asks_for_an_hour_does_not_get_it(desk: Desk, action: PagerAction, longest: int) -> None:
+    """At most 15 s when a person is called, two minutes for the rest."""
+    desk.people.fail[action.value] = [TransientError("429", retry_after=timedelta(hours=1))]
+    await desk.tell(notices.pager(INCIDENT, NoticeKind.PERSON_NEEDED, "x", action, desk.now, reason="why"))
+    await desk.all()
+    desk.clock.forward(longest - 1)
+    await desk.all()
+    assert desk.people.sent == []
+    desk.clock.forward(1)
+    await desk.all()
+    assert desk.people.sent == [("pager", action.value)]
+
+
+async def test_what_was_sent_and_cannot_be_written_is_not_sent_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: only the writing is tried again, after growing pauses; then the next message has its turn."""
+    delivered, tries = desk.store.delivered, 0
+
+    async def full(*args: Any, **kwargs: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise LedgerError("the disk is full")
+
+    monkeypatch.setattr(desk.store, "delivered", full)
+    await desk.tell(*classified(desk))
+    await desk.tell(notices.chat(INCIDENT, NoticeKind.STEP_APPLIED, "one", desk.now, tier=0, step=0))
+    for _ in range(600):  # a minute
+        await desk.all()
+        desk.clock.forward(0.1)
+    assert sorted(desk.people.sent[:2]) == [("chat", "classified"), ("pager", "trigger_low")]
+    assert desk.people.sent[2:] in ([], [("pager", "trigger_high")])
+    assert 8 <= tries < 20, "both are tried, a few times"
+    monkeypatch.setattr(desk.store, "delivered", delivered)
+    desk.clock.forward(15)
+    await desk.all()
+    desk.clock.forward(15)
+    await desk.all()
+    assert desk.people.sent.count(("chat", "classified")) == 1
+    assert desk.people.sent.count(("pager", "trigger_high")) == 1
+    assert desk.people.sent[-1] == ("chat", "one")
+    assert desk.state("pager/classified") == ("delivered", 1)
+
+
+async def test_a_full_disk_keeps_no_page_from_going_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many more were sent and not written than may be under way at once: each new one goes out, once."""
+
+    async def full(*args: Any, **kwargs: Any) -> None:
+        raise LedgerError("the disk is full")
+
+    monkeypatch.setattr(desk.store, "delivered", full)
+    for number in range(70):
+        high = PagerAction.TRIGGER_HIGH
+        await desk.tell(notices.pager(f"inc-{number:02}", NoticeKind.PERSON_NEEDED, "p", high, desk.now, reason="x"))
+    for _ in range(5):
+        await desk.all()
+        desk.clock.forward(30)
+    assert len(desk.people.sent) == 70
+
+
+async def test_a_failure_that_cannot_be_written_is_not_tried_at_every_look(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk and a pager that is away: the growing pauses hold, and the call goes out in the end."""
+    failed, calls = desk.store.failed, 0
+
+    async def full(*args: Any, **kwargs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        raise LedgerError("the disk is full")
+
+    monkeypatch.setattr(desk.store, "failed", full)
+    desk.people.dead["trigger_high"] = TransientError("down")
+    await desk.tell(notices.pager(INCIDENT, NoticeKind.PERSON_NEEDED, "p", PagerAction.TRIGGER_HIGH, desk.now))
+    for _ in range(100):  # ten seconds
+        await desk.all()
+        desk.clock.forward(0.1)
+    assert calls == 4, "at 0, 1, 3 and 7 s"
+    del desk.people.dead["trigger_high"]
+    monkeypatch.setattr(desk.store, "failed", failed)
+    desk.clock.forward(8)
+    await desk.all()
+    assert desk.people.sent == [("pager", "trigger_high")]
+    assert desk.state("p") == ("delivered", 5)

@@ -10,6 +10,9 @@ import pytest
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.message import PagerAction
+from firebreak.domain.plan import Restore
+from firebreak.domain.ports import RestoreRecord
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.watch import IntakeWatch
 
 
@@ -131,3 +134,85 @@ async def test_a_page_that_cannot_be_written_goes_out_directly(inbox: Any, store
     assert pager.sent[1:] == [("fallback", PagerAction.RESOLVE_HIGH, f"intake-{receipt}")]
     (entry,) = await store.entries(f"intake-{receipt}")
     assert "1 accepted alerts wait" in entry.body["error"]
+
+
+def promised(clock: Any, *, step: int = 0, poll: float = 10) -> RestoreRecord:
+    """A step that is to be taken back within ten minutes."""
+    within = Restore(
+        conditions=(), hold=timedelta(seconds=10), within=timedelta(minutes=10), poll=timedelta(seconds=poll)
+    )
+    return RestoreRecord(
+        incident_id="inc-1", tier=1, step=step, plan_digest="d" * 64, opened_at=clock.at, restore=within
+    )
+
+
+def draft(key: str, clock: Any) -> EntryDraft:
+    return EntryDraft(incident_id="inc-1", key=key, kind=EntryKind.RESTORE_OPENED, at=clock.at, body={})
+
+
+async def test_an_overdue_restore_that_nobody_ended_pages_once(inbox: Any, store: Any, clock: Any) -> None:
+    """A minute after its limit, once for each step, under the incident's own id; a new engine pages no second time."""
+    await store.append([draft("r", clock)], restores=[promised(clock), promised(clock, step=1)])
+    watch = IntakeWatch(inbox, store, clock, incidents=store)
+    clock.forward(659)
+    await watch.look()
+    assert await pages(store, clock) == []
+    clock.forward(1)
+    await watch.look()
+    await watch.look()
+    faults = [e for e in await store.entries("inc-1") if e.kind is EntryKind.ENGINE_FAULT]
+    assert [e.key for e in faults] == ["restore-overdue/1.0", "restore-overdue/1.1"]
+    assert "within 0:10:00" in faults[0].body["error"]
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH] * 2
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == []
+
+
+async def test_a_restore_that_has_ended_pages_nobody(inbox: Any, store: Any, clock: Any) -> None:
+    """Its workflow said what became of it, in time or with a page of its own."""
+    record = promised(clock)
+    await store.append([draft("r", clock)], restores=[record])
+    await store.end_restore(record, outcome="restored", entry=draft("restore-ended/1.0", clock), messages=())
+    clock.forward(3600)
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == []
+
+
+async def test_a_restore_that_is_polled_seldom_has_its_last_poll(inbox: Any, store: Any, clock: Any) -> None:
+    """Its own page comes up to one poll after the limit: no second page just before it."""
+    await store.append([draft("r", clock)], restores=[promised(clock, poll=300)])
+    watch = IntakeWatch(inbox, store, clock, incidents=store)
+    clock.forward(600 + 599)
+    await watch.look()
+    assert await pages(store, clock) == []
+    clock.forward(1)
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+
+
+async def test_a_restore_is_seen_though_the_inbox_cannot_be_read(inbox: Any, store: Any, clock: Any) -> None:
+    """One net with a hole does not take the other down; and what could not be written is paged at the next look."""
+
+    class Broken:
+        async def oldest(self) -> Any:
+            raise LedgerError("damaged")
+
+    class Away:
+        away = True
+
+        async def append(self, *args: Any, **kwargs: Any) -> Any:
+            if self.away:
+                raise LedgerError("locked")
+            return await store.append(*args, **kwargs)
+
+    await store.append([draft("r", clock)], restores=[promised(clock)])
+    clock.forward(660)
+    broken: Any = Broken()
+    ledger: Any = Away()
+    watch = IntakeWatch(broken, ledger, clock, incidents=store)
+    with pytest.raises(LedgerError):
+        await watch.look()
+    ledger.away = False
+    with pytest.raises(LedgerError):
+        await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]

@@ -170,17 +170,26 @@ class Drill:
     proxy: Proxy
     settings: Mapping[str, str]
     log_dir: Path
+    gateway_url: str = ""
     _number: int = 0
 
     @asynccontextmanager
     async def engine(self, name: str, **settings: str) -> AsyncIterator[EngineProcess]:
-        """`firebreak up` on a data directory called `name` (a second start goes on with it)."""
-        directory = str(self.lab.state.lab_dir / f"engine-{name}")
-        given = {**self.lab.state.engine, **self.settings, "FIREBREAK_DATA_DIR": directory, **settings}
+        """`firebreak up` on a data directory called `name` (a second start goes on with it). Its port is not the one
+        that the lab's Alertmanager calls: a slow machine's own alerts are no part of a drill."""
+        port = free_port()
+        self.gateway_url = f"http://127.0.0.1:{port}"
+        own = {
+            "FIREBREAK_DATA_DIR": str(self.lab.state.lab_dir / f"engine-{name}"),
+            "FIREBREAK_GATEWAY_PORT": str(port),
+        }
+        given = {**self.lab.state.engine, **self.settings, **own, **settings}
         self._number += 1
         home = self.log_dir / f"{name}-{self._number}"  # each start has a log of its own
         home.mkdir()
-        engine = await EngineProcess.start(replace(self.lab.state, lab_dir=home, engine=given))
+        engine = await EngineProcess.start(
+            replace(self.lab.state, lab_dir=home, gateway_url=self.gateway_url, engine=given)
+        )
         try:
             yield engine
         finally:
@@ -226,7 +235,7 @@ class Drill:
         }
         headers = {"Authorization": f"Bearer {self.lab.state.engine['FIREBREAK_WEBHOOK_TOKEN']}"}
         limits = aiohttp.ClientTimeout(total=10)
-        url = f"{self.lab.state.gateway_url}/v1/alerts/alertmanager"
+        url = f"{self.gateway_url}/v1/alerts/alertmanager"
         try:
             async with (
                 aiohttp.ClientSession(timeout=limits) as session,

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from firebreak.domain.alert import Alert, IntakeClass
+from firebreak.domain.alert import AcceptedAlert, Alert, IntakeClass
 from firebreak.gateway.app import create_app
 from firebreak.settings import Settings
 
@@ -92,6 +92,9 @@ class RememberingInbox:
 
     async def settle(self, dispositions: object) -> None:
         raise AssertionError
+
+    async def oldest(self) -> AcceptedAlert | None:
+        return None
 
     async def backlog(self) -> int:
         return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from firebreak.domain.alert import IntakeClass
+from firebreak.domain.alert import AcceptedAlert, IntakeClass
 from firebreak.domain.errors import LedgerError
 from firebreak.gateway import body as body_module
 from firebreak.gateway.app import create_app
@@ -213,6 +213,9 @@ class FullInbox:
 
     async def settle(self, dispositions: object) -> None:
         raise AssertionError
+
+    async def oldest(self) -> AcceptedAlert | None:
+        return None
 
     async def backlog(self) -> int:
         return 0

@@ -79,6 +79,15 @@ def test_beyond_its_namespace_the_engine_may_only_look_at_nodes() -> None:
     assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]}]
 
 
+def test_the_events_of_nodes_may_be_listed_where_they_are_kept() -> None:
+    """In the namespace default the engine reads events and nothing else; without that, evidence is always missing."""
+    (role,) = (r for r in of_kind("Role", RIGHTS) if r["metadata"]["namespace"] == "default")
+    (binding,) = (b for b in of_kind("RoleBinding", RIGHTS) if b["metadata"]["namespace"] == "default")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [s["name"] for s in binding["subjects"]] == [manifests.ENGINE_USER]
+
+
 def test_pager_keys_and_channels_are_one_a_service() -> None:
     """Two services with one key would hide a wrong routing."""
     assert len({shape.pager_key for shape in SERVICES.values()}) == len(SERVICES)

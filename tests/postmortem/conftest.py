@@ -1,4 +1,4 @@
-"""Four hand-made incidents, in the form in which the hands write them."""
+"""Hand-made incidents, in the form in which the hands write them."""
 
 from __future__ import annotations
 
@@ -256,14 +256,15 @@ class Story:
         path = "spec.template.metadata.annotations[firebreak.dev/restarted-at]"
         return (FieldChange(path=path, before="null", after=f'"2026-11-21T08:36:46Z{self.text}"'),)
 
-    def applied(self, seconds: float, tier: int) -> None:
-        check = CheckResult(outcome=CheckOutcome.READY, reason="2 of 2 ready", target=BOUND, changes=self.changes())
+    def applied(self, seconds: float, tier: int, changes: tuple[FieldChange, ...] = ()) -> None:
+        changes = changes or self.changes()
+        check = CheckResult(outcome=CheckOutcome.READY, reason="2 of 2 ready", target=BOUND, changes=changes)
         intent = Intent(
             step_key=f"{INCIDENT}/{tier}.0",
             action="restart_workload",
             params={},
             target=BOUND,
-            changes=self.changes(),
+            changes=changes,
             stamp=at(seconds),
         )
         effect = Effect(
@@ -271,7 +272,7 @@ class Story:
             reason="the API server took it",
             step_key=intent.step_key,
             target=BOUND,
-            changes=self.changes(),
+            changes=changes,
         )
         aim: dict[str, Any] = {"target": PAY.text, "uid": BOUND.uid}
         self.add(seconds, EntryKind.INTENT_RECORDED, f"intent/{tier}.0", self.step(tier, intent=to_data(intent)), **aim)
@@ -433,12 +434,49 @@ def undone(story: Story) -> None:
     story.undone(5.1, 1)
 
 
+def weights(before: int, after: int) -> tuple[FieldChange, ...]:
+    return (FieldChange(path="spec.rules[0].backendRefs[0].weight", before=str(before), after=str(after)),)
+
+
+def by_hand(story: Story) -> None:
+    """Closed by a person while a reroute is being verified: nothing takes it back."""
+    story.opened()
+    story.verdict(0.03, 0, truth=Truth.TRUE, may_act=True, conditions=_p1(story))
+    story.plan(0.03)
+    story.applied(0.05, 1, weights(100, 0))
+    story.add(3, EntryKind.CLOSE_REQUESTED, "close-request/1", {"reason": "mine now" + story.text, "by": "ana"})
+    closed = {"outcome": "closed_by_hand", "reason": "mine now" + story.text}
+    story.add(3.1, EntryKind.INCIDENT_CLOSED, "close", closed, actor="person:ana")
+
+
+def restored(story: Story) -> None:
+    """A reroute heals and is taken back by its restore, after the incident."""
+    story.opened()
+    story.verdict(0.03, 0, truth=Truth.TRUE, may_act=True, conditions=_p1(story))
+    story.plan(0.03)
+    story.applied(0.05, 1, weights(100, 0))
+    story.verified(9, 1, "verified", "healthy and carrying traffic")
+    story.add(9, EntryKind.RESTORE_OPENED, "restore-opened/1.0", story.step(1, reason="taken back by evidence later"))
+    story.closed(11, "healed", "tier reroute was verified and held")
+    effect = Effect(
+        outcome=EffectOutcome.APPLIED,
+        reason="the API server took it",
+        step_key=f"{INCIDENT}/1.0/undo",
+        target=BOUND,
+        changes=weights(0, 100),
+    )
+    body = story.step(1, outcome="restored", reason="broken_version_answers: 1 == 1", effect=to_data(effect))
+    story.add(700, EntryKind.RESTORE_ENDED, "restore-ended/1.0", body)
+
+
 _STORIES: dict[str, Callable[[Story], None]] = {
     "healed": healed,
     "paged": paged,
     "nothing_done": nothing_done,
     "observe": observe,
     "undone": undone,
+    "by_hand": by_hand,
+    "restored": restored,
 }
 
 

@@ -68,7 +68,7 @@ def _bars(text: str) -> list[int]:
     return [line.count("|") for line in text.splitlines() if line.startswith("|")]
 
 
-@pytest.mark.parametrize("story", ["healed", "paged", "observe"])
+@pytest.mark.parametrize("story", ["healed", "paged", "observe", "by_hand", "restored"])
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: repr(t[:20]))
 def test_hostile_text_changes_nothing_in_the_structure_of_the_markdown(tell: Tell, story: str, text: str) -> None:
     """The same blocks, emphases and table cells as with a harmless word, and no link, image or tag at all."""
@@ -82,7 +82,7 @@ def test_hostile_text_changes_nothing_in_the_structure_of_the_markdown(tell: Tel
     assert not {kind for kind, _, _ in structure} & {"html_block", "html_inline", "link_open", "image", "fence"}
 
 
-@pytest.mark.parametrize("story", ["healed", "paged", "observe"])
+@pytest.mark.parametrize("story", ["healed", "paged", "observe", "by_hand", "restored"])
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: repr(t[:20]))
 def test_notices_stay_short_and_printable(tell: Tell, story: str, text: str) -> None:
     """Every kind of notice: title and lines within their limits, one line each, nothing unprintable."""

@@ -115,16 +115,21 @@ def test_a_failed_step_names_the_step_of_the_message(tell: Tell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "words"), [("restored", "was taken back"), ("overdue", "not taken back (overdue)")]
+    ("outcome", "words", "line"),
+    [
+        ("restored", "was taken back", "taken back"),
+        ("overdue", "not taken back (overdue)", "not taken back in time, still in force"),
+        ("refused", "not taken back (refused)", "not taken back, since that was refused; still in force"),
+    ],
 )
-def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str) -> None:
+def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str, line: str) -> None:
     """Taken back, or not and why."""
     entries = tell("healed")
     body = {"tier": 0, "step": 0, "step_id": "restart-pods", "outcome": outcome, "reason": "because"}
     ended = dataclasses.replace(entries[-1], seq=999, kind=EntryKind.RESTORE_ENDED, body=body)
     notice = render_notice(NoticeKind.RESTORED, (*entries, ended))
     assert words in notice.title
-    assert f"Step restart-pods: {outcome}: because" in notice.lines
+    assert f"Step restart-pods: {line}: because" in notice.lines
 
 
 def test_a_closed_incident_lists_what_is_left(tell: Tell) -> None:
@@ -134,6 +139,24 @@ def test_a_closed_incident_lists_what_is_left(tell: Tell) -> None:
     assert "Ended: recovered after 7 min 1 s" in text
     assert "2 more in the post-mortem" in text
     assert "firebreak postmortem inc-20261121-083644-1f0a9c3e" in text
+
+
+def test_a_restore_tells_the_field_that_it_wrote(tell: Tell) -> None:
+    """Before and after of the write itself."""
+    notice = render_notice(NoticeKind.RESTORED, tell("restored"))
+    assert "- spec.rules[0].backendRefs[0].weight: 0 -> 100" in notice.lines
+
+
+def test_a_restart_is_told_without_its_time_stamp(tell: Tell) -> None:
+    """An annotation's path says nothing to a person; other steps tell their fields."""
+    entries = _up_to(tell("healed"), EntryKind.EFFECT_RECORDED)
+    text = "\n".join(render_notice(NoticeKind.STEP_APPLIED, entries, body={"tier": 0, "step": 0}).lines)
+    assert "- pods restart" in text
+    assert "restarted-at" not in text
+    assert "absent" not in text
+    entries = _up_to(tell("by_hand"), EntryKind.EFFECT_RECORDED)
+    text = "\n".join(render_notice(NoticeKind.STEP_APPLIED, entries, body={"tier": 1, "step": 0}).lines)
+    assert "- spec.rules[0].backendRefs[0].weight: 100 -> 0" in text
 
 
 def test_an_alert_that_nobody_classified_still_makes_a_page(tell: Tell) -> None:

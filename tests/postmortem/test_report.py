@@ -55,8 +55,16 @@ def test_a_paged_incident_tells_each_tier_and_the_call(tell: Tell) -> None:
     report = report_of(tell("paged"))
     assert [a.state for a in report.actions] == [StepState.NOT_VERIFIED, StepState.REFUSED, StepState.PERSON_CALLED]
     text = " ".join(report.follow_ups)
-    for fact in ("did not help", "refusal of step to-v1", "fault in outbox", "over its budget", "previous logs"):
+    for fact in ("did not help", "refusal of step to-v1", "fault in outbox", "previous logs"):
         assert fact in text
+
+
+def test_a_slow_phase_is_told_in_its_table_alone(tell: Tell) -> None:
+    """How fast the engine was is no work for whoever repairs the service."""
+    report = report_of(tell("paged"))
+    assert any(p.over for p in report.phases)
+    assert not any("budget" in line for line in report.follow_ups)
+    assert "| over |" in markdown(report)
 
 
 def test_a_jitter_tells_what_was_pending_although_nothing_was_done(tell: Tell) -> None:
@@ -139,7 +147,8 @@ def test_a_failed_undo_asks_for_a_hand(tell: Tell) -> None:
     """The most pressing follow-up names the step."""
     report = report_of(_with(tell("undone")[:-1], EntryKind.UNDO_RECORDED, _effect(1, "refused")))
     assert report.actions[1].state is StepState.UNDO_FAILED
-    assert report.follow_ups[0].startswith("Undo step to-v1 (shift_traffic)")
+    assert report.follow_ups[0].startswith("Step to-v1 is still in force: put spec.")
+    assert "undo: refused: as told" in report.follow_ups[0]
 
 
 @pytest.mark.parametrize(("outcome", "told"), [("restored", False), ("overdue", True), ("refused", True)])
@@ -148,7 +157,7 @@ def test_a_restore_that_did_not_happen_leaves_work(tell: Tell, outcome: str, tol
     body = {"tier": 0, "step": 0, "step_id": "restart-pods", "outcome": outcome, "reason": "because"}
     report = report_of(_with(tell("healed"), EntryKind.RESTORE_ENDED, body))
     assert report.restores[0].opened_at is not None
-    assert any("restart-pods back by hand" in line for line in report.follow_ups) is told
+    assert any("restart-pods is still in force: put" in line for line in report.follow_ups) is told
 
 
 def test_alerts_that_the_source_left_out_are_counted(tell: Tell) -> None:
@@ -179,7 +188,7 @@ def _without(data: Any, rng: random.Random) -> Any:
     return rng.choice([None, 7, -1.5, True, "", "x", [], {}, [1, "a", None], {"a": 1}]) if rng.random() < 0.1 else data
 
 
-@pytest.mark.parametrize("story", ["healed", "paged", "nothing_done", "observe", "undone"])
+@pytest.mark.parametrize("story", ["healed", "paged", "nothing_done", "observe", "undone", "by_hand", "restored"])
 def test_no_damaged_body_stops_a_post_mortem(tell: Tell, story: str) -> None:
     """Keys missing or of another type (older records): a report, all texts and all notices come out all the same."""
     seed = random.SystemRandom().randrange(2**32)

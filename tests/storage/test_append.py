@@ -219,9 +219,36 @@ async def test_an_incident_closes_once(store: TimelineStore, make: Make) -> None
         cancel_all=True,
     )
     (row,) = await store.rows(limit=5)
+    assert first is not None
+    assert second is not None
     assert (first.found, second.found, second.entry) == (False, True, first.entry)
     assert (row.outcome, row.closed_at, row.phase) == (IncidentOutcome.HEALED, make.time(30), IncidentPhase.CLOSED)
     assert [m.draft.key for m in await store.due(make.time(99), limit=9)] == ["closed"]
+    assert await store.open_incidents() == ()
+
+
+async def test_an_alert_that_joined_after_the_last_verdict_keeps_the_incident_open(
+    store: TimelineStore, make: Make
+) -> None:
+    """Nothing is closed over an alert that nobody has looked at; after a look it may be."""
+    incident = make.incident()
+    await store.open_or_join(
+        incident, opened=make.draft(incident.id, "opened"), joined=make.draft("", "joined"), messages=[]
+    )
+    await store.append([make.draft(incident.id, "verdict/0", kind=EntryKind.VERDICT_REACHED)])
+    await store.append([make.draft(incident.id, "joined/late", kind=EntryKind.ALERT_JOINED)])
+    close = make.draft(incident.id, "close", kind=EntryKind.INCIDENT_CLOSED, at=30)
+
+    async def closes() -> bool:
+        done = await store.close_incident(
+            close, IncidentOutcome.NOTHING_DONE, messages=(), cancel_all=True, unless_joined=True
+        )
+        return done is not None
+
+    assert not await closes()
+    assert await store.open_incidents() != ()
+    await store.append([make.draft(incident.id, "verdict/1", kind=EntryKind.VERDICT_REACHED)])
+    assert await closes()
     assert await store.open_incidents() == ()
 
 

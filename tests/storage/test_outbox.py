@@ -145,3 +145,37 @@ async def test_a_message_key_is_enqueued_once(store: TimelineStore, make: Make) 
     await store.append([make.draft()], messages=[make.message("m", due=5)])
     await store.append([make.draft(key="other")], messages=[make.message("m", due=1)])
     assert await store.next_due() == make.time(5)
+
+
+async def test_one_channel_is_asked_for_alone(store: TimelineStore, make: Make) -> None:
+    """Each channel's loop sees its own messages, whatever waits in the others."""
+    await store.append(
+        [make.draft()],
+        messages=[make.message("page", due=2), make.message("chat", due=1, channel=Channel.CHAT)],
+    )
+    for channel, key in ((Channel.PAGER, "page"), (Channel.CHAT, "chat")):
+        found = await store.due(make.time(9), limit=1, channel=channel)
+        assert [message.draft.key for message in found] == [key]
+    assert await store.due(make.time(9), limit=9, channel=Channel.POSTMORTEM) == ()
+
+
+async def test_a_call_for_a_person_comes_before_older_notices(store: TimelineStore, make: Make) -> None:
+    """Calls first, by due time, then the rest: a limit cuts off notices, never a call."""
+    await store.append(
+        [make.draft()],
+        messages=[
+            *(make.message(f"notice-{n}", due=n, incident=f"inc-{n}", pager=LOW) for n in range(3)),
+            make.message("late", due=6, incident="inc-l", pager=HIGH),
+            make.message("early", due=5, incident="inc-e", pager=HIGH),
+        ],
+    )
+    assert await _due(store, make, 10, limit=2) == ["early", "late"]
+    assert await _due(store, make, 10) == ["early", "late", "notice-0", "notice-1", "notice-2"]
+
+
+async def test_what_failed_on_the_way_is_kept_before_the_delivery(store: TimelineStore, make: Make) -> None:
+    """Both entries or none, in order."""
+    await store.append([make.draft()], messages=[make.message("m")])
+    message = await _one(store, make, 1)
+    await store.delivered(message, "r", entry=make.draft(key="delivered"), before=(make.draft(key="refused"),))
+    assert [entry.key for entry in await store.entries("inc-a")] == ["k", "refused", "delivered"]

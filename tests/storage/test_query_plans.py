@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firebreak.domain.alert import IntakeClass
+from firebreak.domain.message import Channel
 from firebreak.storage.database import driver
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
@@ -41,6 +42,7 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
             lambda: store.find("inc-a", "k"),
             lambda: store.entries("inc-a"),
             lambda: store.due(make.time(), limit=9),
+            lambda: store.due(make.time(), limit=9, channel=Channel.PAGER),
             store.next_due,
             lambda: store.receipt("inc-a", "k"),
             lambda: store.incident("inc-a"),

@@ -82,6 +82,7 @@ def condition() -> MakeCondition:
             "inputs": ("m",),
             "stale_after": timedelta(seconds=10),
             "sample_step": STEP,
+            "own": True,
         }
         merged = {**base, **change}
         merged["comparison"] = Comparison(merged["comparison"])

@@ -296,3 +296,14 @@ def test_without_prometheus_nothing_is_true(world: Make) -> None:
     verdict = classify(replace(facts, answers=dead), tree)
     assert (verdict.truth, verdict.severity, verdict.may_act) == (X, Severity.NONE, False)
     assert "Prometheus did not answer: timeout" in verdict.reason
+
+
+def test_a_bystander_is_not_acted_upon(world: Make) -> None:
+    """Global signals make a P1; without one of its own the service that the alert names is left alone."""
+    facts, tree = world("any", {"e1": "T", "b1": "T"})
+    tree = replace(tree, conditions=tuple(replace(c, own=False) for c in tree.conditions))
+    verdict = classify(facts, tree)
+    assert (verdict.severity, verdict.may_act) == (Severity.P1, False)
+    assert "nothing measured about" in verdict.act_reason
+    one = replace(tree, conditions=(replace(tree.conditions[0], own=True), *tree.conditions[1:]))
+    assert classify(facts, one).may_act

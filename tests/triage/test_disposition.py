@@ -43,7 +43,7 @@ class Case:
     again_in: float | None = None
     says: str = ""
 
-    def look(self) -> LookAhead:
+    def look(self, truncated: int = 0) -> LookAhead:
         verdict = Verdict(
             severity=Severity.P1 if self.truth is Truth.TRUE else Severity.NONE,
             truth=self.truth,
@@ -66,6 +66,7 @@ class Case:
             doubtful_since=None if self.doubtful is None else at(self.doubtful),
             times=TIMES,
             target_refusal=self.refusal,
+            truncated=truncated,
         )
 
 
@@ -184,25 +185,28 @@ CASES = (
         says="the evidence is healthy",
     ),
     Case(
-        sentence="healthy evidence near the quiet time is looked at again just then",
+        sentence="healthy evidence under a firing alert is watched beyond the quiet time: it may grow unseen",
         truth=Truth.FALSE,
-        quiet=-115,
+        quiet=-500,
+        opened=-500,
         expected=NextLook.AGAIN,
-        again_in=5,
+        again_in=15,
     ),
     Case(
-        sentence="evidence that stays healthy for the quiet time ends with nothing done",
+        sentence="evidence that stays healthy for the quiet time ends with nothing done when the watch is over",
         truth=Truth.FALSE,
         quiet=-120,
-        opened=-200,
+        opened=-900,
         expected=NextLook.NOTHING,
         says="for 120 s",
     ),
     Case(
-        sentence="a firing alert with healthy evidence is not watched for ever",
+        sentence="the watch does not end before the evidence has been quiet for its time",
         truth=Truth.FALSE,
+        quiet=-30,
         opened=-900,
-        expected=NextLook.NOTHING,
+        expected=NextLook.AGAIN,
+        again_in=15,
     ),
     Case(
         sentence="an alert that resolves with healthy evidence ends at once",
@@ -214,7 +218,7 @@ CASES = (
         sentence="a tree that does not apply is as good as healthy",
         truth=Truth.NOT_APPLICABLE,
         quiet=-121,
-        opened=-200,
+        opened=-901,
         expected=NextLook.NOTHING,
     ),
 )
@@ -295,3 +299,10 @@ def test_no_look_acts_without_leave_and_none_lies_in_the_past(
         assert ahead.again_at > NOW
     if truth is Truth.INCONCLUSIVE:
         assert ahead.next is not NextLook.ACT
+
+
+def test_a_truncated_group_is_never_closed_because_its_alerts_resolved() -> None:
+    """The source left alerts out: nobody knows whether these have resolved, too."""
+    case = Case(sentence="", truth=Truth.FALSE, expected=NextLook.AGAIN, firing=0)
+    assert case.look().next is NextLook.NOTHING
+    assert case.look(truncated=3).next is NextLook.AGAIN

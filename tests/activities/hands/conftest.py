@@ -373,7 +373,8 @@ class World:
             at=self.clock.at,
             body=to_data(incident),
         )
-        await self.store.open_or_join(incident, opened=draft, joined=draft, messages=())
+        joined = dataclasses.replace(draft, key=f"joined/{alert.key}", kind=EntryKind.ALERT_JOINED, body={})
+        await self.store.open_or_join(incident, opened=draft, joined=joined, messages=())
         return incident
 
     async def resolve(self, incident: Incident) -> None:

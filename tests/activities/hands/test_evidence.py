@@ -10,10 +10,10 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities import notices
-from activities.messages import GatherInput, KeepInput, RecoveryInput
+from activities.messages import CloseInput, GatherInput, KeepInput, RecoveryInput
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied
-from firebreak.domain.incident import Mode
+from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryKind
 from firebreak.domain.verdict import NextLook
@@ -90,7 +90,9 @@ async def test_pending_says_when_to_look_again(world: Any) -> None:
     assert seen.next is NextLook.AGAIN
     wait = (seen.again_at - world.clock.at).total_seconds()
     assert 5 <= wait <= 7
-    assert world.messages(incident) == {}
+    messages = world.messages(incident)
+    assert list(messages) == ["deadline/unclassified/1"], "the net for the case that nobody looks again"
+    assert messages["deadline/unclassified/1"] == ("trigger_high", "waiting", world.due(wait + 60))
 
 
 async def test_what_was_pending_and_resolves_ends_with_nothing(world: Any) -> None:
@@ -162,9 +164,10 @@ async def test_classification_takes_back_the_page_for_unclassified_alerts(world:
     """The engine is alive: its own deadline falls."""
     world.sick()
     incident = await world.opened()
-    await world.store.append([], messages=[notices.unclassified(incident.id, world.clock.at, timedelta(seconds=60))])
+    net = notices.unclassified(incident.id, 0, world.clock.at, timedelta(seconds=60))
+    await world.store.append([], messages=[net])
     await world.gather(incident)
-    assert world.messages(incident)["deadline/unclassified"][1] == "cancelled"
+    assert world.messages(incident)["deadline/unclassified/0"][1] == "cancelled"
 
 
 async def test_a_local_look_is_short_and_a_patient_one_is_not(world: Any) -> None:
@@ -185,6 +188,19 @@ async def test_a_store_that_is_down_is_tried_again(world: Any) -> None:
         await world.gather(incident)
     assert caught.value.type == "LedgerError"
     assert not caught.value.non_retryable
+
+
+async def test_a_closed_incident_is_not_looked_at_any_more(world: Any) -> None:
+    """Closed by hand before the first look: no verdict, no message, no plan."""
+    world.sick()
+    incident = await world.opened()
+    await world.run(
+        world.people.close,
+        CloseInput(incident_id=incident.id, outcome=IncidentOutcome.CLOSED_BY_HAND, reason="false alarm"),
+    )
+    before = await world.kinds(incident)
+    assert (await world.gather(incident)).next is NextLook.NOTHING
+    assert await world.kinds(incident) == before
 
 
 # --- keeping what a restart destroys ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import notices
 from activities.messages import CloseInput, PersonInput
+from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.message import Channel, MessageDraft, PagerAction
@@ -34,6 +36,33 @@ async def test_a_person_is_called_once(world: Any) -> None:
     assert messages["pager/person/high"][0] == "trigger_high"
     assert messages["deadline"][1] == "cancelled"
     assert world.pages.sent == []
+
+
+async def test_the_deadlines_of_all_looks_fall_with_the_call(world: Any) -> None:
+    """Three looks in doubt, each with its own net: the person who is called need not be paged by the nets as well."""
+    for metric in ("app_errors", "app_latency"):
+        world.metrics.status[metric] = (AnswerStatus.UNAVAILABLE, "timed out")
+    incident = await world.opened()
+    for look in range(3):
+        await world.gather(incident, look)
+        world.clock.forward(1)
+    given = PersonInput(incident_id=incident.id, key="person/high", reason="inconclusive", looks=3)
+    await world.run(world.people.call, given)
+    waiting = [key for key, (pager, state, _) in world.messages(incident).items() if state == "waiting" and pager]
+    assert [key for key in waiting if key.startswith("deadline")] == []
+    assert "pager/person/high" in waiting
+
+
+async def test_an_alert_that_joined_meanwhile_keeps_the_incident_open(world: Any) -> None:
+    """Nothing was done, and now there is a new alert that nobody has looked at: not closed, but looked at again."""
+    incident = await world.opened()
+    await world.gather(incident)
+    await world.opened(alertname="PaySlow")
+    answer = await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE))
+    assert answer is False
+    assert await world.bodies(incident, EntryKind.INCIDENT_CLOSED) == []
+    await world.gather(incident, 1)
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE)) is True
 
 
 async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> None:
@@ -110,11 +139,11 @@ def made(world: Any) -> list[MessageDraft]:
     """Every message that notices can make, for one incident."""
     now = world.clock.at
     return [
-        *notices.classified("inc-1", now, world.clock.at - world.clock.at, Mode.ACT),
+        *notices.classified("inc-1", now, timedelta(seconds=60), Mode.ACT),
         *notices.person_needed("inc-1", "person/high", "why", now),
         *notices.healed("inc-1", now),
         *notices.closing("inc-1", now),
-        notices.unclassified("inc-1", now, world.clock.at - world.clock.at),
+        *(notices.unclassified("inc-1", look, now, timedelta(seconds=60)) for look in range(2)),
     ]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities.messages import CloseInput
 from firebreak.domain.errors import TransientError
-from firebreak.domain.incident import Mode
+from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.timeline import EntryKind
 
 
@@ -19,10 +20,16 @@ async def check(world: Any, incident: Any, opened_at: datetime, **how: Any) -> A
 
 
 async def promised(world: Any) -> tuple[Any, datetime]:
-    """An incident whose flag is off, and when the promise to take it back was made."""
+    """A healed and closed incident whose flag is off, and when the promise to take it back was made."""
     incident = await world.verified()
+    await close(world, incident)
     (record,) = await world.store.open_restores()
     return incident, record.opened_at
+
+
+async def close(world: Any, incident: Any) -> None:
+    ending = CloseInput(incident_id=incident.id, outcome=IncidentOutcome.HEALED, reason="held")
+    await world.run(world.people.close, ending)
 
 
 async def test_a_healthy_part_takes_the_step_back(world: Any) -> None:
@@ -134,14 +141,35 @@ async def test_a_lost_reply_is_read_back(world: Any) -> None:
     assert world.cluster.writes == 2
 
 
-async def test_observing_takes_nothing_back(world: Any) -> None:
-    """Switched to observe while a promise is open: it ends on paper only, and the flag stays."""
+async def test_observing_takes_nothing_back_and_pages_when_it_is_overdue(world: Any) -> None:
+    """Switched to observe while a promise is open: it says that it was not taken back, and the flag stays."""
     incident, opened = await promised(world)
     world.again(mode=Mode.OBSERVE)
     world.metrics.say("app_probe", 1.0, since=world.clock.at)
     world.clock.forward(11)
-    await check(world, incident, opened)
+    assert not (await check(world, incident, opened)).ended
+    world.clock.at = opened + timedelta(hours=1)
+    seen = await check(world, incident, opened)
+    assert seen.outcome == "overdue"
+    (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
+    assert "observe" in body["reason"]
     assert (world.flag, world.cluster.writes) == ("false", 1)
+
+
+async def test_a_target_in_other_hands_is_waited_for(world: Any) -> None:
+    """Its own incident is still open, or another has it: one actor per target; taken back when it is free."""
+    incident = await world.verified()
+    (record,) = await world.store.open_restores()
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    seen = await check(world, incident, record.opened_at)
+    assert (seen.ended, world.cluster.writes) == (False, 1)
+    await close(world, incident)
+    await world.store.lock_target(incident.target, "inc-other")
+    assert not (await check(world, incident, record.opened_at)).ended
+    await world.store.release_targets("inc-other")
+    assert (await check(world, incident, record.opened_at)).outcome == "restored"
+    assert await world.store.lock_target(incident.target, "inc-next") == "inc-next", "the restore lets go, too"
 
 
 async def test_a_step_without_a_restore_rule_cannot_be_restored(world: Any) -> None:

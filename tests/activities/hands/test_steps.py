@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities.messages import CloseInput
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied, TransientError
-from firebreak.domain.incident import Mode
+from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.plan import StepStatus
 from firebreak.domain.timeline import EntryKind
 
@@ -155,6 +156,17 @@ async def test_a_step_that_asks_for_approval_is_refused(world: Any) -> None:
     assert "approval by on-call" in record.reason
     assert world.cluster.writes == 0
     assert "chat/refused/0.0" in world.messages(incident)
+
+
+async def test_nothing_is_written_for_a_closed_incident(world: Any) -> None:
+    """A person closed it by hand while the engine was at work."""
+    incident = await world.planned()
+    ending = CloseInput(incident_id=incident.id, outcome=IncidentOutcome.CLOSED_BY_HAND, reason="enough", by="ada")
+    await world.run(world.people.close, ending)
+    record = await act(world, incident)
+    assert record.status is StepStatus.REFUSED
+    assert "closed" in record.reason
+    assert world.cluster.writes == 0
 
 
 async def test_a_target_that_another_incident_holds_is_refused(world: Any) -> None:

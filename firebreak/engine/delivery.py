@@ -1,0 +1,216 @@
+"""One message to the people it is for: its text, its route, and the pager key that takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
+from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, NoticeText, PagerAction, Route
+from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem.json_export import json_bytes
+from firebreak.postmortem.markdown import markdown
+from firebreak.postmortem.notices import render_notice
+from firebreak.postmortem.report import build
+from firebreak.timeline.phases import phases_of
+
+log = structlog.get_logger()
+
+_ENDS = {
+    PagerAction.RESOLVE_LOW: PagerAction.TRIGGER_LOW,
+    PagerAction.RESOLVE_HIGH: PagerAction.TRIGGER_HIGH,
+}
+"""Which trigger a resolve ends."""
+
+_HEADS = ("chat/classified", "chat/person/high")
+"""Messages that may have begun the incident's thread."""
+
+_SERVICE, _FALLBACK = "service", "fallback"  # whose routing key; stored in delivered entries, never the key itself
+_FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxParts:
+    """What the sender works with. `chat` None = no chat is configured: written down as failed. `fallback_key`: pager
+    key for a call for a person that the service's own key does not take; empty = none."""
+
+    outbox: OutboxPort
+    ledger: LedgerPort
+    chat: ChatPort | None
+    pager: PagerPort
+    routes: RoutesPort
+    clock: Clock
+    postmortems: Path
+    fallback_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """`receipt` of the delivery, `body` for its entry; `refused` = why one of two pager keys did not take it."""
+
+    receipt: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+
+
+class Delivery:
+    """Sends one message, once. Nothing is written down here."""
+
+    def __init__(self, parts: OutboxParts) -> None:
+        self._parts = parts
+
+    async def needless(self, message: Message) -> bool:
+        """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""
+        draft = message.draft
+        if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
+            return not await self._thread(draft.incident_id)
+        if draft.pager not in _ENDS:
+            return False
+        pair = (draft.pager, _ENDS[draft.pager])
+        told = [action for action in await self._parts.outbox.paged(draft.incident_id) if action in pair]
+        return not told or told[-1] is draft.pager
+
+    async def send(self, message: Message) -> Sent:
+        """Raises what the port raises; PermanentError where nothing is configured for the message."""
+        draft = message.draft
+        entries = await self._parts.ledger.entries(draft.incident_id)
+        if draft.channel is Channel.POSTMORTEM:
+            return Sent(receipt=await asyncio.to_thread(self._write_postmortem, draft.incident_id, entries))
+        route = self._parts.routes.route(service_of(entries))
+        if draft.channel is Channel.PAGER:
+            return await self._page(message, route, entries)
+        if self._parts.chat is None:
+            raise PermanentError(
+                "no chat is configured", advice="Set FIREBREAK_SLACK_TOKEN to follow incidents in Slack."
+            )
+        if not route.chat_channel:
+            raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
+        head = await self._thread(draft.incident_id)
+        text = render_notice(draft.notice, entries, body=draft.body)
+        dedup = f"{draft.incident_id}/{draft.key}"
+        return Sent(receipt=await self._parts.chat.post(route.chat_channel, text, thread=head, dedup=dedup))
+
+    async def _page(self, message: Message, route: Route, entries: Sequence[TimelineEntry]) -> Sent:
+        """A trigger goes to the first key that takes it (the next one only after a refusal for good), a resolve to
+        every key that took the trigger."""
+        draft = message.draft
+        keys = self._keys(draft, route, entries)
+        if not keys:
+            raise PermanentError(
+                "nobody can be paged: neither the service nor FIREBREAK_FALLBACK_PAGER_KEY names a routing key",
+                advice="Set FIREBREAK_FALLBACK_PAGER_KEY.",
+            )
+        text, resolves = self._page_text(message, entries), draft.pager in _ENDS
+        took: dict[str, str] = {}
+        errors: list[FirebreakError] = []
+        for name, key in keys.items():
+            details = {"incident": draft.incident_id, "notice": draft.notice.value}
+            if errors and not resolves:
+                details["routing"] = _FELL_BACK
+            try:
+                took[name] = await self._parts.pager.send(
+                    key, draft.pager, incident_id=draft.incident_id, text=text, details=details
+                )
+            except FirebreakError as error:
+                errors.append(_without(error, keys.values()))
+                if not resolves and not isinstance(error, PermanentError):
+                    break  # it may have been taken: the same key again later
+            else:
+                if not resolves:
+                    break
+        if not took or not all(isinstance(error, PermanentError) for error in errors):
+            raise _joined(errors)
+        body = {"routing": ", ".join(took)}
+        if errors and not resolves:
+            body["reason"] = _FELL_BACK
+        refused = " ".join(f"{error} {error.next_step()}" for error in errors)
+        return Sent(receipt=next(iter(took.values())), body=body, refused=refused)
+
+    def _keys(self, draft: MessageDraft, route: Route, entries: Sequence[TimelineEntry]) -> Mapping[str, str]:
+        """Routing keys by whose they are, in the order in which they are tried; empty ones left out."""
+        fallback = self._parts.fallback_key
+        known = {_SERVICE: "" if route.pager_key == fallback else route.pager_key, _FALLBACK: fallback}
+        known = {name: key for name, key in known.items() if key}
+        if draft.pager is PagerAction.TRIGGER_HIGH:
+            return known
+        names = _triggered(entries, draft.pager) if draft.pager in _ENDS else set()
+        return {name: key for name, key in known.items() if name in names} or dict(list(known.items())[:1])
+
+    def _page_text(self, message: Message, entries: Sequence[TimelineEntry]) -> NoticeText:
+        """A page whose text cannot be made goes out all the same, in plain words."""
+        draft = message.draft
+        try:
+            return render_notice(draft.notice, entries, body=draft.body)
+        except Exception as error:  # noqa: BLE001 # a call for a person is worth more than its wording
+            log.error("outbox.text_fault", key=draft.key, error=repr(error))
+            why = str(draft.body.get("reason", "")) or draft.notice.value.replace("_", " ")
+            look = f"Its text could not be made ({type(error).__name__}): see `firebreak timeline {draft.incident_id}`."
+            return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
+
+    async def _thread(self, incident_id: str) -> str:
+        for key in _HEADS:
+            head = await self._parts.outbox.receipt(incident_id, key)
+            if head:
+                return head
+        return ""
+
+    def _write_postmortem(self, incident_id: str, entries: tuple[TimelineEntry, ...]) -> str:
+        self._parts.postmortems.mkdir(parents=True, exist_ok=True)
+        report = build(entries, phases=phases_of(entries))
+        path = self._parts.postmortems / f"{incident_id}.md"
+        files = ((path.with_suffix(".json"), json_bytes(report)), (path, markdown(report).encode()))
+        for target, content in files:
+            fresh = target.with_name(target.name + ".new")
+            fresh.write_bytes(content)
+            os.replace(fresh, target)
+        return str(path)
+
+
+def _triggered(entries: Sequence[TimelineEntry], resolve: PagerAction) -> set[str]:
+    """Whose keys took a trigger since the last resolve, as the delivered entries say: known also after a restart."""
+    names: set[str] = set()
+    for entry in entries:
+        if entry.kind is not EntryKind.MESSAGE_DELIVERED:
+            continue
+        if entry.body.get("pager") == resolve.value:
+            names.clear()
+        elif entry.body.get("pager") == _ENDS[resolve].value:
+            names.update(str(entry.body.get("routing", _SERVICE)).split(", "))
+    return names
+
+
+def _without(error: FirebreakError, keys: Collection[str]) -> FirebreakError:
+    """The error without any routing key in its text, whatever the pager quotes."""
+    said, advice = str(error), error.next_step()
+    for key in keys:
+        said, advice = said.replace(key, "(routing key)"), advice.replace(key, "(routing key)")
+    return error if (said, advice) == (str(error), error.next_step()) else _like(error, said, advice)
+
+
+def _joined(errors: Sequence[FirebreakError]) -> FirebreakError:
+    """One error for all keys; one that may pass goes before a refusal."""
+    if len(errors) == 1:
+        return errors[0]
+    first = next((error for error in errors if not isinstance(error, PermanentError)), errors[-1])
+    return _like(first, "; with the fallback key: ".join(str(error) for error in errors), first.next_step())
+
+
+def _like(error: FirebreakError, said: str, advice: str) -> FirebreakError:
+    if isinstance(error, TransientError):
+        return TransientError(said, retry_after=error.retry_after, advice=advice)
+    return PermanentError(said, advice=advice)
+
+
+def service_of(entries: Sequence[TimelineEntry]) -> str:
+    """The service of an incident, as its first entry says it; empty for what never became an incident."""
+    for entry in entries:
+        if entry.kind is EntryKind.INCIDENT_OPENED:
+            return str(entry.body.get("service", ""))
+    return ""

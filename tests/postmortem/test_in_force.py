@@ -1,0 +1,242 @@
+"""What the engine wrote and nobody takes back: told to a person everywhere that he looks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from firebreak.cli.show import screen
+from firebreak.domain.alert import IntakeClass
+from firebreak.domain.incident import IncidentOutcome, IncidentPhase, IncidentRow
+from firebreak.domain.message import NoticeKind
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem.markdown import markdown
+from firebreak.postmortem.model import StepState
+from firebreak.postmortem.notices import render_notice
+from firebreak.postmortem.report import build
+
+Tell = Callable[..., tuple[TimelineEntry, ...]]
+Entries = tuple[TimelineEntry, ...]
+
+LEFT = (
+    "Step to-v1 is still in force: put spec.rules[0].backendRefs[0].weight back from 0 to 100 by hand, "
+    "or keep it on purpose"
+)
+
+
+def _with(entries: Entries, kind: EntryKind, body: Mapping[str, Any]) -> Entries:
+    last = entries[-1]
+    return (*entries, dataclasses.replace(last, seq=last.seq + 1, key=f"more/{kind.value}", kind=kind, body=body))
+
+
+def _replaced(entries: Entries, kind: EntryKind, **more: Any) -> Entries:
+    """With keys of one kind's bodies written anew."""
+    return tuple(dataclasses.replace(e, body={**e.body, **more}) if e.kind is kind else e for e in entries)
+
+
+def _left(entries: Entries) -> tuple[str, ...]:
+    return build(entries, phases=()).in_force
+
+
+def _undo(outcome: str) -> dict[str, Any]:
+    return {"tier": 1, "step": 0, "step_id": "to-v1", "effect": {"outcome": outcome, "reason": "as told"}}
+
+
+@pytest.mark.parametrize("outcome", ["closed_by_hand", "recovered", "healed"])
+def test_a_written_step_that_nothing_takes_back_is_a_follow_up(tell: Tell, outcome: str) -> None:
+    """However the incident ended; the sentence names the field, where it is and what it was."""
+    entries = _replaced(tell("by_hand"), EntryKind.INCIDENT_CLOSED, outcome=outcome)
+    (line,) = _left(entries)
+    assert line.startswith(LEFT)
+    assert line in build(entries, phases=()).follow_ups
+
+
+def test_while_the_incident_is_open_the_engine_still_sees_to_it(tell: Tell) -> None:
+    """A step under verification is undone by the engine itself when it does not help."""
+    assert _left(tell("by_hand")[:-1]) == ()
+
+
+@pytest.mark.parametrize("outcome", ["applied", "already_applied"])
+def test_an_undone_step_is_not_in_force(tell: Tell, outcome: str) -> None:
+    """Nothing is left of it."""
+    assert _left(_with(tell("by_hand"), EntryKind.UNDO_RECORDED, _undo(outcome))) == ()
+
+
+@pytest.mark.parametrize("outcome", ["not_applied", "refused", "unknown"])
+def test_an_effect_that_wrote_nothing_or_is_not_known_is_not_told_as_in_force(tell: Tell, outcome: str) -> None:
+    """An unknown outcome has a follow-up of its own: look first."""
+    effect = {"outcome": outcome, "reason": "as told"}
+    assert _left(_replaced(tell("by_hand"), EntryKind.EFFECT_RECORDED, effect=effect)) == ()
+
+
+def test_a_restore_that_waits_or_wrote_covers_its_step(tell: Tell) -> None:
+    """The engine takes it back, or has."""
+    entries = tell("restored")
+    assert _left(entries) == ()
+    assert _left(entries[:-1]) == ()
+
+
+@pytest.mark.parametrize(("outcome", "told"), [("overdue", "not taken back in time"), ("refused", "was refused")])
+def test_a_restore_that_did_not_write_leaves_its_step_to_a_person(tell: Tell, outcome: str, told: str) -> None:
+    """With the field to put back, and why the engine did not."""
+    entries = tell("restored")
+    body = {k: v for k, v in entries[-1].body.items() if k != "effect"} | {"outcome": outcome, "reason": "because"}
+    (line,) = _left((*entries[:-1], dataclasses.replace(entries[-1], body=body)))
+    assert line.startswith(LEFT)
+    assert told in line
+    assert "because" in line
+
+
+def test_a_restart_leaves_nothing_to_put_back(tell: Tell) -> None:
+    """The same release runs."""
+    entries = tuple(e for e in tell("healed") if e.kind is not EntryKind.RESTORE_OPENED)
+    assert _left(entries) == ()
+
+
+def test_the_undo_rule_of_the_pinned_plan_decides_where_it_is_recorded(tell: Tell) -> None:
+    """`none` = the runbook says that it may stay; `action` = it may not."""
+    for rule, count in (("none", 0), ("action", 1)):
+        steps = [{"id": "to-v1", "action": "shift_traffic", "undo": rule}]
+        tiers = [{"name": "restart", "steps": []}, {"name": "reroute", "steps": steps}]
+        assert len(_left(_replaced(tell("by_hand"), EntryKind.PLAN_PINNED, tiers=tiers))) == count
+
+
+def test_an_undo_in_mode_observe_took_nothing_back(tell: Tell) -> None:
+    """The mode was switched between the write and the undo: the state, the sentence and the follow-up say so."""
+    entries = _with(tell("by_hand")[:-2], EntryKind.UNDO_RECORDED, _undo("would_apply"))
+    report = build(entries, phases=())
+    step = report.actions[1]
+    assert (step.state, step.undo, step.undo_changes) == (StepState.NOT_TAKEN_BACK, "not taken back: mode observe", ())
+    assert report.in_force[0].startswith(LEFT)
+    assert report.timeline[-1].text == "Undo of step to-v1, not taken back: mode observe."
+    assert "not taken back: mode observe" in markdown(report)
+    assert not report.observed_only
+
+
+def test_a_restore_in_mode_observe_took_nothing_back(tell: Tell) -> None:
+    """An older record calls it restored; its effect says that nothing was written."""
+    entries = tell("restored")
+    body = {**entries[-1].body, "effect": {**entries[-1].body["effect"], "outcome": "would_apply"}}
+    report = build((*entries[:-1], dataclasses.replace(entries[-1], body=body)), phases=())
+    (restore,) = report.restores
+    assert (restore.told, restore.taken_back, restore.changes) == ("not taken back: mode observe", False, ())
+    assert report.in_force[0].startswith(LEFT)
+    assert (
+        "mode observe"
+        in render_notice(NoticeKind.RESTORED, (*entries[:-1], dataclasses.replace(entries[-1], body=body))).title
+    )
+
+
+def test_the_write_of_a_restore_is_in_the_post_mortem(tell: Tell) -> None:
+    """Before and after, as for every other write."""
+    report = build(tell("restored"), phases=())
+    (restore,) = report.restores
+    assert [(c.before, c.after) for c in restore.changes] == [("0", "100")]
+    text = markdown(report)
+    assert "Written by the restore of `to-v1` on `lab/shop/Deployment/pay-v1`" in text
+    assert "| `spec.rules[0].backendRefs[0].weight` | `0` | `100` |" in text
+
+
+def test_the_end_by_a_relapse_is_told_in_words(tell: Tell) -> None:
+    """`undone` is no work left: the undo itself tells what it did."""
+    body = {"tier": 1, "step": 0, "step_id": "to-v1", "outcome": "undone", "reason": "the incident relapsed"}
+    entries = _with(tell("restored")[:-1], EntryKind.UNDO_RECORDED, _undo("applied"))
+    report = build(_with(entries, EntryKind.RESTORE_ENDED, body), phases=())
+    assert report.restores[0].told == "ended by the undo of the step"
+    assert report.in_force == ()
+    assert not any("in force" in line for line in report.follow_ups)
+    left = _with(tell("restored")[:-1], EntryKind.UNDO_RECORDED, _undo("refused"))
+    assert len(_left(_with(left, EntryKind.RESTORE_ENDED, body))) == 1
+
+
+def test_the_closing_message_says_it_in_one_line(tell: Tell) -> None:
+    """Not only in the list that is cut to three."""
+    lines = render_notice(NoticeKind.CLOSED, tell("by_hand")).lines
+    assert sum(line.startswith(LEFT) for line in lines) == 1
+    assert sum("still in force" in line for line in lines) == 1
+    assert not any("still in force" in line for line in render_notice(NoticeKind.CLOSED, tell("restored")).lines)
+
+
+def test_show_says_it_first_of_what_is_next(tell: Tell) -> None:
+    """Then where to read on."""
+    entries = tell("by_hand")
+    first, last = entries[0], entries[-1]
+    row = IncidentRow(
+        id=first.incident_id,
+        service="pay",
+        alertname="PayErrors",
+        opened_at=first.at,
+        closed_at=last.at,
+        outcome=IncidentOutcome.CLOSED_BY_HAND,
+        phase=IncidentPhase.CLOSED,
+        intake_class=IntakeClass.P1_CANDIDATE,
+        alerts_firing=0,
+    )
+    *_, left, more = screen(row, build(entries, phases=()), entries)
+    assert left.startswith(f"next     {LEFT}")
+    assert more == f"         firebreak postmortem {first.incident_id}"
+
+
+def test_the_cause_comes_first(tell: Tell) -> None:
+    """A step that healed found no cause; missing evidence is one line, the last."""
+    missing = [{"what": "logs", "reason": "no instance"}, {"what": "events", "reason": "403"}]
+    lines = build(_replaced(tell("healed"), EntryKind.EVIDENCE_KEPT, missing=missing), phases=()).follow_ups
+    assert lines[0].startswith("Find out why pay needed restart-pods on lab/shop/Deployment/pay-v1: errors ratio")
+    assert lines[-1] == "Evidence was missing: logs: no instance; events: 403."
+    assert sum("Evidence was missing" in line for line in lines) == 1
+
+
+def test_the_cause_names_the_runbooks_conditions_and_the_dependency(tell: Tell) -> None:
+    """What held when the step was taken: the runbook's check is nearer to the cause than the symptoms."""
+    check = {
+        "name": "dependency_is_dead",
+        "title": "no version of the optional dependency answers its probe",
+        "query": 'max(probe_success{service="recommend"})',
+    }
+    steps = [{"id": "do-without", "action": "set_flag", "undo": "action", "check": [check]}]
+    tiers = [{"name": "restart", "steps": []}, {"name": "degrade", "steps": steps}]
+    bindings = {"service": "pay", "workload": "pay-v1", "dependency": "recommend", "flow": "pay"}
+    entries = _replaced(tell("restored"), EntryKind.PLAN_PINNED, tiers=tiers, bindings=bindings)
+    assert build(entries, phases=()).follow_ups[0] == (
+        "Find out why pay needed do-without on lab/shop/Deployment/pay-v1: dependency_is_dead "
+        "(no version of the optional dependency answers its probe; dependency recommend)."
+    )
+
+
+def test_the_worst_of_each_dimension_is_over_all_verdicts(tell: Tell) -> None:
+    """Also of those after the decision; a low limit is exceeded downwards; a false one is no impact."""
+    entries = list(tell("by_hand"))
+    index = next(i for i, e in enumerate(entries) if e.kind is EntryKind.VERDICT_REACHED)
+    first = entries[index]
+
+    def look(at: str, conditions: list[dict[str, Any]]) -> TimelineEntry:
+        verdict = {**first.body["verdict"], "pinned_at": at, "conditions": conditions}
+        return dataclasses.replace(first, body={"verdict": verdict})
+
+    def seen(name: str, dimension: str, value: str, limit: str, unit: str, truth: str = "true") -> dict[str, Any]:
+        since = "2026-11-21T08:36:40Z"
+        told = {"name": name, "dimension": dimension, "truth": truth, "value": value, "unit": unit, "since": since}
+        return {**told, "threshold": limit}
+
+    entries[index] = look(
+        "2026-11-21T08:36:45Z",
+        [
+            seen("latency_p99", "latency", "510", "> 500", "ms"),
+            seen("health_score", "business", "12", "<= 70", "points"),
+            seen("gateway_5xx", "errors", "0.9", ">= 0.05", "ratio", "false"),
+        ],
+    )
+    later = look(
+        "2026-11-21T08:36:50Z",
+        [
+            seen("latency_p99", "latency", "747.5", "> 500", "ms"),
+            seen("health_score", "business", "40", "<= 70", "points"),
+        ],
+    )
+    report = build((*entries[:-1], later, entries[-1]), phases=())
+    found = [(w.dimension, w.condition.value, f"{w.at:%S}", f"{w.since:%S}") for w in report.impact.worst]
+    assert found == [("latency", "747.5", "50", "40"), ("business", "12", "45", "40")]
+    assert "| Worst latency | `latency p99 747.5 ms (limit > 500)` at 08:36:50 since 08:36:40 |" in markdown(report)
