@@ -280,7 +280,7 @@ class EvidenceHands:
         asked |= {t.label: (*asked.get(t.label, ()), *t.values) for t in tree.trusted_labels}
         for entry in await self._casebook.ledger.entries(incident.id):
             if entry.kind is EntryKind.ALERT_JOINED:
-                said = entry.body["alert"]["labels"]
+                said = entry.body.get("alert", {}).get("labels", {})
                 labels |= {name: said[name] for name, values in asked.items() if said.get(name) in values}
         return labels
 

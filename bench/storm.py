@@ -84,7 +84,7 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
 
 
 async def _one_storm(field: Field, engine: Engine, numbers: Sequence[int]) -> tuple[float, Counter[str], list[str]]:
-    """Seconds from the first alert to the last close, how the incidents ended (some may wait for a person), their ids."""
+    """Seconds from the first alert to the last close, how the incidents ended, their ids."""
     await field.held(numbers)
     timeline, since = engine.data_dir / "timeline.sqlite", time.time()
     began = await storm(engine.url, field.token, numbers)
