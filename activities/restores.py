@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 
 from temporalio import activity
 
@@ -13,8 +12,9 @@ from activities import notices
 from activities.actions.base import Action
 from activities.casebook import Casebook, step_body
 from activities.failures import translated
+from activities.looking import Looking
 from activities.messages import RestoreInput, RestoreResult, StepInput
-from activities.steps import undo_step
+from activities.undoing import undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome
 from firebreak.domain.codec import from_data, to_data
@@ -23,20 +23,18 @@ from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan
-from firebreak.domain.ports import Clock, MetricsPort, RestoreRecord
+from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.triage.evaluate import evaluate
-from firebreak.triage.queries import batch_of, span_of, step_of
 
 
 class RestoreHands:
     """`restore.check`."""
 
     def __init__(
-        self, *, casebook: Casebook, metrics: MetricsPort, actions: Mapping[str, Action], clock: Clock, mode: Mode
+        self, *, casebook: Casebook, looking: Looking, actions: Mapping[str, Action], clock: Clock, mode: Mode
     ) -> None:
         self._casebook = casebook
-        self._metrics = metrics
+        self._looking = looking
         self._actions = actions
         self._clock = clock
         self._mode = mode
@@ -55,17 +53,8 @@ class RestoreHands:
         if rule is None:
             raise PermanentError("the plan has no restore rule for this step")
         now = self._clock.now()
-        pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
         held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
-        step = step_of(held)
-        answers = await self._metrics.range_batch(
-            batch_of(held),
-            start=pinned - span_of(held),
-            end=pinned,
-            step=step,
-            timeout=timedelta(milliseconds=700) if activity.info().is_local else timedelta(seconds=8),
-        )
-        results = [evaluate(c, answers, pinned, step, not_before=given.opened_at) for c in held]
+        results = await self._looking.at_once(held, self._looking.limit(), not_before=given.opened_at)
         record = RestoreRecord(
             incident_id=given.incident_id,
             tier=given.tier,

@@ -22,6 +22,7 @@ from temporalio.client import Client
 
 import activities.evidence
 import activities.steps
+import activities.verification
 import firebreak.storage.ledger
 from activities.actions.base import Action
 from activities.foresight import Foresight
@@ -113,7 +114,8 @@ def install() -> None:
     _timed(Foresight, "take", "foresight take")
     for hands, names in (
         (activities.evidence.EvidenceHands, ("gather", "keep")),
-        (activities.steps.StepHands, ("act", "verify", "hold")),
+        (activities.steps.StepHands, ("act",)),
+        (activities.verification.VerifyHands, ("verify", "hold")),
     ):
         for name in names:
             _timed(hands, name, f"= {name}")

@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from activities.people import PeopleHands
     from activities.steps import StepHands
+    from activities.verification import VerifyHands
     from firebreak.domain.incident import IncidentOutcome, IncidentPhase
     from firebreak.domain.plan import Move, MoveKind, PlanOutline, StepRecord, StepStatus
     from firebreak.domain.verdict import NextLook
@@ -115,7 +116,7 @@ class IncidentWorkflow:
             return await swiftly(StepHands.undo, step)
         self._note(phase=IncidentPhase.VERIFYING)
         first_look = plan.tiers[move.tier].steps[move.step].first_look
-        return await self._look_at(StepHands.verify, plan, move.tier, move.step, first=first_look)
+        return await self._look_at(VerifyHands.verify, plan, move.tier, move.step, first=first_look)
 
     async def _look_at(self, hand: Look, plan: PlanOutline, tier: int, step: int, *, first: timedelta) -> StepRecord:
         """Look when it could first be decided, and again whenever the evidence says that it could be by then."""
@@ -136,7 +137,7 @@ class IncidentWorkflow:
         """Verified is not over: all must stay healthy for the plan's hold time."""
         self._note(phase=IncidentPhase.HOLDING)
         step = len(plan.tiers[move.tier].steps) - 1
-        held = await self._look_at(StepHands.hold, plan, move.tier, step, first=plan.hold)
+        held = await self._look_at(VerifyHands.hold, plan, move.tier, step, first=plan.hold)
         if held.status is not StepStatus.VERIFIED:
             self._record(held)
         return held.status is StepStatus.VERIFIED

@@ -11,10 +11,12 @@ from activities.actions import build, specs
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
+from activities.looking import Looking, LookLimits
 from activities.people import PeopleHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
-from activities.steps import StepHands, StepLimits
+from activities.steps import StepHands
+from activities.verification import VerifyHands
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.pagerduty import PagerDuty
 from firebreak.connectors.prometheus import Prometheus
@@ -92,15 +94,11 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         casebook = Casebook(store, store)
         actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
         foresight = Foresight()
+        looking = Looking(metrics, clock, LookLimits())
         steps = StepHands(
-            casebook=casebook,
-            metrics=metrics,
-            actions=actions,
-            clock=clock,
-            mode=settings.mode,
-            limits=StepLimits(),
-            foresight=foresight,
+            casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode, foresight=foresight
         )
+        verification = VerifyHands(casebook=casebook, looking=looking, actions=actions, clock=clock)
         evidence = EvidenceHands(
             casebook=casebook,
             metrics=metrics,
@@ -114,7 +112,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             plan_made=steps.foresee,
         )
         people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
-        restores = RestoreHands(casebook=casebook, metrics=metrics, actions=actions, clock=clock, mode=settings.mode)
+        restores = RestoreHands(casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode)
         yield Hands(
             store=store,
             inbox=inbox,
@@ -125,8 +123,8 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
                 evidence.keep,
                 evidence.watch_recovery,
                 steps.act,
-                steps.verify,
-                steps.hold,
+                verification.verify,
+                verification.hold,
                 steps.undo,
                 people.call,
                 people.close,

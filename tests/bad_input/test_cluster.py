@@ -1,9 +1,7 @@
-"""A cluster that refuses, lacks or does not answer: recorded, paged, nothing wrong done."""
+"""A cluster that refuses or lacks: recorded, paged, nothing wrong done. One that hangs: tests/faults."""
 
 from __future__ import annotations
 
-import signal
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -50,26 +48,3 @@ async def test_no_permission_is_a_refusal_and_a_page(chain: Any) -> None:
     assert "nobody" in reason
     assert "Grant" in reason
     assert not await chain.wrote()
-
-
-async def test_an_api_server_that_hangs_does_not_hold_up_the_page(chain: Any) -> None:
-    """SIGSTOP: the healing waits, the deadline does not; when it answers again, the step is done at most once."""
-    await chain.start(page_deadline=timedelta(seconds=3))
-    server = chain.plane.processes["kube-apiserver"]
-    server.signal(signal.SIGSTOP)
-    try:
-        assert (await chain.post(chain.labels)).status_code == 200
-        page = await chain.paged()
-        assert page.status == "triggered"
-        assert "effect.recorded" not in [kind for kind, _ in await chain.timeline()]
-    finally:
-        server.signal(signal.SIGCONT)
-
-    async def goes_on() -> bool:
-        kinds = [kind for kind, _ in await chain.timeline()]
-        return "effect.recorded" in kinds or "person.called" in kinds
-
-    await chain.until(goes_on)
-    kinds = [kind for kind, _ in await chain.timeline()]
-    assert kinds.count("intent.recorded") <= 1
-    assert kinds.count("effect.recorded") <= 1

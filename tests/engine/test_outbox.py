@@ -770,3 +770,40 @@ async def test_a_failure_that_cannot_be_written_is_not_tried_at_every_look(
     await desk.all()
     assert desk.people.sent == [("pager", "trigger_high")]
     assert desk.state("p") == ("delivered", 5)
+
+
+async def test_a_resolve_waits_for_the_call_that_was_taken_back_under_way(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Healed while the deadline's call is being sent: its resolve comes after it, and is not dropped as needless."""
+    send, begun, go = desk.people.send, asyncio.Event(), asyncio.Event()
+
+    async def held(key: str, action: PagerAction, **rest: Any) -> str:
+        if action is PagerAction.TRIGGER_HIGH:
+            begun.set()
+            await go.wait()
+        return await send(key, action, **rest)
+
+    monkeypatch.setattr(desk.people, "send", held)
+    await desk.tell(*classified(desk))
+    await desk.all()
+    desk.clock.forward(60)
+    async with running(desk):
+        await asyncio.wait_for(begun.wait(), 10)
+        await desk.tell(*notices.healed(INCIDENT, desk.now), cancel=(notices.DEADLINE,))
+        looks = 0
+        due = desk.store.due
+
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return await due(*args, **kwargs)
+
+        monkeypatch.setattr(desk.store, "due", counted)
+        async with asyncio.timeout(10):
+            while looks < 9:  # the pager's loop has seen the resolves, and what it begins has had time to end
+                await asyncio.sleep(0.01)
+        go.set()
+        await sent_by(desk, ("pager", "resolve_high"))
+    high = [what for channel, what in desk.people.sent if channel == "pager" and what.endswith("_high")]
+    assert high == ["trigger_high", "resolve_high"]

@@ -18,11 +18,13 @@ from activities.actions import build, specs
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
+from activities.looking import Looking, LookLimits
 from activities.messages import GatherInput, GatherResult, RestoreInput, StepInput, VerifyInput
 from activities.people import PeopleHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
-from activities.steps import StepHands, StepLimits
+from activities.steps import StepHands
+from activities.verification import VerifyHands
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import format_time, to_data
@@ -321,20 +323,21 @@ class World:
             foresight=self.foresight,
             plan_made=(lambda incident_id, plan: self.steps.foresee(incident_id, plan)) if ahead else _nothing,
         )
+        looking = Looking(self.metrics, self.clock, LookLimits())
         self.steps = StepHands(
             casebook=self.casebook,
-            metrics=self.metrics,
+            looking=looking,
             actions=self.actions,
             clock=self.clock,
             mode=mode,
-            limits=StepLimits(),
             foresight=self.foresight,
         )
+        self.verification = VerifyHands(casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock)
         self.people = PeopleHands(
             casebook=self.casebook, pager=self.pages, routes=Routes(self.rulebook), clock=self.clock
         )
         self.restores = RestoreHands(
-            casebook=self.casebook, metrics=self.metrics, actions=self.actions, clock=self.clock, mode=mode
+            casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock, mode=mode
         )
 
     async def run(self, hand: Callable[..., Any], given: Any, *, local: bool = True, attempt: int = 1) -> Any:
@@ -411,7 +414,7 @@ class World:
         await self.run(self.steps.act, self.step(incident))
         self.healthy(since=self.clock.at)
         self.clock.forward(8)
-        seen = await self.run(self.steps.verify, self.look(incident))
+        seen = await self.run(self.verification.verify, self.look(incident))
         assert seen.record is not None, seen.reason
         return incident
 

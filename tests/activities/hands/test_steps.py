@@ -319,11 +319,11 @@ async def test_healthy_for_the_hold_time_is_verified(world: Any) -> None:
     await act(world, incident)
     world.healthy(since=world.clock.at)
     world.clock.forward(4)
-    early = await world.run(world.steps.verify, world.look(incident))
+    early = await world.run(world.verification.verify, world.look(incident))
     assert early.record is None
     assert world.start + timedelta(seconds=7) <= early.again_at <= world.start + timedelta(seconds=8)
     world.clock.forward(4)
-    seen = await world.run(world.steps.verify, world.look(incident, round=1))
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
     assert seen.record.status is StepStatus.VERIFIED
     messages = world.messages(incident)
     assert messages["deadline"][1] == "cancelled"
@@ -335,7 +335,7 @@ async def test_a_verification_is_decided_once(world: Any) -> None:
     incident = await world.verified()
     world.sick(since=world.clock.at)
     world.again()
-    seen = await world.run(world.steps.verify, world.look(incident, round=5))
+    seen = await world.run(world.verification.verify, world.look(incident, round=5))
     assert seen.record.status is StepStatus.VERIFIED
     assert len(await world.bodies(incident, EntryKind.VERIFICATION)) == 1
 
@@ -349,9 +349,9 @@ async def test_a_verification_killed_at_its_write_opens_one_restore(world: Any, 
     world.clock.forward(8)
     getattr(world.ledger, when)["append"] = world.ledger.calls["append"] + 1
     with pytest.raises(world.Killed):
-        await world.run(world.steps.verify, world.look(incident))
+        await world.run(world.verification.verify, world.look(incident))
     world.again()
-    seen = await world.run(world.steps.verify, world.look(incident, round=1))
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
     assert seen.record.status is StepStatus.VERIFIED
     (record,) = await world.store.open_restores()
     assert (record.incident_id, record.tier, record.step) == (incident.id, 0, 0)
@@ -362,9 +362,9 @@ async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
     incident = await world.planned()
     await act(world, incident)
     world.clock.forward(59)
-    assert (await world.run(world.steps.verify, world.look(incident))).record is None
+    assert (await world.run(world.verification.verify, world.look(incident))).record is None
     world.clock.forward(1)
-    seen = await world.run(world.steps.verify, world.look(incident, round=1))
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
     assert seen.record.status is StepStatus.NOT_VERIFIED
     assert "0.5" in seen.record.reason
     assert await world.store.open_restores() == ()
@@ -378,7 +378,7 @@ async def test_no_samples_after_the_effect_verify_nothing(world: Any) -> None:
     world.healthy(since=world.clock.at)
     world.metrics.newest["app_errors"] = world.clock.at
     world.clock.forward(60)
-    seen = await world.run(world.steps.verify, world.look(incident))
+    seen = await world.run(world.verification.verify, world.look(incident))
     assert seen.record.status is StepStatus.NOT_VERIFIED
 
 
@@ -393,7 +393,7 @@ async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
     )
     world.healthy(since=world.clock.at)
     world.clock.forward(10)
-    seen = await world.run(world.steps.verify, world.look(incident, tier=1))
+    seen = await world.run(world.verification.verify, world.look(incident, tier=1))
     assert seen.record is not None, seen.reason
     assert seen.record.status is StepStatus.NOT_VERIFIED
     assert "stuck" in seen.record.reason
@@ -403,7 +403,7 @@ async def test_there_is_nothing_to_verify_before_an_effect(world: Any) -> None:
     """A look without an effect is an error for good, not a verification."""
     incident = await world.planned()
     with pytest.raises(ApplicationError) as caught:
-        await world.run(world.steps.verify, world.look(incident))
+        await world.run(world.verification.verify, world.look(incident))
     assert caught.value.non_retryable
 
 
@@ -414,11 +414,11 @@ async def test_what_stays_healthy_holds(world: Any) -> None:
     """Early: look again; after the hold time: over."""
     incident = await world.verified()
     world.clock.forward(2)
-    early = await world.run(world.steps.hold, world.look(incident))
+    early = await world.run(world.verification.hold, world.look(incident))
     assert early.record is None
     assert early.again_at > world.clock.at
     world.clock.forward(4)
-    seen = await world.run(world.steps.hold, world.look(incident, round=1))
+    seen = await world.run(world.verification.hold, world.look(incident, round=1))
     assert seen.record.status is StepStatus.VERIFIED
 
 
@@ -427,7 +427,7 @@ async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
     incident = await world.verified()
     world.sick(since=world.clock.at)
     world.clock.forward(2)
-    seen = await world.run(world.steps.hold, world.look(incident))
+    seen = await world.run(world.verification.hold, world.look(incident))
     assert seen.record.status is StepStatus.NOT_VERIFIED
     assert seen.record.reason.startswith("relapsed")
     assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
@@ -438,9 +438,9 @@ async def test_doubt_during_the_hold_is_borne_three_times_its_length(world: Any)
     incident = await world.verified()
     world.metrics.status["app_errors"] = (AnswerStatus.UNAVAILABLE, "timed out")
     world.clock.forward(14)
-    assert (await world.run(world.steps.hold, world.look(incident))).record is None
+    assert (await world.run(world.verification.hold, world.look(incident))).record is None
     world.clock.forward(1)
-    seen = await world.run(world.steps.hold, world.look(incident, round=1))
+    seen = await world.run(world.verification.hold, world.look(incident, round=1))
     assert seen.record.status is StepStatus.NOT_VERIFIED
 
 
@@ -448,10 +448,10 @@ async def test_a_hold_is_decided_once(world: Any) -> None:
     """A repeat after a crash finds it."""
     incident = await world.verified()
     world.clock.forward(6)
-    first = await world.run(world.steps.hold, world.look(incident))
+    first = await world.run(world.verification.hold, world.look(incident))
     world.sick(since=world.clock.at)
     world.again()
-    assert await world.run(world.steps.hold, world.look(incident, round=1)) == first
+    assert await world.run(world.verification.hold, world.look(incident, round=1)) == first
 
 
 # --- undo ------------------------------------------------------------------------------------------------------

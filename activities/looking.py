@@ -1,0 +1,48 @@
+"""Judging conditions: one batch of queries at one pinned time, for checks, verifications and restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from temporalio import activity
+
+from firebreak.domain.condition import Condition, ConditionResult
+from firebreak.domain.ports import Clock, MetricsPort
+from firebreak.triage.evaluate import evaluate
+from firebreak.triage.queries import batch_of, span_of, step_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookLimits:
+    """Time limits of one batch: in a local activity, and in the patient attempt."""
+
+    query: timedelta = timedelta(milliseconds=700)
+    patient_query: timedelta = timedelta(seconds=8)
+
+
+class Looking:
+    """Never raises for the back end's faults: they make a condition inconclusive."""
+
+    def __init__(self, metrics: MetricsPort, clock: Clock, limits: LookLimits) -> None:
+        self.limits = limits
+        self._metrics = metrics
+        self._clock = clock
+
+    def limit(self) -> timedelta:
+        """How long a batch may take in the activity that asks."""
+        return self.limits.query if activity.info().is_local else self.limits.patient_query
+
+    async def at_once(
+        self, conditions: tuple[Condition, ...], limit: timedelta, *, not_before: datetime | None = None
+    ) -> tuple[ConditionResult, ...]:
+        """Each condition's outcome now; samples before `not_before` do not count."""
+        if not conditions:
+            return ()
+        now = self._clock.now()
+        pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        step = step_of(conditions)
+        answers = await self._metrics.range_batch(
+            batch_of(conditions), start=pinned - span_of(conditions), end=pinned, step=step, timeout=limit
+        )
+        return tuple(evaluate(c, answers, pinned, step, not_before=not_before) for c in conditions)

@@ -1,0 +1,185 @@
+"""Whether a step worked: healthy and carrying traffic, for its hold time, counted from the effect; and stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from temporalio import activity
+
+from activities import notices
+from activities.actions.base import Action
+from activities.casebook import Casebook
+from activities.failures import translated
+from activities.looking import Looking
+from activities.messages import StepInput, VerifyInput, VerifyResult
+from activities.step_records import WROTE, StepEntries, record_of, step_entry
+from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
+from firebreak.domain.codec import from_data, to_data
+from firebreak.domain.condition import ConditionResult, Truth
+from firebreak.domain.errors import PermanentError, TransientError
+from firebreak.domain.incident import IncidentPhase
+from firebreak.domain.message import NoticeKind
+from firebreak.domain.plan import Plan, Step, StepStatus, Verify
+from firebreak.domain.ports import Clock, RestoreRecord
+from firebreak.domain.timeline import EntryDraft, EntryKind
+
+
+class VerifyHands:
+    """`step.verify`, `step.hold`."""
+
+    def __init__(self, *, casebook: Casebook, looking: Looking, actions: Mapping[str, Action], clock: Clock) -> None:
+        self._casebook = casebook
+        self._looking = looking
+        self._actions = actions
+        self._clock = clock
+        self._entries = StepEntries(clock)
+
+    @activity.defn(name="step.verify")
+    @translated
+    async def verify(self, given: VerifyInput) -> VerifyResult:
+        """Healthy and carrying traffic, for the hold time, counted from the effect; or the time limit has passed."""
+        at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
+        done = await self._casebook.found(given.incident_id, step_entry("verify", at))
+        if done is not None:
+            return VerifyResult(record=record_of(at, done))
+        plan = await self._casebook.plan(given.plan_digest)
+        step = plan.step(given.tier, given.step)
+        entry = await self._casebook.found(given.incident_id, step_entry("effect", at))
+        if entry is None or step.verify is None:
+            raise PermanentError(f"step {step.id} has no effect to verify")
+        effect = from_data(Effect, entry.body["effect"])
+        rule = step.verify
+        now = self._clock.now()
+        deadline = entry.at + rule.within
+        progress = await self._progress(step, effect)
+        results = await self._judge(rule, entry.at + rule.settle)
+        unmet = [r for r in results if r.truth is not Truth.TRUE]
+        if progress.state is ProgressState.FAILED:
+            return await self._decide(at, plan, StepStatus.NOT_VERIFIED, progress.reason, results, progress, effect)
+        if not unmet and progress.state is ProgressState.DONE:
+            why = "healthy and carrying traffic"
+            return await self._decide(at, plan, StepStatus.VERIFIED, why, results, progress, effect)
+        why = "; ".join([r.reason for r in unmet] or [progress.reason])
+        if now >= deadline:
+            reason = f"not verified within {rule.within.total_seconds():g} s: {why}"
+            return await self._decide(at, plan, StepStatus.NOT_VERIFIED, reason, results, progress, effect)
+        return VerifyResult(record=None, again_at=min(_again_at(rule, results, progress, now), deadline), reason=why)
+
+    async def _progress(self, step: Step, effect: Effect) -> Progress:
+        if effect.outcome not in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED):
+            return Progress(state=ProgressState.DONE, reason=effect.reason)
+        try:
+            return await self._actions[step.action].progress(effect)
+        except TransientError as error:
+            return Progress(state=ProgressState.RUNNING, reason=f"cannot be read now: {error}")
+
+    async def _judge(self, rule: Verify, not_before: datetime) -> tuple[ConditionResult, ...]:
+        held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
+        return await self._looking.at_once(held, self._looking.limit(), not_before=not_before)
+
+    async def _decide(
+        self,
+        at: StepInput,
+        plan: Plan,
+        status: StepStatus,
+        reason: str,
+        results: tuple[ConditionResult, ...],
+        progress: Progress,
+        effect: Effect,
+    ) -> VerifyResult:
+        step = plan.step(at.tier, at.step)
+        now = self._clock.now()
+        healed = status is StepStatus.VERIFIED
+        draft = self._entries.draft(
+            at,
+            plan,
+            "verify",
+            EntryKind.VERIFICATION,
+            outcome=status.value,
+            reason=reason,
+            wrote=effect.outcome in WROTE,
+            conditions=[to_data(r) for r in results],
+            progress=to_data(progress),
+        )
+        last = healed and at.step == len(plan.tiers[at.tier].steps) - 1
+        restores: tuple[RestoreRecord, ...] = ()
+        if healed and step.restore is not None and effect.outcome in WROTE:
+            restores = (
+                RestoreRecord(
+                    incident_id=at.incident_id,
+                    tier=at.tier,
+                    step=at.step,
+                    plan_digest=at.plan_digest,
+                    opened_at=now,
+                    restore=step.restore,
+                ),
+            )
+        messages = () if healed else (self._entries.tell(at, NoticeKind.STEP_FAILED, "not-verified"),)
+        written = await self._casebook.ledger.append(
+            [draft, *(self._restore_entry(at, plan) for _ in restores)],
+            messages=notices.healed(at.incident_id, now) if last else messages,
+            cancel=((at.incident_id, notices.DEADLINE),) if last else (),
+            restores=restores,
+            phase=(at.incident_id, IncidentPhase.HOLDING if last else IncidentPhase.VERIFYING),
+        )
+        return VerifyResult(record=record_of(at, written[0].entry))
+
+    def _restore_entry(self, at: StepInput, plan: Plan) -> EntryDraft:
+        return self._entries.draft(
+            at, plan, "restore-opened", EntryKind.RESTORE_OPENED, reason="taken back by evidence later"
+        )
+
+    @activity.defn(name="step.hold")
+    @translated
+    async def hold(self, given: VerifyInput) -> VerifyResult:
+        """After a verification: healthy all the way through the plan's hold time, or a relapse. Not knowing for three
+        times that long is a relapse, too: doubt is not health."""
+        at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
+        done = await self._casebook.found(given.incident_id, step_entry("hold", at))
+        if done is not None:
+            return VerifyResult(record=record_of(at, done))
+        plan = await self._casebook.plan(given.plan_digest)
+        verified = await self._casebook.found(given.incident_id, step_entry("verify", at))
+        if verified is None:
+            raise PermanentError("nothing has been verified yet, so nothing can hold")
+        held = tuple(replace(c, held_for=max(c.held_for, plan.hold)) for c in plan.recovery)
+        results = await self._looking.at_once(held, self._looking.limit(), not_before=verified.at)
+        now = self._clock.now()
+        unmet = [r for r in results if r.truth is not Truth.TRUE]
+        if not unmet:
+            reason = f"stayed healthy for {plan.hold.total_seconds():g} s"
+            return await self._held(at, plan, StepStatus.VERIFIED, reason, results)
+        why = "; ".join(r.reason for r in unmet)
+        broken = any(r.truth in (Truth.FALSE, Truth.NOT_APPLICABLE) for r in unmet)
+        if broken or now >= verified.at + 3 * plan.hold:
+            return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", results)
+        wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=now + plan.hold / 4)
+        return VerifyResult(record=None, again_at=wait, reason=why)
+
+    async def _held(
+        self, at: StepInput, plan: Plan, status: StepStatus, reason: str, results: tuple[ConditionResult, ...]
+    ) -> VerifyResult:
+        conditions = [to_data(r) for r in results]
+        draft = self._entries.draft(
+            at,
+            plan,
+            "hold",
+            EntryKind.HOLD_ENDED,
+            outcome=status.value,
+            reason=reason,
+            wrote=True,
+            conditions=conditions,
+        )
+        now = self._clock.now()
+        relapse = notices.person_needed(at.incident_id, step_entry("relapse", at), reason, now)
+        written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)
+        return VerifyResult(record=record_of(at, written[0].entry))
+
+
+def _again_at(rule: Verify, results: tuple[ConditionResult, ...], progress: Progress, now: datetime) -> datetime:
+    """Earliest time at which all could hold; the poll interval where something is not true at all yet."""
+    if progress.state is ProgressState.DONE and all(r.truth in (Truth.TRUE, Truth.PENDING) for r in results):
+        return max([r.holds_at for r in results if r.holds_at is not None], default=now + rule.poll)
+    return now + rule.poll
