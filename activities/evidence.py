@@ -15,6 +15,7 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.foresight import Foresight
 from activities.kept_evidence import keep
+from activities.looking import not_late
 from activities.messages import GatherInput, GatherResult, KeepInput, RecoveryInput, RecoveryResult
 from activities.rulebook import Rulebook, Rules
 from activities.workloads import owner_of
@@ -259,6 +260,8 @@ class EvidenceHands:
             step=step_of(tree.conditions),
             timeout=limit,
         )
+        if limit <= self._limits.query:
+            not_late(answers)
         return Facts(
             pinned_at=pinned,
             step=step_of(tree.conditions),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from temporalio import activity
 
-from firebreak.domain.condition import Condition, ConditionResult
+from firebreak.domain.condition import AnswerStatus, Condition, ConditionResult, MetricAnswer
+from firebreak.domain.errors import TransientError
 from firebreak.domain.ports import Clock, MetricsPort
 from firebreak.triage.evaluate import evaluate
 from firebreak.triage.queries import batch_of, span_of, step_of
@@ -22,7 +24,7 @@ class LookLimits:
 
 
 class Looking:
-    """Never raises for the back end's faults: they make a condition inconclusive."""
+    """The back end's faults make a condition inconclusive; only what was late in a swift look is asked again."""
 
     def __init__(self, metrics: MetricsPort, clock: Clock, limits: LookLimits) -> None:
         self.limits = limits
@@ -45,4 +47,14 @@ class Looking:
         answers = await self._metrics.range_batch(
             batch_of(conditions), start=pinned - span_of(conditions), end=pinned, step=step, timeout=limit
         )
+        if limit <= self.limits.query:
+            not_late(answers)
         return tuple(evaluate(c, answers, pinned, step, not_before=not_before) for c in conditions)
+
+
+def not_late(answers: Iterable[MetricAnswer]) -> None:
+    """TransientError when an answer was not had in a swift look: the patient attempt asks again with more time. What it
+    does not get either is inconclusive."""
+    late = next((answer for answer in answers if answer.status is AnswerStatus.UNAVAILABLE), None)
+    if late is not None:
+        raise TransientError(f"Prometheus did not answer in time: {late.detail}")

@@ -22,6 +22,7 @@ class Verify:
     within: timedelta
     settle: timedelta
     poll: timedelta
+    flush: timedelta = timedelta(0)  # the averaging window: until then every rate holds samples from before the effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,7 +115,8 @@ def plan_from_bytes(data: bytes) -> Plan:
 
 
 def outline(plan: Plan) -> PlanOutline:
-    """What the story needs. A step can first be verified `settle` and `hold` after its effect."""
+    """What the story needs. A step can first be verified when the averaging window holds nothing from before its
+    effect (or after `settle`, if that is longer) and `hold` has passed: an earlier look would be in vain."""
     return PlanOutline(
         digest=plan.digest or hashlib.sha256(plan_bytes(plan)).hexdigest(),
         runbook=plan.runbook,
@@ -132,7 +133,7 @@ def _step_outline(step: Step) -> StepOutline:
         action=step.action,
         undoable=step.undo is UndoRule.BY_ACTION,
         needs_approval=bool(step.approval),
-        first_look=step.verify.settle + step.verify.hold if step.verify else timedelta(0),
+        first_look=max(step.verify.settle, step.verify.flush) + step.verify.hold if step.verify else timedelta(0),
         within=step.verify.within if step.verify else timedelta(0),
     )
 
@@ -216,6 +217,7 @@ class _Pinning:
             within=span(block.within),
             settle=span(block.settle),
             poll=span(block.poll),
+            flush=self.values.durations.get("window", timedelta(0)),
         )
 
     def _restore(self, block: RestoreBlock) -> Restore:

@@ -801,7 +801,7 @@ async def test_a_resolve_waits_for_the_call_that_was_taken_back_under_way(
 
         monkeypatch.setattr(desk.store, "due", counted)
         async with asyncio.timeout(10):
-            while looks < 9:  # the pager's loop has seen the resolves, and what it begins has had time to end
+            while looks < 9:  # noqa: ASYNC110 # the pager's loop has seen the resolves by then
                 await asyncio.sleep(0.01)
         go.set()
         await sent_by(desk, ("pager", "resolve_high"))

@@ -54,6 +54,17 @@ async def test_a_waiting_alert_pages_once_and_resolves_when_it_is_taken(inbox: A
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
+async def test_a_flood_that_waits_is_one_page(inbox: Any, store: Any, clock: Any) -> None:
+    """One alert after the other is parked while the rest waits: nobody is paged for each of them."""
+    watch = IntakeWatch(inbox, store, clock)
+    receipts = [await accept(inbox, clock) for _ in range(3)]
+    clock.forward(61)
+    for receipt in receipts:
+        await watch.look()
+        await inbox.settle([(receipt, Disposition.PARKED, "")])
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+
+
 async def test_the_page_says_how_many_wait_and_keeps_the_alert(inbox: Any, store: Any, clock: Any) -> None:
     """A person can handle it by hand: the alert itself is in the entry."""
     watch = IntakeWatch(inbox, store, clock)

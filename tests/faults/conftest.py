@@ -253,8 +253,9 @@ class Drill:
         return int(ready_file(engine.data_dir, role).read_text().split()[0])
 
     def child(self, engine: EngineProcess, name: str) -> int:
-        """Pid of a child by its name in the registry: `temporal`, `gateway`, `p1`, `other`."""
-        return next(e.pid for e in reversed(Registry(engine.data_dir / "run").entries()) if e.name == name)
+        """Pid of a child by its name in the registry (`temporal`, `gateway`, `p1`, `other`); 0 while there is none."""
+        known = Registry(engine.data_dir / "run").entries()
+        return next((e.pid for e in reversed(known) if e.name == name), 0)
 
     def kill(self, pid: int, number: int) -> None:
         os.kill(pid, number)

@@ -148,7 +148,7 @@ async def test_without_prometheus_a_person_is_called_and_nothing_is_written(dril
     """It goes away while an alert is looked into: inconclusive is never true, and where it decides, a page."""
     since = drill.audit_size()
     run_dir = drill.lab.state.lab_dir / "run"
-    pid = next(e.pid for e in Registry(run_dir).entries() if e.name == "prometheus")
+    pid = next(e.pid for e in Registry(run_dir).entries() if e.name == "prometheus" and e.lives())
     command = _command(pid)
     async with drill.engine(f"blind-{how}") as engine:
         alert = drill.alert("pay", "pay-v1")

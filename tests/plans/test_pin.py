@@ -168,8 +168,8 @@ def test_the_outline_carries_what_the_story_needs(pinned: Pinned, text: str) -> 
     drawn = outline(plan)
     assert drawn.digest == plan.digest
     restart, shift, call = (tier.steps[0] for tier in drawn.tiers)
-    assert (restart.undoable, restart.needs_approval, restart.first_look) == (False, False, timedelta(seconds=15))
-    assert (shift.undoable, shift.needs_approval, shift.first_look) == (True, True, timedelta(seconds=10))
+    assert (restart.undoable, restart.needs_approval, restart.first_look) == (False, False, timedelta(seconds=70))
+    assert (shift.undoable, shift.needs_approval, shift.first_look) == (True, True, timedelta(seconds=70))
     assert (call.action, call.undoable, call.within) == ("page", False, timedelta(0))
     assert plan.step(2, 0).undo is UndoRule.NONE
 

@@ -385,9 +385,9 @@ class World:
         over = dataclasses.replace(incident.alert, status=AlertStatus.RESOLVED, ends_at=self.clock.at)
         await self.store.resolve_alert(over, at=self.clock.at)
 
-    async def gather(self, incident: Incident, round: int = 0, **more: Any) -> GatherResult:
+    async def gather(self, incident: Incident, round: int = 0, *, local: bool = True, **more: Any) -> GatherResult:
         given = GatherInput(incident_id=incident.id, round=round, **more)
-        result: GatherResult = await self.run(self.evidence.gather, given)
+        result: GatherResult = await self.run(self.evidence.gather, given, local=local)
         return result
 
     async def planned(self) -> Incident:

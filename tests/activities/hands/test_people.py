@@ -44,7 +44,7 @@ async def test_the_deadlines_of_all_looks_fall_with_the_call(world: Any) -> None
         world.metrics.status[metric] = (AnswerStatus.UNAVAILABLE, "timed out")
     incident = await world.opened()
     for look in range(3):
-        await world.gather(incident, look)
+        await world.gather(incident, look, local=False)
         world.clock.forward(1)
     given = PersonInput(incident_id=incident.id, key="person/high", reason="inconclusive", looks=3)
     await world.run(world.people.call, given)

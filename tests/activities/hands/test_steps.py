@@ -194,7 +194,7 @@ async def test_doubt_in_a_check_is_a_refusal(world: Any) -> None:
     """Prometheus does not answer: nothing is done on evidence that is not there."""
     incident = await world.planned()
     world.metrics.status["app_probe"] = (AnswerStatus.UNAVAILABLE, "timed out")
-    record = await act(world, incident)
+    record = await act(world, incident, local=False)
     assert record.status is StepStatus.REFUSED
     assert world.cluster.writes == 0
 
@@ -438,9 +438,9 @@ async def test_doubt_during_the_hold_is_borne_three_times_its_length(world: Any)
     incident = await world.verified()
     world.metrics.status["app_errors"] = (AnswerStatus.UNAVAILABLE, "timed out")
     world.clock.forward(14)
-    assert (await world.run(world.verification.hold, world.look(incident))).record is None
+    assert (await world.run(world.verification.hold, world.look(incident), local=False)).record is None
     world.clock.forward(1)
-    seen = await world.run(world.verification.hold, world.look(incident, round=1))
+    seen = await world.run(world.verification.hold, world.look(incident, round=1), local=False)
     assert seen.record.status is StepStatus.NOT_VERIFIED
 
 
