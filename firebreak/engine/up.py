@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -92,7 +93,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 stack.push_async_callback(process.stop)
                 children.append(_Child(process=process, started_at=time.monotonic()))
             for child in children[-len(roles) :]:
-                await child.process.ready(lambda c=child: _is_ready(data_dir, c.process), limit=READY)  # type: ignore[misc]
+                await child.process.ready(functools.partial(_is_ready, data_dir, child.process), limit=READY)
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
             announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
             async with _people(settings):
