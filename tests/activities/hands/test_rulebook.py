@@ -108,3 +108,11 @@ async def test_one_tree_a_service_is_rendered_once(world: Any) -> None:
     other = await world.opened(deployment="pay-v2")
     assert rules.tree(one) is rules.tree(two)
     assert rules.tree(other) is not rules.tree(one)
+
+
+async def test_an_empty_catalog_stops_the_start(world: Any) -> None:
+    """A mistyped folder must not be found out at the first P1."""
+    for path in (world.documents / "catalog").glob("*.yaml"):
+        path.unlink()
+    with pytest.raises(ContractError, match="there is no runbook"):
+        world.again()

@@ -243,6 +243,18 @@ async def test_observing_writes_nothing(world: Any) -> None:
     assert await act(world, incident) == record
 
 
+async def test_an_intent_of_act_is_not_carried_out_by_an_engine_that_observes(world: Any) -> None:
+    """Killed between intent and write, started again in observe to stop it: nothing is written any more."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again(mode=Mode.OBSERVE)
+    record = await act(world, incident, local=False)
+    assert (record.status, record.wrote) == (StepStatus.WOULD_APPLY, False)
+    assert (world.cluster.writes, world.flag) == (0, "true")
+
+
 async def test_no_recorded_intent_no_action(world: Any) -> None:
     """The store is down: the cluster is not touched."""
     incident = await world.planned()
