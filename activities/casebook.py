@@ -62,11 +62,7 @@ class Casebook:
 
     async def found(self, incident_id: str, *keys: str) -> TimelineEntry | None:
         """The first of `keys` that an earlier attempt has written."""
-        for key in keys:
-            entry = await self.ledger.find(incident_id, key)
-            if entry is not None:
-                return entry
-        return None
+        return await self.ledger.find_first(incident_id, keys)
 
 
 def step_body(plan: Plan, tier: int, step: int, **more: Any) -> Mapping[str, Any]:

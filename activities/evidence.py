@@ -1,11 +1,14 @@
-"""Looking: all queries at one pinned time, the verdict on them, and what must be kept before anything is written."""
+"""Looking: all queries at one pinned time, the verdict on them, and what must be kept before anything is written.
+
+The first look at an incident begins when it is opened, beside Temporal's start of the workflow (ADR 0010): the workflow
+then finds the verdict, as any repeat does.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from temporalio import activity
@@ -14,26 +17,22 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.failures import translated
 from activities.foresight import Foresight
+from activities.gathering import FirstStep, Gathering, Look, NothingAhead
 from activities.kept_evidence import keep
-from activities.looking import not_late
 from activities.messages import GatherInput, GatherResult, KeepInput, RecoveryInput, RecoveryResult
-from activities.rulebook import Rulebook, Rules
-from activities.workloads import owner_of
+from activities.rulebook import Rulebook
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
-from firebreak.domain.errors import ContractError, FirebreakError
+from firebreak.domain.evidence import KeptEvidence
 from firebreak.domain.incident import Incident, IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft
-from firebreak.domain.plan import Plan, Step
+from firebreak.domain.plan import Plan, PlanOutline, Step
 from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
-from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.domain.verdict import Facts, LookAhead, NextLook, Severity, Verdict
+from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
 from firebreak.triage.classify import classify
 from firebreak.triage.disposition import look_ahead
-from firebreak.triage.queries import batch_of, span_of, step_of
-from firebreak.triage.tree import SeverityTree, tree_bytes
 
 _LONGEST_RECHECK = timedelta(seconds=60)
 
@@ -52,20 +51,6 @@ class EvidenceLimits:
     capture: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """What one look at an incident read, before anything is decided: the plan is ready for the case that it may act."""
-
-    rules: Rules
-    target: TargetRef | None
-    refusal: str
-    tree: SeverityTree
-    facts: Facts
-    plan: Plan | None
-    plan_data: bytes
-    plan_reason: str
-
-
 class EvidenceHands:
     """`evidence.gather`, `evidence.keep`, `evidence.watch_recovery`."""
 
@@ -79,32 +64,50 @@ class EvidenceHands:
         clock: Clock,
         limits: EvidenceLimits,
         foresight: Foresight | None = None,
-        plan_made: Callable[[str, Plan], None] = lambda _incident, _plan: None,
+        first_step: FirstStep | None = None,
     ) -> None:
-        """`plan_made` hears of a plan before it is written: the first step may be looked at meanwhile."""
+        """Without `first_step` nothing of an act is read before its turn."""
         self._casebook = casebook
         self._foresight = foresight or Foresight()
-        self._plan_made = plan_made
-        self._metrics = metrics
+        self._reads_ahead = first_step is not None
+        self._first_step: FirstStep = first_step or NothingAhead()
         self._cluster = cluster
         self._rulebook = rulebook
         self._clock = clock
         self._limits = limits
+        self._gathering = Gathering(
+            casebook=casebook,
+            metrics=metrics,
+            cluster=cluster,
+            rulebook=rulebook,
+            clock=clock,
+            swift=limits.query,
+        )
 
     @activity.defn(name="evidence.gather")
     @translated
     async def gather(self, given: GatherInput) -> GatherResult:
         """Facts, verdict and (where it may act) the pinned plan, in one transaction; a repeat finds them."""
+        begun: GatherResult | None = None
+        if given.round == 0:
+            begun = await self._foresight.take(_first_look(given.incident_id))
+        return begun or await self._gather(given, self._query_limit())
+
+    def foresee(self, incident: Incident) -> None:
+        """Begin the first look at an incident that has just been opened (the dispatcher calls this)."""
+        first = GatherInput(incident_id=incident.id, round=0)
+        self._foresight.begin(_first_look(incident.id), lambda: self._gather(first, self._limits.query))
+
+    async def _gather(self, given: GatherInput, limit: timedelta) -> GatherResult:
         verdict_key = f"verdict/{given.round}"
-        stored = await self._casebook.found(given.incident_id, verdict_key)
-        if stored is not None:
+        stored = await self._casebook.found(given.incident_id, verdict_key, "close")
+        if stored is not None and stored.key == verdict_key:
             return from_data(GatherResult, stored.body["result"])
-        if await self._casebook.found(given.incident_id, "close") is not None:  # by hand, before it was ever looked at
+        if stored is not None:  # by hand, before it was ever looked at
             return GatherResult(next=NextLook.NOTHING, reason="the incident has been closed")
         started = time.monotonic()
         incident = await self._casebook.incident(given.incident_id)
-        ahead_of_time = await self._foresight.take(_first_look(incident.id)) if given.round == 0 else None
-        look: _Look = ahead_of_time or await self._look(incident, self._query_limit())
+        look = await self._gathering.look(incident, limit, self._first_step)
         verdict = classify(look.facts, look.tree)
         ahead = look_ahead(
             verdict,
@@ -121,21 +124,24 @@ class EvidenceHands:
             plan, ahead = self._choice(look, verdict, ahead)
         if plan is not None:
             self._casebook.remember_plan(plan)
-            self._plan_made(given.incident_id, plan)
+            self._first_step.check(given.incident_id, plan, look.step_check)
+            self._begin_to_keep(given.incident_id, plan)
+        elif look.plan is not None:
+            self._first_step.forget(given.incident_id, look.plan)
         result = GatherResult(
             next=ahead.next,
             reason=ahead.reason,
             again_at=ahead.again_at,
             quiet_since=ahead.quiet_since,
             doubtful_since=ahead.doubtful_since,
-            plan=None if plan is None else outline(plan),
+            plan=None if plan is None else self._outline(plan),
         )
         took = (time.monotonic() - started) * 1000
         drafts = [
             self._entry(given, verdict_key, EntryKind.VERDICT_REACHED, took, verdict=verdict, result=result),
             self._entry(given, f"facts/{given.round}", EntryKind.FACTS_GATHERED, took, facts=look.facts),
         ]
-        documents = [tree_bytes(look.tree)]
+        documents = [look.tree_data]
         if plan is not None:
             drafts.append(self._plan_entry(given.incident_id, plan, ahead.reason))
             documents.append(look.plan_data)
@@ -160,15 +166,13 @@ class EvidenceHands:
     @translated
     async def keep(self, given: KeepInput) -> None:
         """What a restart would destroy, before the first write; what could not be had is kept as missing."""
-        if not self._limits.capture or await self._casebook.found(given.incident_id, "evidence") is not None:
-            return
         plan = await self._casebook.plan(given.plan_digest)
-        if not plan.evidence:
+        if not self._keeps(plan) or await self._casebook.found(given.incident_id, "evidence") is not None:
             return
         started = time.monotonic()
-        local = activity.info().is_local
-        budget = self._limits.keep if local else self._limits.patient_keep
-        kept = await keep(self._cluster, plan.target, budget=budget, clock=self._clock, sections=plan.evidence)
+        begun: KeptEvidence | None = await self._foresight.take(_to_keep(given.incident_id, plan.digest))
+        budget = self._limits.keep if activity.info().is_local else self._limits.patient_keep
+        kept = begun or await self._keep(plan, budget)
         draft = EntryDraft(
             incident_id=given.incident_id,
             key="evidence",
@@ -176,9 +180,16 @@ class EvidenceHands:
             at=self._clock.now(),
             body=to_data(kept),
             target=plan.target.text,
-            duration_ms=(time.monotonic() - started) * 1000,
+            duration_ms=max((time.monotonic() - started) * 1000, kept.took.total_seconds() * 1000),
         )
         await self._casebook.ledger.append([draft])
+
+    def _begin_to_keep(self, incident_id: str, plan: Plan) -> None:
+        if self._reads_ahead and self._keeps(plan):
+            self._foresight.begin(_to_keep(incident_id, plan.digest), lambda: self._keep(plan, self._limits.keep))
+
+    async def _keep(self, plan: Plan, budget: timedelta) -> KeptEvidence:
+        return await keep(self._cluster, plan.target, budget=budget, clock=self._clock, sections=plan.evidence)
 
     @activity.defn(name="evidence.watch_recovery")
     @translated
@@ -187,7 +198,7 @@ class EvidenceHands:
         incident = await self._casebook.incident(given.incident_id)
         rules = self._rulebook.current()
         tree = rules.tree(incident)
-        verdict = classify(await self._facts(incident, tree, self._query_limit()), tree)
+        verdict = classify(await self._gathering.facts(incident, tree, self._query_limit()), tree)
         now = verdict.pinned_at
         wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
         stored = await self._casebook.found(given.incident_id, "recovery")
@@ -212,83 +223,17 @@ class EvidenceHands:
         await self._casebook.ledger.append([draft])
         return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
 
-    async def _target(self, incident: Incident) -> tuple[TargetRef | None, str]:
-        if incident.target is not None or incident.pod is None:
-            return incident.target, incident.refusal
-        try:
-            return await owner_of(self._cluster, incident.pod, timeout=self._limits.query), ""
-        except FirebreakError as error:
-            return None, str(error)
+    def _keeps(self, plan: Plan) -> bool:
+        return self._limits.capture and bool(plan.evidence)
 
-    def foresee(self, incident: Incident) -> None:
-        """Begin the first look of an incident that is just being opened (the dispatcher calls this)."""
-        self._foresight.begin(_first_look(incident.id), lambda: self._look(incident, self._limits.query))
+    def _outline(self, plan: Plan) -> PlanOutline:
+        return replace(outline(plan), keeps_evidence=self._keeps(plan))
 
     def _query_limit(self) -> timedelta:
         return self._limits.query if activity.info().is_local else self._limits.patient_query
 
-    async def _look(self, incident: Incident, limit: timedelta) -> _Look:
-        """Everything that is read for one verdict; the plan is made ready while Prometheus answers."""
-        rules = self._rulebook.current()
-        tree = rules.tree(incident)
-        asked = asyncio.ensure_future(self._facts(incident, tree, limit))
-        try:
-            target, refusal = await self._target(incident)
-            await asyncio.sleep(0)  # the question goes out before the plan takes the processor
-            plan, data, reason = _planned(rules, incident, target)
-            facts = await asked
-        finally:
-            asked.cancel()
-        return _Look(
-            rules=rules,
-            target=target,
-            refusal=refusal,
-            tree=tree,
-            facts=facts,
-            plan=plan,
-            plan_data=data,
-            plan_reason=reason,
-        )
-
-    async def _facts(self, incident: Incident, tree: SeverityTree, limit: timedelta) -> Facts:
-        now = self._clock.now()
-        pinned = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        answers = await self._metrics.range_batch(
-            batch_of(tree.conditions),
-            start=pinned - span_of(tree.conditions),
-            end=pinned,
-            step=step_of(tree.conditions),
-            timeout=limit,
-        )
-        if limit <= self._limits.query:
-            not_late(answers)
-        return Facts(
-            pinned_at=pinned,
-            step=step_of(tree.conditions),
-            labels=await self._labels(incident, tree),
-            service=incident.service,
-            tree_digest=tree.digest,
-            bindings=incident.bindings,
-            answers=answers,
-            human_score=await self._casebook.person_score(incident.id),
-            truncated=incident.truncated,
-        )
-
-    async def _labels(self, incident: Incident, tree: SeverityTree) -> Mapping[str, str]:
-        """The opener's labels, and what any alert that joined says for a label that the tree or the policy asks for."""
-        labels = dict(incident.alert.labels)
-        if await self._casebook.incidents.firing(incident.id) <= 1:
-            return labels
-        asked = {c.label: c.label_values for c in tree.conditions if c.label}
-        asked |= {t.label: (*asked.get(t.label, ()), *t.values) for t in tree.trusted_labels}
-        for entry in await self._casebook.ledger.entries(incident.id):
-            if entry.kind is EntryKind.ALERT_JOINED:
-                said = entry.body.get("alert", {}).get("labels", {})
-                labels |= {name: said[name] for name, values in asked.items() if said.get(name) in values}
-        return labels
-
     @staticmethod
-    def _choice(look: _Look, verdict: Verdict, ahead: LookAhead) -> tuple[Plan | None, LookAhead]:
+    def _choice(look: Look, verdict: Verdict, ahead: LookAhead) -> tuple[Plan | None, LookAhead]:
         if look.plan is None:
             return None, LookAhead(
                 next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; no runbook: {look.plan_reason}"
@@ -325,13 +270,8 @@ class EvidenceHands:
         )
 
 
-def _planned(rules: Rules, incident: Incident, target: TargetRef | None) -> tuple[Plan | None, bytes, str]:
-    if target is None:
-        return None, b"", "there is no target"
-    try:
-        return rules.plan(incident, target)
-    except ContractError as error:  # a document that does not fit this service: no plan, so a person is called
-        return None, b"", f"{error} {error.next_step()}"
+def _to_keep(incident_id: str, plan_digest: str) -> str:
+    return f"keep/{incident_id}/{plan_digest}"
 
 
 def _first_look(incident_id: str) -> str:

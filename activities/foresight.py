@@ -29,10 +29,10 @@ class Foresight:
 
     def begin(self, key: str, read: Callable[[], Awaitable[Any]]) -> None:
         """Start `read` now. A second call under the same key replaces the first."""
-        self._drop(key)
+        self.drop(key)
         self._running[key] = (time.monotonic(), asyncio.ensure_future(_quietly(read)))
         while len(self._running) > MOST:
-            self._drop(next(iter(self._running)))
+            self.drop(next(iter(self._running)))
 
     async def take(self, key: str) -> Any | None:
         """What was read, or None: then read it yourself."""
@@ -44,7 +44,8 @@ class Foresight:
             return None
         return await task
 
-    def _drop(self, key: str) -> None:
+    def drop(self, key: str) -> None:
+        """Nobody will take it."""
         _, task = self._running.pop(key, (0.0, None))
         if task is not None:
             task.cancel()

@@ -28,9 +28,10 @@ from firebreak.plans.pin import pinned
 from firebreak.plans.runbook import Runbook, load_runbook
 from firebreak.triage.disposition import LookTimes
 from firebreak.triage.targets import Resolution, resolve
-from firebreak.triage.tree import SeverityDocument, SeverityTree, load_severity, render_tree
+from firebreak.triage.tree import SeverityDocument, SeverityTree, load_severity, render_tree, rendered_tree
 
 _TREES = 4_000  # rendered trees kept: one per service and workload
+_PLANS = 500  # pinned plans kept: what fires again, or is looked at again, is not pinned anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +56,29 @@ class Rules:
     specs: Mapping[str, ActionSpec]
     look_times: LookTimes
     digest: str
-    _trees: dict[tuple[str, tuple[tuple[str, str], ...]], SeverityTree] = field(default_factory=dict)
+    _trees: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[SeverityTree, bytes]] = field(default_factory=dict)
+    _plans: dict[tuple[str, str, TargetRef, tuple[tuple[str, str], ...]], tuple[Plan, bytes]] = field(
+        default_factory=dict
+    )
 
     def resolve(self, alert: Alert) -> Resolution:
         return resolve(alert.labels, self.services, self.cluster)
 
     def tree(self, incident: Incident) -> SeverityTree:
         """The severity tree with everything filled in for this incident's service and workload."""
+        return self.tree_document(incident)[0]
+
+    def tree_document(self, incident: Incident) -> tuple[SeverityTree, bytes]:
+        """The tree and its bytes, which its digest is of."""
         key = (incident.service, tuple(sorted(incident.bindings.items())))
-        tree = self._trees.get(key)
-        if tree is None:
+        known = self._trees.get(key)
+        if known is None:
             if len(self._trees) >= _TREES:
                 self._trees.clear()
             service = self.services.services.get(incident.service)
-            tree = render_tree(self.severity, self.policy, service, incident.bindings)
-            self._trees[key] = tree
-        return tree
+            known = rendered_tree(self.severity, self.policy, service, incident.bindings)
+            self._trees[key] = known
+        return known
 
     def plan(self, incident: Incident, target: TargetRef) -> tuple[Plan | None, bytes, str]:
         """The chosen runbook, pinned for this incident; its bytes; and why this one (or why none)."""
@@ -83,17 +91,23 @@ class Rules:
         )
         if choice.runbook is None:
             return None, b"", choice.reason
-        service = self.services.services.get(incident.service)
-        plan, data = pinned(
-            choice.runbook,
-            service=incident.service,
-            target=target,
-            bindings=incident.bindings,
-            policy=self.policy,
-            service_thresholds={} if service is None else service.thresholds,
-            specs=self.specs,
-        )
-        return plan, data, choice.reason
+        key = (choice.runbook.digest, incident.service, target, tuple(sorted(incident.bindings.items())))
+        known = self._plans.get(key)
+        if known is None:
+            service = self.services.services.get(incident.service)
+            known = pinned(
+                choice.runbook,
+                service=incident.service,
+                target=target,
+                bindings=incident.bindings,
+                policy=self.policy,
+                service_thresholds={} if service is None else service.thresholds,
+                specs=self.specs,
+            )
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[key] = known
+        return *known, choice.reason
 
     def route(self, service: str) -> Route:
         return self.services.route(service)

@@ -6,7 +6,6 @@ without an effect reads the world before it does anything (issue item 9, practic
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from datetime import datetime, timedelta
 
 from temporalio import activity
 
-from activities.actions.base import Action
+from activities.actions.base import Action, Proposal
 from activities.casebook import Casebook
 from activities.failures import translated
 from activities.foresight import Foresight
@@ -32,8 +31,8 @@ from firebreak.domain.action import (
     StepContext,
 )
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.condition import Truth
-from firebreak.domain.errors import PermanentError, TransientError
+from firebreak.domain.condition import ConditionResult, Truth
+from firebreak.domain.errors import PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord
@@ -49,6 +48,14 @@ class _Seen:
     unmet: str
     check: CheckResult
     stamp: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proposed:
+    """What was read ahead of a check; its stamp goes into the intent, as a restart writes it."""
+
+    context: StepContext
+    proposal: Proposal | CheckResult
 
 
 class StepHands:
@@ -79,38 +86,32 @@ class StepHands:
     async def act(self, given: StepInput) -> StepRecord:
         """Refused, applied, would apply, or failed; the record is made from what is stored, also on a repeat."""
         plan = await self._casebook.plan(given.plan_digest)
-        done = await self._casebook.found(
-            given.incident_id, step_entry("effect", given), step_entry("refused", given), step_entry("would", given)
-        )
-        if done is not None:
-            return record_of(given, done)
-        stored = await self._casebook.found(given.incident_id, step_entry("intent", given))
-        if stored is not None:
+        kinds = ("effect", "refused", "would", "intent")
+        stored = await self._casebook.found(given.incident_id, *(step_entry(kind, given) for kind in kinds), "close")
+        if stored is None:
+            return await self._first_time(given, plan)
+        if stored.kind is EntryKind.INCIDENT_CLOSED:
+            return await self._refuse(given, plan, "the incident has been closed: nothing is written for it any more")
+        if stored.kind is EntryKind.INTENT_RECORDED:
             return await self._after_crash(given, plan, from_data(Intent, stored.body["intent"]))
-        return await self._first_time(given, plan)
+        return record_of(given, stored)
 
     async def _first_time(self, given: StepInput, plan: Plan) -> StepRecord:
         step = plan.step(given.tier, given.step)
-        if await self._casebook.found(given.incident_id, "close") is not None:
-            return await self._refuse(given, plan, "the incident has been closed: nothing is written for it any more")
         if step.approval:
             return await self._refuse(
                 given, plan, f"waits for approval by {step.approval}; approvals are not taken yet"
             )
-        target = step.target or plan.target
-        taken, seen = await asyncio.gather(self._lock(given, target), self._seen(given, plan))
-        if taken:
-            return await self._refuse(given, plan, taken)
+        seen = await self._seen(given, plan)
         if seen.unmet:
             return await self._refuse(given, plan, f"its check does not hold: {seen.unmet}")
         check, action = seen.check, self._actions[step.action]
         if check.outcome is CheckOutcome.REFUSED or check.target is None:
             return await self._refuse(given, plan, check.reason)
+        # One actor per target, be it the workload or the very object that is written.
+        holding = (step.target or plan.target, check.target.ref)
         if self._mode is Mode.OBSERVE and action.mutates:
-            return await self._would_apply(given, plan, check)
-        taken = await self._lock(given, check.target.ref) if check.target.ref != target else ""
-        if taken:
-            return await self._refuse(given, plan, taken)
+            return await self._would_apply(given, plan, check, holding)
         intent = Intent(
             step_key=ids.step_key(given.incident_id, given.tier, given.step),
             action=step.action,
@@ -123,7 +124,12 @@ class StepHands:
             self._entries.draft(given, plan, "intent", EntryKind.INTENT_RECORDED, check.target, intent=to_data(intent)),
             self._entries.draft(given, plan, "check", EntryKind.STEP_CHECKED, check.target, check=to_data(check)),
         ]
-        written = await self._casebook.ledger.append(drafts, phase=(given.incident_id, IncidentPhase.ACTING))
+        try:
+            written = await self._casebook.ledger.append(
+                drafts, phase=(given.incident_id, IncidentPhase.ACTING), holding=holding
+            )
+        except TargetHeld as held:
+            return await self._refuse(given, plan, str(held))
         if written[0].found:  # another attempt was quicker: its intent binds
             return await self._after_crash(given, plan, from_data(Intent, written[0].entry.body["intent"]))
         if check.outcome is CheckOutcome.ALREADY_SO:
@@ -136,38 +142,61 @@ class StepHands:
             return await self._record_effect(given, plan, as_is)
         return await self._apply(given, plan, intent)
 
-    def foresee(self, incident_id: str, plan: Plan) -> None:
-        """Begin the look at a plan's first step (called when the plan is made, before it is written)."""
-        first = StepInput(incident_id=incident_id, plan_digest=plan.digest, tier=0, step=0)
-        if self._actions[plan.step(0, 0).action].mutates:
-            self._foresight.begin(_look_key(first), lambda: self._look(first, plan, self._looking.limits.query))
+    # --- the first step, made ready while the verdict is reached and written (activities.gathering.FirstStep) -----
+
+    def read(self, incident_id: str, plan: Plan) -> None:
+        """Begin to read the first step's object."""
+        first, step = _first(incident_id, plan), plan.step(0, 0)
+        action = self._actions[step.action]
+
+        async def read() -> _Proposed:
+            context = self._context(first, plan)
+            return _Proposed(context=context, proposal=await action.look_ahead(step.params, context))
+
+        if action.mutates and not step.approval:
+            self._foresight.begin(_object_key(first), read)
+
+    def check(self, incident_id: str, plan: Plan, judged: tuple[ConditionResult, ...] | None) -> None:
+        """Begin the first step's check."""
+        first, step = _first(incident_id, plan), plan.step(0, 0)
+        if self._actions[step.action].mutates and not step.approval:
+            limit = self._looking.limits.query
+            self._foresight.begin(_look_key(first), lambda: self._look(first, plan, limit, judged))
+
+    def forget(self, incident_id: str, plan: Plan) -> None:
+        """Let go of what was read for it."""
+        self._foresight.drop(_object_key(_first(incident_id, plan)))
 
     async def _seen(self, given: StepInput, plan: Plan) -> _Seen:
         ahead_of_time: _Seen | None = await self._foresight.take(_look_key(given))
         return ahead_of_time or await self._look(given, plan, self._looking.limit())
 
-    async def _look(self, given: StepInput, plan: Plan, limit: timedelta) -> _Seen:
-        """The runbook's conditions, then the action's own check. Reads only."""
+    async def _look(
+        self,
+        given: StepInput,
+        plan: Plan,
+        limit: timedelta,
+        judged: tuple[ConditionResult, ...] | None = None,
+    ) -> _Seen:
+        """The runbook's conditions (unless `judged` just now), then the action's own check. Reads only."""
         step = plan.step(given.tier, given.step)
-        results = await self._looking.at_once(step.check, limit)
+        results = await self._looking.at_once(step.check, limit) if judged is None else judged
         unmet = "; ".join(f"{r.name}: {r.reason}" for r in results if r.truth is not Truth.TRUE)
         now = self._clock.now()
         if unmet:
             nothing = CheckResult(outcome=CheckOutcome.REFUSED, reason=unmet)
             return _Seen(unmet=unmet, check=nothing, stamp=now)
-        context = StepContext(
-            step_key=ids.step_key(given.incident_id, given.tier, given.step),
-            default_target=step.target or plan.target,
-            stamp=now,
-        )
-        check = await self._actions[step.action].check(step.params, context)
-        return _Seen(unmet="", check=check, stamp=now)
+        begun: _Proposed | None = await self._foresight.take(_object_key(given))
+        context = self._context(given, plan) if begun is None else begun.context
+        proposal = None if begun is None else begun.proposal
+        check = await self._actions[step.action].check(step.params, context, proposed=proposal)
+        return _Seen(unmet="", check=check, stamp=context.stamp)
 
-    async def _lock(self, given: StepInput, target: TargetRef) -> str:
-        """One actor per target, be it the workload or the very object that is written: who else has it, as a reason."""
-        holder = await self._casebook.ledger.lock_target(target, given.incident_id)
-        return (
-            "" if holder == given.incident_id else f"{target.text} is being handled by {holder}: one actor per target"
+    def _context(self, given: StepInput, plan: Plan) -> StepContext:
+        return StepContext(
+            step_key=ids.step_key(given.incident_id, given.tier, given.step),
+            default_target=plan.step(given.tier, given.step).target or plan.target,
+            stamp=self._clock.now(),
         )
 
     async def _apply(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
@@ -231,11 +260,16 @@ class StepHands:
         )
         return record_of(given, written[0].entry)
 
-    async def _would_apply(self, given: StepInput, plan: Plan, check: CheckResult) -> StepRecord:
+    async def _would_apply(
+        self, given: StepInput, plan: Plan, check: CheckResult, holding: tuple[TargetRef, ...]
+    ) -> StepRecord:
         draft = self._entries.draft(given, plan, "would", EntryKind.STEP_WOULD_APPLY, check=to_data(check))
-        written = await self._casebook.ledger.append(
-            [draft], messages=(self._entries.tell(given, NoticeKind.WOULD_APPLY, "would"),)
-        )
+        try:
+            written = await self._casebook.ledger.append(
+                [draft], messages=(self._entries.tell(given, NoticeKind.WOULD_APPLY, "would"),), holding=holding
+            )
+        except TargetHeld as held:
+            return await self._refuse(given, plan, str(held))
         return record_of(given, written[0].entry)
 
     # --- undo --------------------------------------------------------------------------------------------------
@@ -275,6 +309,14 @@ class StepHands:
 
 
 _LAST_ATTEMPT = 8  # of workflows.options.PATIENT
+
+
+def _first(incident_id: str, plan: Plan) -> StepInput:
+    return StepInput(incident_id=incident_id, plan_digest=plan.digest, tier=0, step=0)
+
+
+def _object_key(given: StepInput) -> str:
+    return f"object/{given.incident_id}/{given.plan_digest}/{given.tier}.{given.step}"
 
 
 def _look_key(given: StepInput) -> str:

@@ -107,7 +107,6 @@ def install() -> None:
     _timed(Rules, "tree", "render the tree")
     _timed(activities.evidence, "classify", "classify")
     _timed(activities.evidence, "outline", "outline")
-    _timed(activities.evidence, "tree_bytes", "tree_bytes")
     _timed(activities.evidence, "to_data", "to_data (evidence)")
     _timed(Action, "check", "action.check")
     _timed(Action, "apply", "action.apply")

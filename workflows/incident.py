@@ -94,7 +94,8 @@ class IncidentWorkflow:
     async def _heal(self) -> bool:
         """Tier after tier, the next only when the one before is verified not to have worked."""
         plan = self._plan()
-        await swiftly(EvidenceHands.keep, KeepInput(incident_id=self._id, plan_digest=plan.digest))
+        if plan.keeps_evidence:
+            await swiftly(EvidenceHands.keep, KeepInput(incident_id=self._id, plan_digest=plan.digest))
         while self._close_request is None:
             move = next_move(plan, self._state.records)
             self._note(reason=move.reason)

@@ -132,21 +132,36 @@ class Action(ABC):
         """How far the world has followed an applied effect. Default: a field is as it is at once."""
         return Progress(state=ProgressState.DONE, reason=f"{effect.target.ref.text} holds the written value")
 
-    async def check(self, params: Mapping[str, Any], context: StepContext) -> CheckResult:
-        """READY with exactly the changes that `apply` will write, ALREADY_SO or REFUSED. Raises only TransientError."""
-        try:
-            typed = self.Params.model_validate(dict(params))
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            return refused(f"the parameters of {self.name} cannot be used: {problems}")
+    async def look_ahead(self, params: Mapping[str, Any], context: StepContext) -> Proposal | CheckResult:
+        """The reading that `check` begins with, for its `proposed`. Raises what the API server says."""
+        typed = self._typed(params)
+        return typed if isinstance(typed, CheckResult) else await self.propose(typed, context)
+
+    async def check(
+        self, params: Mapping[str, Any], context: StepContext, *, proposed: Proposal | CheckResult | None = None
+    ) -> CheckResult:
+        """READY with exactly the changes that `apply` will write, ALREADY_SO or REFUSED. Raises only TransientError.
+        `proposed`: what `look_ahead` has just read; it counts once, and is read again where the object has moved."""
+        typed = self._typed(params)
+        if isinstance(typed, CheckResult):
+            return typed
+        ahead = [] if proposed is None else [proposed]
 
         async def look() -> CheckResult | None:
-            proposal = await self.propose(typed, context)
+            proposal = ahead.pop() if ahead else await self.propose(typed, context)
             if isinstance(proposal, CheckResult):
                 return proposal
             return await self._ready(proposal, context.step_key, context.stamp)
 
         return await self._guarded(look)
+
+    def _typed(self, params: Mapping[str, Any]) -> Any:
+        """`Params`, or why they cannot be used."""
+        try:
+            return self.Params.model_validate(dict(params))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            return refused(f"the parameters of {self.name} cannot be used: {problems}")
 
     async def apply(self, intent: Intent) -> Effect:
         """Writes once. APPLIED; ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED for an intent

@@ -1,8 +1,8 @@
 """One Kubernetes API server, as ClusterPort.
 
-lightkube reads the kubeconfig or the in-cluster account and brings TLS, tokens (read again on a 401) and its HTTP
-client; the calls themselves are plain JSON, because objects are wanted as the server wrote them, with a limit on time
-and size, and a PATCH must go out once at most. Measured beside lightkube's typed calls: GET 1.7 against 1.9 ms.
+lightkube reads the kubeconfig or the in-cluster account and brings TLS and credentials; a token is read again on a 401.
+The calls themselves are plain JSON over `wire.py`, because objects are wanted as the server wrote them, with a limit on
+time and size, and a PATCH must go out once at most (again only after a 401).
 """
 
 from __future__ import annotations
@@ -17,26 +17,17 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
+import httpx
 import httpx2
 from lightkube.config.client_adapter import ConnectionParams
 from lightkube.core.exceptions import ConfigError
 
-from firebreak.connectors.http import (
-    IDLE_SECONDS,
-    MAX_BODY_BYTES,
-    USER_AGENT,
-    ErrorTable,
-    FailureKind,
-    HttpFailure,
-    HttpReply,
-    connect_limit,
-    is_address,
-    late,
-    read_limited,
-    too_large,
-)
+from firebreak.connectors.http import MAX_BODY_BYTES, USER_AGENT, Address, is_address
+from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
 from firebreak.connectors.kubernetes_refusal import Call, refusal
+from firebreak.connectors.outcome import ErrorTable, HttpFailure, HttpReply
+from firebreak.connectors.wire import NO_HEADERS, AiohttpWire, Line, TransportWire, Wire
 from firebreak.domain.errors import PermanentError, PreconditionFailed, SettingsInvalid, TransientError
 from firebreak.domain.ports import KubeObject, PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -56,10 +47,13 @@ _CLUSTER_WIDE = frozenset({ResourceKind.NODE, ResourceKind.NAMESPACE})
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # DNS-1123 subdomain: every kind we touch
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_HTTPX2 = ErrorTable(httpx2)
+_ERRORS = ErrorTable(httpx, httpx2, credentials=CREDENTIAL_ERRORS)
 _ADVICE = "Check the kubeconfig: server, certificates, and the user's token file or exec plugin (v1beta1)."
-# lightkube's own, met when a token is fetched: its exec plugin failed, or printed what is no credential.
-_CREDENTIAL_ERRORS = (ConfigError, KeyError, ValueError)
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_TYPES: Mapping[PatchKind | None, Mapping[str, str]] = {
+    None: NO_HEADERS,
+    **{kind: {"content-type": kind.value} for kind in PatchKind},
+}
 
 
 class KubernetesCluster:
@@ -81,7 +75,6 @@ class KubernetesCluster:
     ) -> None:
         self._name = name
         single = config or load_config(kubeconfig, context)
-        self._system = f"the API server of cluster {name}"
         if not is_address(single.cluster.server):
             raise SettingsInvalid(f"the kubeconfig for cluster {name} names no https:// server", advice=_ADVICE)
         problem = ""
@@ -94,14 +87,23 @@ class KubernetesCluster:
                 f"the certificates or credentials in the kubeconfig for cluster {name} cannot be used ({problem})",
                 advice=_ADVICE,
             )
-        settings["transport"] = transport
-        self._client = httpx2.AsyncClient(
-            **settings,
-            headers={"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"},
-            follow_redirects=False,
-            limits=httpx2.Limits(
-                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS
-            ),
+        self._address = Address(single.cluster.server)
+        auth: httpx2.Auth | None = settings["auth"]
+        constant = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
+        constant |= self._address.basic if auth is None else {}
+        wire: Wire
+        if transport is not None:
+            wire = TransportWire(transport, httpx2, headers=constant)
+        else:
+            wire = AiohttpWire(headers=constant, trust=settings["verify"], connections=connections)
+        if auth is not None:
+            wire = AuthWire(wire, auth)
+        self._line = Line(
+            f"the API server of cluster {name}",
+            wire,
+            connections=connections,
+            max_body_bytes=MAX_BODY_BYTES,
+            errors=_ERRORS,
         )
 
     def __repr__(self) -> str:
@@ -157,9 +159,8 @@ class KubernetesCluster:
     ) -> KubeObject:
         """See ClusterPort. After TransientError it may have been written: read before writing again."""
         call = Call("patch", ref.kind, ref.namespace, ref.name)
-        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
-        path = f"{self._path(ref, call)}?{urlencode(query)}"
-        content = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+        path = f"{self._path(ref, call)}?fieldManager={FIELD_MANAGER}{'&dryRun=All' if dry_run else ''}"
+        content = _JSON.encode(body).encode()
         return _object(await self._send("PATCH", path, call, timeout, content=content, kind=kind), call)
 
     async def logs(
@@ -204,7 +205,8 @@ class KubernetesCluster:
         kind: PatchKind | None = None,
     ) -> HttpReply:
         """The answer, if it is a 2xx; else the domain's error for it."""
-        answer = await self._try_send(method, path, max(timeout.total_seconds(), 0.0), content=content, kind=kind)
+        seconds, url = timeout.total_seconds(), self._address.url_of(path)
+        answer = await self._line.send(method, url, seconds=seconds, headers=_TYPES[kind], body=content)
         if isinstance(answer, HttpFailure):
             text = f"{call.text}: {answer.detail}"
             raise TransientError(text) if answer.may_pass else PermanentError(text, advice=_ADVICE)
@@ -212,33 +214,8 @@ class KubernetesCluster:
             raise refusal(call, answer)
         return answer
 
-    async def _try_send(
-        self, method: str, path: str, seconds: float, *, content: bytes | None, kind: PatchKind | None
-    ) -> HttpReply | HttpFailure:
-        """One request, sent once (twice only when the first was refused with 401 and the token has been rotated)."""
-        headers = {"content-type": kind.value} if kind else None
-        try:
-            async with asyncio.timeout(seconds):
-                limits = httpx2.Timeout(seconds, connect=connect_limit(seconds))
-                request = self._client.build_request(method, path, content=content, headers=headers, timeout=limits)
-                response = await self._client.send(request, stream=True)
-                try:
-                    body = await read_limited(response.aiter_bytes(), MAX_BODY_BYTES)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            return late(self._system, seconds)
-        except _HTTPX2.errors as error:
-            return _HTTPX2.failure(error, self._system)
-        except _CREDENTIAL_ERRORS as error:
-            detail = f"no credentials for {self._system} ({type(error).__name__})"
-            return HttpFailure(kind=FailureKind.UNUSABLE, detail=detail)
-        if body is None:
-            return too_large(self._system, MAX_BODY_BYTES)
-        return HttpReply(status=response.status_code, headers=_lower(response.headers), body=body)
-
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._line.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -271,7 +248,3 @@ def _object(reply: HttpReply, call: Call) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise TransientError(f"{call.text}: the answer is no JSON object: {reply.text()}")
     return found
-
-
-def _lower(headers: httpx2.Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from firebreak.connectors.http import HttpReply
+from firebreak.connectors.outcome import HttpReply
 from firebreak.connectors.wording import plain
 from firebreak.domain.errors import (
     FirebreakError,

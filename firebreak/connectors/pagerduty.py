@@ -1,4 +1,4 @@
-"""PagerDuty as PagerPort: Events API v2 (PagerDuty developer docs, events-API-v2), on httpx.
+"""PagerDuty as PagerPort: Events API v2 (PagerDuty developer docs, events-API-v2).
 
 Two dedup keys per incident: `-notice` with severity warning (low urgency), `-page` with critical (high urgency),
 because an open alert's severity cannot be relied on to rise. The same key again is the same alert: sending is
@@ -16,7 +16,8 @@ from typing import Any, Self
 
 import httpx
 
-from firebreak.connectors.http import HttpEdge, HttpReply
+from firebreak.connectors.http import HttpEdge, httpx_transport
+from firebreak.connectors.outcome import HttpReply
 from firebreak.connectors.wording import plain, shorten, shown
 from firebreak.domain.errors import ContractError, FirebreakError, PermanentError, TransientError
 from firebreak.domain.ids import pager_notice_key, pager_page_key
@@ -33,6 +34,7 @@ _BUSY_WAIT = timedelta(seconds=30)
 _LOW = frozenset({PagerAction.TRIGGER_LOW, PagerAction.RESOLVE_LOW})
 _SEVERITY = {PagerAction.TRIGGER_LOW: "warning", PagerAction.TRIGGER_HIGH: "critical"}
 _WHERE = "Check pager_key in services.yaml (or FIREBREAK_FALLBACK_PAGER_KEY): an Events v2 integration's key."
+_CONNECTIONS = 8
 
 
 class PagerDuty:
@@ -47,7 +49,12 @@ class PagerDuty:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = HttpEdge(
-            base_url, system="PagerDuty", max_body_bytes=64 * 1024, connections=8, transport=transport
+            base_url,
+            system="PagerDuty",
+            max_body_bytes=64 * 1024,
+            connections=_CONNECTIONS,
+            # pages are few: httpx itself, where what a call costs does not matter (docs/adr/0012)
+            transport=transport or httpx_transport(_CONNECTIONS),
         )
         self._source, self._timeout = source, timeout
 

@@ -113,7 +113,7 @@ class Prometheus:
 
     async def _together(self, batch: Sequence[tuple[str, ExprType]], look: _Look) -> list[tuple[str, MetricAnswer]]:
         exprs = [expr for expr, _ in batch]
-        text = joined(batch)
+        text = joined(tuple(batch))
         outcome = await self._ask(text, look.grid, look.left() * BATCH_SHARE)
         if isinstance(outcome, Problem) and outcome.blame is Blame.SERVER and outcome.again:
             await asyncio.sleep(min(BACKOFF, max(look.left(), 0)))

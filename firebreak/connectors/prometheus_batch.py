@@ -7,6 +7,7 @@ makes all label sets differ, so `or` keeps every series. Envelope and status cod
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from typing import Any
 
 import promql_parser as promql
 
-from firebreak.connectors.http import FailureKind, HttpFailure, HttpReply
+from firebreak.connectors.outcome import FailureKind, HttpFailure, HttpReply
 from firebreak.connectors.wording import plain
 from firebreak.domain.condition import AnswerStatus, MetricAnswer, Point
 from firebreak.domain.errors import ContractError
@@ -56,6 +57,8 @@ class Grid:
 
     def time_of(self, stamp: float) -> datetime | None:
         """The step that `stamp` (Unix seconds) names, or None when it is none of ours."""
+        if not math.isfinite(stamp):  # JSON's 1e999 is one
+            return None
         millis = round(stamp * 1000)
         if millis < self.start or millis > self.end or (millis - self.start) % self.step:
             return None
@@ -99,7 +102,8 @@ def _type(node: Any) -> ExprType:
     return ExprType.OTHER
 
 
-def joined(exprs: Sequence[tuple[str, ExprType]]) -> str:
+@functools.lru_cache(maxsize=256)  # as above; the same text again is also encoded only once
+def joined(exprs: tuple[tuple[str, ExprType], ...]) -> str:
     """One expression for all. Each must have parsed alone (so that no `) or (` breaks out of its place); the newline
     ends a trailing comment."""
     parts = []
@@ -226,17 +230,27 @@ def answer_of(key: str, series: Sequence[Series], doubts: str, grid: Grid, times
         return MetricAnswer(key=key, status=AnswerStatus.UNAVAILABLE, detail=detail)
     points = []
     for pair in values:
-        stamp, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        if not isinstance(pair, list) or len(pair) != 2:
+            return _strange(key, pair)
+        stamp, value = pair
         if not isinstance(stamp, (int, float)) or not isinstance(value, str):
-            detail = plain(f"a value that is no [time, text]: {pair!r}", DETAIL_LIMIT)
-            return MetricAnswer(key=key, status=AnswerStatus.UNAVAILABLE, detail=detail)
-        at = times.get(stamp) or grid.time_of(stamp)
+            return _strange(key, pair)
+        at = times.get(stamp)
         if at is None:
-            detail = (
-                "the back end moved the steps away from the pinned times: set its parameter against it "
-                "(VictoriaMetrics nocache=1; Thanos query-frontend --query-range.align-range-with-step=false)"
-            )
-            return MetricAnswer(key=key, status=AnswerStatus.UNAVAILABLE, detail=detail)
-        times[stamp] = at
+            at = grid.time_of(stamp)
+            if at is None:
+                return MetricAnswer(key=key, status=AnswerStatus.UNAVAILABLE, detail=_MOVED)
+            times[stamp] = at
         points.append(Point(at=at, value=value))
     return MetricAnswer(key=key, status=AnswerStatus.OK, points=tuple(points))
+
+
+_MOVED = (
+    "the back end moved the steps away from the pinned times: set its parameter against it "
+    "(VictoriaMetrics nocache=1; Thanos query-frontend --query-range.align-range-with-step=false)"
+)
+
+
+def _strange(key: str, pair: Any) -> MetricAnswer:
+    detail = plain(f"a value that is no [time, text]: {pair!r}", DETAIL_LIMIT)
+    return MetricAnswer(key=key, status=AnswerStatus.UNAVAILABLE, detail=detail)

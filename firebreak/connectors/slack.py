@@ -19,8 +19,10 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from firebreak.connectors.http import IDLE_SECONDS, checked_headers, retry_after
+from firebreak.connectors.http import checked_headers
+from firebreak.connectors.outcome import retry_after
 from firebreak.connectors.slack_blocks import blocks, fallback, metadata, posted
+from firebreak.connectors.wire import IDLE_SECONDS
 from firebreak.connectors.wording import plain
 from firebreak.domain.errors import FirebreakError, PermanentError, SettingsInvalid, TransientError
 from firebreak.domain.message import NoticeText

@@ -6,6 +6,7 @@ ms`, largest first, each at most once. Years are left out: no incident lasts one
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import timedelta
 
@@ -42,6 +43,7 @@ def parse_duration(text: str) -> timedelta:
     return span
 
 
+@functools.lru_cache(maxsize=512)
 def promql_duration(span: timedelta) -> str:
     """Shortest PromQL duration of a span: `1h30m`, `7d`, `250ms`; `0s` for none.
 

@@ -7,6 +7,7 @@ word `$baseline`, or a binding. A binding is rendered as a quoted string and may
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -58,6 +59,7 @@ class Selector:
         return f"{self.metric}{{{inner}}}" if inner else self.metric
 
 
+@functools.lru_cache(maxsize=4096)  # an incident's few names come in each of its queries
 def quote(value: str) -> str:
     """A PromQL string literal (Go's syntax, double quotes) that reads back as `value`.
 

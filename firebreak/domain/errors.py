@@ -6,6 +6,7 @@ FirebreakError
 - TransientError(retry_after)   the world is busy; whether a write took effect is not known
 - PermanentError                a retry cannot help
   - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
+- TargetHeld                    another incident acts on the target: one actor per target
 - LedgerError
   - AppendConflict (retry)  ChainBroken (stop all automation, page)
 """
@@ -14,6 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from firebreak.domain.target import TargetRef
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,6 +126,21 @@ class PermissionDenied(PermanentError):
 
 class PreconditionFailed(PermanentError):
     """The API server refused the object (400, 405, 409 that lasts, 422)."""
+
+
+class TargetHeld(FirebreakError):
+    """Another incident, `holder` (its id), acts on `target`, so nothing was written. Made with `by`."""
+
+    advice = "Look at the incident that holds the target with `firebreak show`; its close lets go of the target."
+
+    target: TargetRef
+    holder: str
+
+    @classmethod
+    def by(cls, holder: str, target: TargetRef) -> Self:
+        held = cls(f"{target.text} is being handled by {holder}: one actor per target")
+        held.target, held.holder = target, holder
+        return held
 
 
 class LedgerError(FirebreakError):

@@ -134,6 +134,7 @@ class PlanOutline:
     runbook: str
     tiers: tuple[TierOutline, ...]
     hold: timedelta = timedelta(0)  # how long all must stay healthy after the verification
+    keeps_evidence: bool = True  # whether there is something to be kept before the first write
 
 
 class MoveKind(StrEnum):

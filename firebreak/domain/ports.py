@@ -129,12 +129,18 @@ class LedgerPort(Protocol):
         documents: Sequence[bytes] = (),
         restores: Sequence[RestoreRecord] = (),
         phase: tuple[str, IncidentPhase] | None = None,
+        holding: Sequence[TargetRef] = (),
     ) -> tuple[Appended, ...]:
         """One transaction. A draft whose (incident, key) exists is returned as found and changes nothing. When the
-        *first* draft is found, messages, cancels, restores and phase are not applied again. `cancel`: (incident,
-        message key) of messages not sent yet. Raises LedgerError when it cannot be kept."""
+        *first* draft is found, messages, cancels, restores, phase and `holding` are not applied again. `cancel`:
+        (incident, message key) of messages not sent yet. `holding`: targets that the first draft's incident takes, as
+        `lock_target` does; when another incident holds one of them, TargetHeld is raised and nothing at all is
+        written. Raises LedgerError when it cannot be kept."""
 
     async def find(self, incident_id: str, key: str) -> TimelineEntry | None: ...
+
+    async def find_first(self, incident_id: str, keys: Sequence[str]) -> TimelineEntry | None:
+        """The first of `keys`, in the order given, that has an entry; one look at the store for all of them."""
 
     async def entries(self, incident_id: str) -> tuple[TimelineEntry, ...]:
         """In order of `seq`."""

@@ -109,7 +109,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
                 page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
             ),
             foresight=foresight,
-            plan_made=steps.foresee,
+            first_step=steps,
         )
         people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
         restores = RestoreHands(casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode)

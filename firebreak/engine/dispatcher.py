@@ -36,8 +36,9 @@ from workflows.options import TASK_TIMEOUT
 
 log = structlog.get_logger()
 
-POLL = 1.0  # seconds: the net under a lost poke
-BATCH = 200
+POLL = 1.0  # seconds: the net under a lost poke, and between two sweeps
+BATCH = 200  # alerts under way at once
+SETTLE_PAUSE = 0.05  # seconds in which dispositions gather for one commit
 AT_ONCE = 20  # workflow starts under way at once
 PARK_AFTER = 3  # failures of one alert, of a kind that is no outage, before it is parked and a person paged
 
@@ -51,25 +52,37 @@ class Dispatcher:
         self._started: set[str] = set()
         self._failures: Counter[int] = Counter()
         self._sweeper = Sweeper(parts)
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._under_way: dict[int, str] = {}  # receipt -> fingerprint, of what is being handled now
+        self._handled: dict[int, tuple[Disposition, str]] = {}  # by receipt: handled, not written down yet
+        self._to_settle = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         with self._listening():
-            stopping = asyncio.create_task(self._wake_on(stop))
+            beside = [asyncio.create_task(work) for work in (self._wake_on(stop), self._sweep_on(), self._settle_on())]
             try:
                 await self._resume(stop)
                 while not stop.is_set():
+                    for task in (*beside, *self._tasks):
+                        if task.done():
+                            task.result()  # a fault of ours: this process ends, and is started again
                     try:
-                        full = await self._round()
+                        more = await self._round()
                     except (FirebreakError, RPCError) as error:
                         log.warning("dispatcher.round_failed", error=str(error))
-                        full = False
-                    if not full:
+                        more = False
+                    if not more:
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(POLL):
                                 await self._woken.wait()
                     self._woken.clear()
+                await asyncio.gather(*self._tasks)
             finally:
-                stopping.cancel()
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+            await self._settle()
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -111,22 +124,41 @@ class Dispatcher:
                 await asyncio.sleep(POLL)
 
     async def _round(self) -> bool:
-        """One look at the inbox; True when there may be more at once."""
-        accepted = await self._parts.inbox.claim(self._parts.intake_class, limit=BATCH)
-        if accepted:
-            gate = asyncio.Semaphore(AT_ONCE)
-            by_alert: dict[str, list[AcceptedAlert]] = {}
-            for one in accepted:  # deliveries of one alert stay in order
+        """One look at the inbox; what is new there is handled beside the next look. True = look again at once."""
+        if len(self._under_way) >= BATCH:
+            return False  # whatever ends first wakes it
+        limit = BATCH + len(self._handled)
+        claimed = await self._parts.inbox.claim(self._parts.intake_class, limit=limit)
+        busy = set(self._under_way.values())
+        by_alert: dict[str, list[AcceptedAlert]] = {}
+        for one in claimed:  # deliveries of one alert stay in order, also behind one that is under way
+            if one.receipt not in self._handled and one.alert.fingerprint not in busy:
                 by_alert.setdefault(one.alert.fingerprint, []).append(one)
-            await asyncio.gather(*(self._handle_all(group, gate) for group in by_alert.values()))
-        await self._sweeper.sweep()
-        return len(accepted) == BATCH
+        for group in by_alert.values():
+            self._under_way.update((one.receipt, one.alert.fingerprint) for one in group)
+            task = asyncio.create_task(self._handle_all(group))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return bool(by_alert) and len(claimed) == limit
 
-    async def _handle_all(self, group: list[AcceptedAlert], gate: asyncio.Semaphore) -> None:
-        async with gate:
-            for accepted in group:
-                if not await self._handle(accepted):
-                    return
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None:
+            self._tasks.discard(task)  # else `run` finds it, and raises
+
+    async def _handle_all(self, group: list[AcceptedAlert]) -> None:
+        done = True
+        try:
+            async with self._gate:
+                for accepted in group:
+                    done = done and await self._handle(accepted)
+        except FirebreakError as error:  # not even the fault could be written down
+            log.error("dispatcher.store_away", error=str(error))
+            done = False
+        full = len(self._under_way) >= BATCH
+        for accepted in group:
+            del self._under_way[accepted.receipt]
+        if done or full:  # what came behind it may have its turn now; what failed waits for the next poll
+            self._woken.set()
 
     async def _handle(self, accepted: AcceptedAlert) -> bool:
         """False when it must be tried again later (the rest of its group, too)."""
@@ -144,8 +176,37 @@ class Dispatcher:
             if self._failures[accepted.receipt] < PARK_AFTER:
                 return False
             settled = await self._park(accepted, error)
-        await self._parts.inbox.settle([(accepted.receipt, *settled)])
+        self._handled[accepted.receipt] = settled
+        self._to_settle.set()
         return True
+
+    async def _settle_on(self) -> None:
+        """Write down what became of deliveries, many at once and out of the way of the next alert. After a crash before
+        that they are claimed again, and found to be duplicates."""
+        while True:
+            await self._to_settle.wait()
+            await asyncio.sleep(SETTLE_PAUSE)
+            self._to_settle.clear()
+            try:
+                await self._settle()
+            except FirebreakError as error:
+                log.warning("dispatcher.settle_failed", error=str(error))
+                await asyncio.sleep(POLL)
+                self._to_settle.set()
+
+    async def _settle(self) -> None:
+        settled = [(receipt, *what) for receipt, what in self._handled.items()]
+        await self._parts.inbox.settle(settled)
+        for receipt, *_ in settled:
+            del self._handled[receipt]
+
+    async def _sweep_on(self) -> None:
+        while True:
+            try:
+                await self._sweeper.sweep()
+            except (FirebreakError, RPCError) as error:
+                log.warning("dispatcher.sweep_failed", error=str(error))
+            await asyncio.sleep(POLL)
 
     async def _firing(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
         if accepted.alert.labels.get("service") == ENGINE_SERVICE:

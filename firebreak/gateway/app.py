@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -72,11 +72,12 @@ def create_app(
     settings: Settings,
     *,
     token: str,
-    poke: Callable[[], None],
+    poke: Callable[[Iterable[IntakeClass]], None],
     metrics: GatewayMetrics | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
-    """The gateway over an inbox. `poke` is called after each delivery that was kept; it must not block or raise."""
+    """The gateway over an inbox. `poke` is called after each delivery that was kept, with its alerts' classes; it must
+    not block or raise."""
     app = FastAPI(title="Firebreak gateway", version="1", docs_url=None, redoc_url=None)
     counters = metrics or GatewayMetrics()
     intake = _Intake(inbox, settings, token=token, poke=poke, metrics=counters, clock=clock)
@@ -156,7 +157,7 @@ class _Intake:
         settings: Settings,
         *,
         token: str,
-        poke: Callable[[], None],
+        poke: Callable[[Iterable[IntakeClass]], None],
         metrics: GatewayMetrics,
         clock: Callable[[], datetime],
     ) -> None:
@@ -204,14 +205,15 @@ class _Intake:
                 alerts, truncated = await asyncio.to_thread(parse_webhook, body)
         except Refused as error:
             return self._refuse(400 if error.reason in _NOT_JSON else 422, error, error.reason)
+        classed = [(alert, intake_class(alert.labels)) for alert in alerts]
         receipts = await self._inbox.accept(
-            [(alert, intake_class(alert.labels)) for alert in alerts],
+            classed,
             source=SOURCE,
             truncated=truncated,
             accepted_at=self._clock(),
         )
         self._metrics.accept_seconds.observe(time.perf_counter() - began)
-        self._kept(len(receipts))
+        self._kept([of for _, of in classed])
         return JSONResponse({"accepted": len(receipts), "receipts": list(receipts)})
 
     async def _too_large(self, error: BodyTooLarge) -> Response:
@@ -219,14 +221,14 @@ class _Intake:
         alert = oversize_alert(limit=error.limit, at=now)
         await self._inbox.accept([(alert, IntakeClass.P1_CANDIDATE)], source="gateway", truncated=0, accepted_at=now)
         self._metrics.oversize.inc()
-        self._kept(1)
+        self._kept([IntakeClass.P1_CANDIDATE])
         return self._refuse(413, error, "oversize")
 
-    def _kept(self, count: int) -> None:
-        self._metrics.accepted.inc(count)
-        self._backlog += count
-        if count:
-            self._poke()
+    def _kept(self, classes: Sequence[IntakeClass]) -> None:
+        self._metrics.accepted.inc(len(classes))
+        self._backlog += len(classes)
+        if classes:
+            self._poke(set(classes))
 
     async def _too_many_wait(self) -> bool:
         now = time.monotonic()

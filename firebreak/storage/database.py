@@ -20,6 +20,11 @@ from firebreak.storage.faults import sqlite_code, translated
 READ_PATIENCE_MS = 5_000
 """How long a reader waits while another process recovers the log of a killed writer."""
 
+LOG_LIMIT = 4_000
+"""Pages of 4 KiB in the log from which a commit moves them into the file itself. Four times SQLite's default: the
+writer does it when it is idle, so that no commit on the way of an alert pays for it; this bounds a storm's log, and so
+how long the next start reads the log of a killed engine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
@@ -83,17 +88,25 @@ class Database:
     def engine(self, *, read_only: bool) -> Engine:
         return create_engine(
             "sqlite://",
-            creator=self._read_only if read_only else self._read_write,
+            creator=self._read_only if read_only else self.open_writing,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
         )
 
-    def _read_write(self) -> sqlite3.Connection:
+    def open_impatient(self) -> sqlite3.Connection:
+        """For reading only, by a caller that must not be kept waiting: SQLITE_BUSY at once. Opening itself may wait."""
+        raw = self._read_only()
+        raw.execute("PRAGMA busy_timeout = 0")
+        return raw
+
+    def open_writing(self) -> sqlite3.Connection:
+        """In driver autocommit. Raises sqlite3.Error."""
         raw = sqlite3.connect(self._uri("rwc"), uri=True, isolation_level=None, check_same_thread=False)
         try:
             raw.execute(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
             raw.execute("PRAGMA journal_mode = WAL")
             raw.execute("PRAGMA synchronous = FULL")  # in WAL: one fsync of the log a commit
+            raw.execute(f"PRAGMA wal_autocheckpoint = {LOG_LIMIT}")
             raw.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error:
             raw.close()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, insert, select
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select
 
 from firebreak.domain.codec import format_time, parse_time
 from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineEntry
-from firebreak.storage.database import driver
 from firebreak.storage.schema import entries
+from firebreak.storage.sql import Sql
 from firebreak.timeline.canonical import canonical
 from firebreak.timeline.chain import GENESIS, entry_digest
 
@@ -36,19 +35,16 @@ def prepared(drafts: Iterable[EntryDraft]) -> tuple[PreparedEntry, ...]:
     return tuple(PreparedEntry(draft, canonical(draft.body), format_time(draft.at)) for draft in drafts)
 
 
-def append_entries(connection: Connection, drafts: Sequence[PreparedEntry]) -> tuple[Appended, ...]:
-    """Write those whose (incident, key) is new, find the others. The hot path: SQL made once by Core, run by the
-    driver."""
-    raw = driver(connection)
-    sql = _hot_sql()
+def append_entries(raw: sqlite3.Connection, drafts: Sequence[PreparedEntry]) -> tuple[Appended, ...]:
+    """Write those whose (incident, key) is new, find the others."""
     done: list[Appended] = []
     for item in drafts:
         draft = item.draft
-        row = raw.execute(sql.find, (draft.incident_id, draft.key)).fetchone()
-        if row is not None:
-            done.append(Appended(entry=entry_of(row), found=True))
+        found = find_entry(raw, draft.incident_id, draft.key)
+        if found is not None:
+            done.append(Appended(entry=found, found=True))
             continue
-        last = raw.execute(sql.head).fetchone()
+        last = _HEAD.run(raw).fetchone()
         seq, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
         duration = None if draft.duration_ms is None else float(draft.duration_ms)
         digest = entry_digest(
@@ -64,28 +60,37 @@ def append_entries(connection: Connection, drafts: Sequence[PreparedEntry]) -> t
             body=item.body,
             previous=previous,
         )
-        row = (
-            seq,
-            draft.incident_id,
-            draft.key,
-            draft.kind.value,
-            item.at,
-            draft.actor,
-            draft.target,
-            draft.uid,
-            duration,
-            item.body.decode(),
-            previous,
-            digest,
-        )
-        raw.execute(sql.insert, row)
-        done.append(Appended(entry=entry_of(row), found=False))
+        body = item.body.decode()
+        row = {
+            "seq": seq,
+            "incident_id": draft.incident_id,
+            "key": draft.key,
+            "kind": draft.kind.value,
+            "at": item.at,
+            "actor": draft.actor,
+            "target": draft.target,
+            "uid": draft.uid,
+            "duration_ms": duration,
+            "body": body,
+            "previous": previous,
+            "digest": digest,
+        }
+        _INSERT.run(raw, **row)
+        done.append(Appended(entry=_entry(tuple(row.values()), StoredBody(body)), found=False))
     return tuple(done)
 
 
-def find_entry(connection: Connection, incident_id: str, key: str) -> TimelineEntry | None:
-    row = driver(connection).execute(_hot_sql().find, (incident_id, key)).fetchone()
-    return None if row is None else entry_of(row)
+def find_entry(raw: sqlite3.Connection, incident_id: str, key: str) -> TimelineEntry | None:
+    row = _FIND.run(raw, incident=incident_id, key=key).fetchone()
+    return None if row is None else _entry(row, StoredBody(row[_BODY]))
+
+
+def find_first_entry(raw: sqlite3.Connection, incident_id: str, keys: Sequence[str]) -> TimelineEntry | None:
+    """The first of `keys`, in their order, that was written."""
+    found = _find_any(len(keys)).run(raw, incident=incident_id, **{f"key{n}": key for n, key in enumerate(keys)})
+    rows = {row[_KEY]: row for row in found}
+    row = next((rows[key] for key in keys if key in rows), None)
+    return None if row is None else _entry(row, StoredBody(row[_BODY]))
 
 
 def select_entries(*conditions: ColumnElement[bool]) -> Select[Any]:
@@ -95,7 +100,39 @@ def select_entries(*conditions: ColumnElement[bool]) -> Select[Any]:
 
 def entry_of(row: Sequence[Any]) -> TimelineEntry:
     """The entry of a row with `COLUMNS`. ValueError for one that this program cannot have written."""
-    seq, incident_id, key, kind, at, actor, target, uid, duration_ms, body, previous, digest = row
+    return _entry(row, json.loads(row[_BODY]))
+
+
+class StoredBody(Mapping[str, Any]):
+    """JSON data as it was stored, decoded when it is read: of an entry that was just written, or asked for in order to
+    know whether it is there, that is seldom, and evidence is large."""
+
+    __slots__ = ("_data", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._data: dict[str, Any] | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self._decoded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def __repr__(self) -> str:
+        return repr(self._decoded())
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._data is None:
+            self._data = json.loads(self._text)
+        return self._data
+
+
+def _entry(row: Sequence[Any], body: Mapping[str, Any]) -> TimelineEntry:
+    seq, incident_id, key, kind, at, actor, target, uid, duration_ms, _, previous, digest = row
     return TimelineEntry(
         seq=seq,
         incident_id=incident_id,
@@ -106,31 +143,23 @@ def entry_of(row: Sequence[Any]) -> TimelineEntry:
         target=target,
         uid=uid,
         duration_ms=duration_ms,
-        body=json.loads(body),
+        body=body,
         previous=previous,
         digest=digest,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _HotSql:
-    """SQL text with `?` parameters, for statements run so often that Core's cost per call matters."""
-
-    find: str  # incident id, key
-    head: str
-    insert: str  # `COLUMNS`
+_KEY, _BODY = (entries.c.keys().index(name) for name in ("key", "body"))
+_FIND = Sql(select(*COLUMNS).where(entries.c.incident_id == bindparam("incident"), entries.c.key == bindparam("key")))
+_last = entries.alias("last")
+_HEAD = Sql(
+    select(entries.c.seq, entries.c.digest).where(entries.c.seq == select(func.max(_last.c.seq)).scalar_subquery())
+)
+_INSERT = Sql(insert(entries))
 
 
 @functools.cache
-def _hot_sql() -> _HotSql:
-    find = select(*COLUMNS).where(entries.c.incident_id == "", entries.c.key == "")
-    head = select(entries.c.seq, entries.c.digest).order_by(entries.c.seq.desc()).limit(1)
-    return _HotSql(
-        find=_text(find),
-        head=_text(head, literal_binds=True),
-        insert=_text(insert(entries).values({column.name: None for column in COLUMNS})),
-    )
-
-
-def _text(statement: ClauseElement, *, literal_binds: bool = False) -> str:
-    return str(statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": literal_binds}))
+def _find_any(count: int) -> Sql:
+    """As `_FIND`, for `key0`, `key1` ... of one incident, in no order."""
+    keys: list[ColumnElement[str]] = [bindparam(f"key{n}") for n in range(count)]
+    return Sql(select(*COLUMNS).where(entries.c.incident_id == bindparam("incident"), entries.c.key.in_(keys)))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
 from firebreak.storage.database import driver
 from firebreak.storage.schema import INBOX_REVISION, deliveries, probe
+from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store, decode_json, encode_json
+
+FEW = 32
+"""Deliveries that are decoded on the event loop (some 20 us each); more go to the reading thread."""
 
 
 class InboxStore(Store):
@@ -31,32 +35,31 @@ class InboxStore(Store):
     ) -> tuple[int, ...]:
         """All of them or none. Receipts rise by one within a call."""
         moment = format_time(accepted_at)
-        packed = [(intake_class.value, encode_json(to_data(alert))) for alert, intake_class in alerts]
+        packed = [
+            {
+                "accepted_at": moment,
+                "intake_class": intake_class.value,
+                "source": source,
+                "truncated": truncated,
+                "alert": encode_json(to_data(alert)),
+            }
+            for alert, intake_class in alerts
+        ]
 
-        def unit(connection: Connection) -> tuple[int, ...]:
-            raw = driver(connection)
+        def unit(raw: sqlite3.Connection) -> tuple[int, ...]:
             last = raw.execute("SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'").fetchone()
-            first = (last[0] if last else 0) + 1
-            raw.executemany(
-                _ACCEPT,
-                [
-                    (receipt, moment, intake_class, source, truncated, alert)
-                    for receipt, (intake_class, alert) in enumerate(packed, start=first)
-                ],
-            )
-            return tuple(range(first, first + len(packed)))
+            receipts = tuple(range((last[0] if last else 0) + 1, (last[0] if last else 0) + 1 + len(packed)))
+            _ACCEPT.run_each(raw, [{"receipt": receipt, **row} for receipt, row in zip(receipts, packed, strict=True)])
+            return receipts
 
         return await self._write(unit) if packed else ()
 
     async def claim(self, intake_class: IntakeClass, *, limit: int) -> tuple[AcceptedAlert, ...]:
         """Deliveries of the class without a disposition, oldest first. Takes no lock: one dispatcher per class."""
-        query = (
-            select(deliveries)
-            .where(deliveries.c.intake_class == intake_class.value, deliveries.c.disposition.is_(None))
-            .order_by(deliveries.c.receipt)
-            .limit(limit)
-        )
-        return await self._read(lambda connection: tuple(_accepted(row) for row in connection.execute(query)))
+        rows = await self._peek(lambda raw: _CLAIM.run(raw, intake=intake_class.value, limit=limit).fetchall())
+        if len(rows) <= FEW:
+            return _accepted(rows)
+        return await self._read(lambda _: _accepted(rows))
 
     async def settle(self, dispositions: Sequence[tuple[int, Disposition, str]]) -> None:
         """(receipt, disposition, incident id or reason); the first disposition of a receipt stays."""
@@ -66,47 +69,67 @@ class InboxStore(Store):
             {"of": receipt, "disposition": disposition.value, "detail": detail}
             for receipt, disposition, detail in dispositions
         ]
-        await self._write(lambda connection: connection.execute(_SETTLE, changes) and None)
+        await self._write(lambda raw: _SETTLE.run_each(raw, changes))
 
     async def backlog(self) -> int:
         """Deliveries without a disposition."""
-        query = select(func.count()).select_from(deliveries).where(deliveries.c.disposition.is_(None))
-        return await self._read(lambda connection: int(connection.execute(query).scalar_one()))
+        (count,) = await self._read(lambda connection: _BACKLOG.run(driver(connection)).fetchone())
+        return int(count)
 
     async def oldest(self) -> AcceptedAlert | None:
         """The delivery that has waited longest for a disposition, of any class."""
-        query = select(deliveries).where(deliveries.c.disposition.is_(None)).order_by(deliveries.c.receipt).limit(1)
-        row = await self._read(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None else _accepted(row)
+        found = _accepted(await self._read(lambda connection: _OLDEST.run(driver(connection)).fetchall()))
+        return found[0] if found else None
 
     async def probe(self) -> None:
         """Write and sync one row for nothing: LedgerError when an alert could not be kept now."""
-        beat = update(probe).where(probe.c.id == 1).values(beats=probe.c.beats + 1)
-        await self._write(lambda connection: connection.execute(beat) and None)
+        await self._write(_BEAT.run)
 
     async def disposition(self, receipt: int) -> tuple[Disposition, str] | None:
         """How a delivery ended and its detail; None while it waits, or when there is none of that number."""
-        query = select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == receipt)
-        row = await self._read(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None or row.disposition is None else (Disposition(row.disposition), row.detail)
+        row = await self._peek(lambda raw: _END.run(raw, of=receipt).fetchone())
+        return None if row is None or row[0] is None else (Disposition(row[0]), row[1])
 
 
-_ACCEPT = (
-    "INSERT INTO deliveries (receipt, accepted_at, intake_class, source, truncated, alert) VALUES (?, ?, ?, ?, ?, ?)"
+_ACCEPT = Sql(
+    insert(deliveries).values(
+        {name: bindparam(name) for name in ("receipt", "accepted_at", "intake_class", "source", "truncated", "alert")}
+    )
 )
-_SETTLE = (
+_waits = (deliveries.c.disposition.is_(None),)
+_all = select(
+    deliveries.c.receipt,
+    deliveries.c.accepted_at,
+    deliveries.c.intake_class,
+    deliveries.c.source,
+    deliveries.c.truncated,
+    deliveries.c.alert,
+)
+_CLAIM = Sql(
+    _all.where(deliveries.c.intake_class == bindparam("intake"), *_waits)
+    .order_by(deliveries.c.receipt)
+    .limit(bindparam("limit"))
+)
+_OLDEST = Sql(_all.where(*_waits).order_by(deliveries.c.receipt).limit(1))
+_BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
+_END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
+_SETTLE = Sql(
     update(deliveries)
-    .where(deliveries.c.receipt == bindparam("of"), deliveries.c.disposition.is_(None))
+    .where(deliveries.c.receipt == bindparam("of"), *_waits)
     .values(disposition=bindparam("disposition"), detail=bindparam("detail"))
 )
+_BEAT = Sql(update(probe).where(probe.c.id == 1).values(beats=probe.c.beats + 1))
 
 
-def _accepted(row: Row[Any]) -> AcceptedAlert:
-    return AcceptedAlert(
-        receipt=row.receipt,
-        accepted_at=parse_time(row.accepted_at),
-        intake_class=IntakeClass(row.intake_class),
-        source=row.source,
-        truncated=row.truncated,
-        alert=from_data(Alert, decode_json(row.alert)),
+def _accepted(rows: Sequence[tuple[int, str, str, str, int, str]]) -> tuple[AcceptedAlert, ...]:
+    return tuple(
+        AcceptedAlert(
+            receipt=receipt,
+            accepted_at=parse_time(accepted_at),
+            intake_class=IntakeClass(intake_class),
+            source=source,
+            truncated=truncated,
+            alert=from_data(Alert, decode_json(alert)),
+        )
+        for receipt, accepted_at, intake_class, source, truncated, alert in rows
     )

@@ -20,12 +20,13 @@ too (Alertmanager may merge alerts and move the start).
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, literal_column, select, update
+from sqlalchemy import Row, bindparam, func, literal_column, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.sqlite import insert
 
@@ -34,9 +35,10 @@ from firebreak.domain.codec import format_time, from_data, parse_time, to_data
 from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.storage.entries import COLUMNS, PreparedEntry, append_entries, entry_of, prepared
+from firebreak.storage.entries import COLUMNS, append_entries, entry_of, prepared
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import alerts, entries, incidents
+from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store, decode_json, encode_json
 
 
@@ -54,24 +56,27 @@ class IncidentsStore(Store):
     ) -> tuple[str, Disposition]:
         """By the rule above, in one transaction. `opened` and `messages` are written when the incident opens,
         `joined` (under the id of the incident that was joined) when it joins, nothing for a duplicate."""
-        opening, joining = prepared((opened, joined))
+        alert = incident.alert
+        owner = await self._peek(lambda raw: _owner(raw, incident, rearm))
+        if owner is not None:  # most of what Alertmanager sends: costs no transaction, and nothing is made ready
+            return owner, Disposition.DUPLICATE
+        opening, columns = prepared((opened,)), _columns(incident)
 
-        def unit(connection: Connection) -> tuple[str, Disposition]:
-            alert = incident.alert
-            known = connection.execute(_BY_KEY, {"key": alert.key}).one_or_none()
-            if known is not None and known.firing and not _rearmed(known.closed_at, incident, rearm):
-                return known.incident_id, Disposition.DUPLICATE
-            same = connection.execute(_OPEN_BY_CORRELATION, {"key": incident.correlation_key}).scalar_one_or_none()
+        def unit(raw: sqlite3.Connection) -> tuple[str, Disposition]:
+            owner = _owner(raw, incident, rearm)
+            if owner is not None:
+                return owner, Disposition.DUPLICATE
+            same = _OPEN_BY_CORRELATION.run(raw, correlation=incident.correlation_key).fetchone()
             if same is not None:
-                _own(connection, alert, same)
-                _append_joined(connection, joining, same)
-                return same, Disposition.JOINED
-            if connection.execute(_BY_ID, {"id": incident.id}).one_or_none() is not None:
+                _own(raw, alert, same[0])
+                append_entries(raw, prepared((replace(joined, incident_id=same[0]),)))
+                return same[0], Disposition.JOINED
+            if _BY_ID.run(raw, incident=incident.id).fetchone() is not None:
                 return incident.id, Disposition.DUPLICATE
-            connection.execute(plain_insert(incidents), _columns(incident))
-            _own(connection, alert, incident.id)
-            append_entries(connection, (opening,))
-            enqueue_messages(connection, messages)
+            _INSERT.run(raw, **columns)
+            _own(raw, alert, incident.id)
+            append_entries(raw, opening)
+            enqueue_messages(raw, messages)
             return incident.id, Disposition.OPENED
 
         return await self._write(unit)
@@ -80,26 +85,21 @@ class IncidentsStore(Store):
         """(incident id, alerts still firing there) of the newest start that the resolved alert covers, also when it
         had been resolved before; None when no incident knows it."""
         over = format_time(max(alert.ends_at or alert.starts_at, alert.starts_at))
-        covered = (alerts.c.fingerprint == alert.fingerprint, alerts.c.starts_at <= over)
-        newest = select(alerts.c.incident_id).where(*covered).order_by(alerts.c.starts_at.desc()).limit(1)
+        resolved_at = format_time(at)
 
-        def unit(connection: Connection) -> tuple[str, int] | None:
-            incident_id = connection.execute(newest).scalar_one_or_none()
-            if incident_id is None:
+        def unit(raw: sqlite3.Connection) -> tuple[str, int] | None:
+            newest = _NEWEST.run(raw, alert=alert.fingerprint, over=over).fetchone()
+            if newest is None:
                 return None
-            connection.execute(
-                update(alerts).where(*covered, alerts.c.firing == 1).values(firing=0, resolved_at=format_time(at))
-            )
-            left = select(func.count()).where(alerts.c.incident_id == incident_id, alerts.c.firing == 1)
-            return incident_id, int(connection.execute(left).scalar_one())
+            _RESOLVE.run(raw, alert=alert.fingerprint, over=over, resolved_at=resolved_at)
+            return newest[0], _firing(raw, newest[0])
 
         return await self._write(unit)
 
     async def incident(self, incident_id: str) -> Incident | None:
         """What the incident was opened with, open or closed; None for an unknown id."""
-        query = select(incidents.c.data).where(incidents.c.id == incident_id)
-        data = await self._read(lambda connection: connection.execute(query).scalar_one_or_none())
-        return None if data is None else _incident(data)
+        row = await self._peek(lambda raw: _DATA.run(raw, incident=incident_id).fetchone())
+        return None if row is None else _incident(row[0])
 
     async def open_incidents(self) -> tuple[Incident, ...]:
         """Incidents that have not closed, oldest first."""
@@ -110,19 +110,11 @@ class IncidentsStore(Store):
 
     async def firing(self, incident_id: str) -> int:
         """How many of its alerts still fire, as far as their source has told."""
-        query = select(func.count()).where(alerts.c.incident_id == incident_id, alerts.c.firing == 1)
-        return await self._read(lambda connection: int(connection.execute(query).scalar_one()))
+        return await self._peek(lambda raw: _firing(raw, incident_id))
 
     async def close_requests(self) -> tuple[TimelineEntry, ...]:
         """CLOSE_REQUESTED entries of incidents that are still open, in order."""
-        # The kind is spelled out: a bound parameter would miss the partial index.
-        # Sorted here: asked to sort, SQLite would rather walk all entries in their order.
-        query = select(*COLUMNS).where(
-            entries.c.kind == literal_column(f"'{EntryKind.CLOSE_REQUESTED.value}'"),
-            entries.c.incident_id == incidents.c.id,
-            incidents.c.closed_at.is_(None),
-        )
-        found = await self._read(lambda connection: [entry_of(row) for row in connection.execute(query)])
+        found = await self._peek(lambda raw: [entry_of(row) for row in _CLOSE_REQUESTS.run(raw)])
         return tuple(sorted(found, key=lambda entry: entry.seq))
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]:
@@ -138,24 +130,58 @@ class IncidentsStore(Store):
         return await self._read(lambda connection: tuple(_row(row) for row in connection.execute(query)))
 
 
-_BY_KEY = (
+_BY_KEY = Sql(
     select(alerts.c.incident_id, alerts.c.firing, incidents.c.closed_at)
     .outerjoin(incidents, incidents.c.id == alerts.c.incident_id)
-    .where(alerts.c.alert_key == bindparam("key"))
+    .where(alerts.c.alert_key == bindparam("alert"))
 )
-_BY_ID = select(incidents.c.id).where(incidents.c.id == bindparam("id"))
-_OPEN_BY_CORRELATION = select(incidents.c.id).where(
-    incidents.c.correlation_key == bindparam("key"), incidents.c.closed_at.is_(None)
+_BY_ID = Sql(select(incidents.c.id).where(incidents.c.id == bindparam("incident")))
+_DATA = Sql(select(incidents.c.data).where(incidents.c.id == bindparam("incident")))
+_OPEN_BY_CORRELATION = Sql(
+    select(incidents.c.id).where(
+        incidents.c.correlation_key == bindparam("correlation"), incidents.c.closed_at.is_(None)
+    )
+)
+_INSERT = Sql(plain_insert(incidents))
+_new = insert(alerts)
+_OWN = Sql(
+    _new.on_conflict_do_update(
+        index_elements=["alert_key"],
+        set_={name: _new.excluded[name] for name in ("incident_id", "firing", "resolved_at")},
+    )
+)
+_covered = (alerts.c.fingerprint == bindparam("alert"), alerts.c.starts_at <= bindparam("over"))
+_NEWEST = Sql(select(alerts.c.incident_id).where(*_covered).order_by(alerts.c.starts_at.desc()).limit(1))
+_RESOLVE = Sql(
+    update(alerts).where(*_covered, alerts.c.firing == 1).values(firing=0, resolved_at=bindparam("resolved_at"))
+)
+_FIRING = Sql(select(func.count()).where(alerts.c.incident_id == bindparam("incident"), alerts.c.firing == 1))
+# The kind is spelled out: a bound parameter would miss the partial index.
+# Not sorted: asked to sort, SQLite would rather walk all entries in their order.
+_CLOSE_REQUESTS = Sql(
+    select(*COLUMNS).where(
+        entries.c.kind == literal_column(f"'{EntryKind.CLOSE_REQUESTED.value}'"),
+        entries.c.incident_id == incidents.c.id,
+        incidents.c.closed_at.is_(None),
+    )
 )
 
 
-def _rearmed(closed_at: str | None, incident: Incident, rearm: timedelta) -> bool:
-    return closed_at is not None and incident.accepted_at - parse_time(closed_at) > rearm
+def _owner(raw: sqlite3.Connection, incident: Incident, rearm: timedelta) -> str | None:
+    """Id of the incident of which the alert that opens `incident` tells nothing new."""
+    known = _BY_KEY.run(raw, alert=incident.alert.key).fetchone()
+    if known is None:
+        return None
+    incident_id, firing, closed_at = known
+    if not firing or (closed_at is not None and incident.accepted_at - parse_time(closed_at) > rearm):
+        return None
+    return str(incident_id)
 
 
-def _own(connection: Connection, alert: Alert, incident_id: str) -> None:
+def _own(raw: sqlite3.Connection, alert: Alert, incident_id: str) -> None:
     """`alert` fires and belongs to `incident_id` from now on."""
-    statement = insert(alerts).values(
+    _OWN.run(
+        raw,
         alert_key=alert.key,
         fingerprint=alert.fingerprint,
         starts_at=format_time(alert.starts_at),
@@ -163,16 +189,11 @@ def _own(connection: Connection, alert: Alert, incident_id: str) -> None:
         firing=1,
         resolved_at=None,
     )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["alert_key"],
-            set_={"incident_id": statement.excluded.incident_id, "firing": 1, "resolved_at": None},
-        )
-    )
 
 
-def _append_joined(connection: Connection, joining: PreparedEntry, incident_id: str) -> None:
-    append_entries(connection, (replace(joining, draft=replace(joining.draft, incident_id=incident_id)),))
+def _firing(raw: sqlite3.Connection, incident_id: str) -> int:
+    (count,) = _FIRING.run(raw, incident=incident_id).fetchone()
+    return int(count)
 
 
 def _columns(incident: Incident) -> dict[str, object]:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from firebreak.domain.errors import LedgerError
+from firebreak.domain.errors import LedgerError, TargetHeld
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineEntry
-from firebreak.storage.entries import append_entries, entry_of, find_entry, prepared, select_entries
+from firebreak.storage.entries import (
+    append_entries,
+    entry_of,
+    find_entry,
+    find_first_entry,
+    prepared,
+    select_entries,
+)
 from firebreak.storage.outbox import cancel_messages, cancel_waiting_after, enqueue_messages
 from firebreak.storage.restores import keep_restores
 from firebreak.storage.schema import documents, entries, incidents, target_locks
+from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store
 
 
@@ -33,30 +42,41 @@ class LedgerStore(Store):
         documents: Sequence[bytes] = (),
         restores: Sequence[RestoreRecord] = (),
         phase: tuple[str, IncidentPhase] | None = None,
+        holding: Sequence[TargetRef] = (),
     ) -> tuple[Appended, ...]:
         """As the port says. Cancels come before new messages. A restore that is open may be ended by a record with
         `ended_at`; an ended one stays as it is. Documents are kept also when the first draft is found: they are
-        their own key. Raises ContractError for a body that is not JSON data, LedgerError when it cannot be kept."""
+        their own key. Raises ContractError for a body that is not JSON data, TargetHeld, LedgerError when it cannot
+        be kept."""
+        if holding and not drafts:
+            raise ValueError("targets are held for the incident of the first draft, and there is none")
         items = prepared(drafts)
         kept = [{"digest": hashlib.sha256(content).hexdigest(), "content": content} for content in documents]
 
-        def unit(connection: Connection) -> tuple[Appended, ...]:
-            done = append_entries(connection, items)
-            if kept:
-                _keep_documents(connection, kept)
+        def unit(raw: sqlite3.Connection) -> tuple[Appended, ...]:
+            done = append_entries(raw, items)
+            _keep_documents(raw, kept)
             if not (done and done[0].found):
-                cancel_messages(connection, cancel)
-                enqueue_messages(connection, messages)
-                keep_restores(connection, restores)
+                for target in holding:
+                    holder = _take_target(raw, target, drafts[0].incident_id)
+                    if holder != drafts[0].incident_id:
+                        raise TargetHeld.by(holder, target)  # undoes all of this unit
+                cancel_messages(raw, cancel)
+                enqueue_messages(raw, messages)
+                keep_restores(raw, restores)
                 if phase is not None:
-                    _set_phase(connection, *phase)
+                    _SET_PHASE.run(raw, incident=phase[0], phase=phase[1].value)
             return done
 
         return await self._write(unit)
 
     async def find(self, incident_id: str, key: str) -> TimelineEntry | None:
         """The entry written under (incident, key), or None."""
-        return await self._read(lambda connection: find_entry(connection, incident_id, key))
+        return await self._peek(lambda raw: find_entry(raw, incident_id, key))
+
+    async def find_first(self, incident_id: str, keys: Sequence[str]) -> TimelineEntry | None:
+        """The entry of the first of `keys`, in the order given, that was written; None when none was."""
+        return await self._peek(lambda raw: find_first_entry(raw, incident_id, keys)) if keys else None
 
     async def entries(self, incident_id: str) -> tuple[TimelineEntry, ...]:
         """All entries of one incident in order of `seq`; empty for an unknown one."""
@@ -65,31 +85,21 @@ class LedgerStore(Store):
 
     async def document(self, digest: str) -> bytes:
         """The kept bytes. LedgerError when there are none of this SHA-256, or other ones."""
-        query = select(documents.c.content).where(documents.c.digest == digest)
-        content: bytes | None = await self._read(lambda connection: connection.execute(query).scalar_one_or_none())
-        if content is None:
+        row = await self._peek(lambda raw: _DOCUMENT.run(raw, digest=digest).fetchone())
+        if row is None:
             raise LedgerError(f"no document with SHA-256 {digest} was kept")
+        content: bytes = row[0]
         if hashlib.sha256(content).hexdigest() != digest:
             raise LedgerError(f"the document kept as {digest} was changed: its SHA-256 is another")
         return content
 
     async def lock_target(self, target: TargetRef, incident_id: str) -> str:
         """The incident that holds `target` now: `incident_id` when it was free or already its own."""
-
-        def unit(connection: Connection) -> str:
-            connection.execute(
-                insert(target_locks)
-                .values(target=target.text, incident_id=incident_id)
-                .on_conflict_do_nothing(index_elements=["target"])
-            )
-            holder = select(target_locks.c.incident_id).where(target_locks.c.target == target.text)
-            return str(connection.execute(holder).scalar_one())
-
-        return await self._write(unit)
+        return await self._write(lambda raw: _take_target(raw, target, incident_id))
 
     async def release_targets(self, incident_id: str) -> None:
         """Let go of every target that the incident holds."""
-        await self._write(lambda connection: _release_targets(connection, incident_id))
+        await self._write(lambda raw: _release_targets(raw, incident_id))
 
     async def close_incident(
         self,
@@ -105,50 +115,60 @@ class LedgerStore(Store):
         still told."""
         items = prepared((draft,))
 
-        def unit(connection: Connection) -> Appended | None:
-            if unless_joined and connection.execute(_JOINED_SINCE, {"incident": draft.incident_id}).first():
+        def unit(raw: sqlite3.Connection) -> Appended | None:
+            if unless_joined and _JOINED_SINCE.run(raw, incident=draft.incident_id).fetchone():
                 return None
-            (done,) = append_entries(connection, items)
-            if done.found:
-                _release_targets(connection, draft.incident_id)
-                return done
-            connection.execute(
-                update(incidents)
-                .where(incidents.c.id == draft.incident_id, incidents.c.closed_at.is_(None))
-                .values(closed_at=items[0].at, outcome=outcome.value, phase=IncidentPhase.CLOSED.value)
-            )
-            if cancel_all:
-                cancel_waiting_after(connection, draft.incident_id, draft.at)
-            enqueue_messages(connection, messages)
-            _release_targets(connection, draft.incident_id)
+            (done,) = append_entries(raw, items)
+            _release_targets(raw, draft.incident_id)
+            if not done.found:
+                _CLOSE.run(raw, incident=draft.incident_id, closed_at=items[0].at, outcome=outcome.value)
+                if cancel_all:
+                    cancel_waiting_after(raw, draft.incident_id, draft.at)
+                enqueue_messages(raw, messages)
             return done
 
         return await self._write(unit)
 
 
 _verdicts = entries.alias("verdicts")
-_JOINED_SINCE = select(entries.c.seq).where(
-    entries.c.incident_id == bindparam("incident"),
-    entries.c.kind == EntryKind.ALERT_JOINED.value,
-    entries.c.seq
-    > select(func.coalesce(func.max(_verdicts.c.seq), 0))
-    .where(_verdicts.c.incident_id == bindparam("incident"), _verdicts.c.kind == EntryKind.VERDICT_REACHED.value)
-    .scalar_subquery(),
+_JOINED_SINCE = Sql(
+    select(entries.c.seq).where(
+        entries.c.incident_id == bindparam("incident"),
+        entries.c.kind == EntryKind.ALERT_JOINED.value,
+        entries.c.seq
+        > select(func.coalesce(func.max(_verdicts.c.seq), 0))
+        .where(_verdicts.c.incident_id == bindparam("incident"), _verdicts.c.kind == EntryKind.VERDICT_REACHED.value)
+        .scalar_subquery(),
+    )
 )
 """Alerts that joined an incident after the evidence was looked at for the last time."""
 
 
-def _keep_documents(connection: Connection, kept: Sequence[Mapping[str, object]]) -> None:
-    connection.execute(insert(documents).on_conflict_do_nothing(index_elements=["digest"]), kept)
-
-
-def _set_phase(connection: Connection, incident_id: str, phase: IncidentPhase) -> None:
-    connection.execute(
-        update(incidents)
-        .where(incidents.c.id == incident_id, incidents.c.closed_at.is_(None))
-        .values(phase=phase.value)
+_open_incident = update(incidents).where(incidents.c.id == bindparam("incident"), incidents.c.closed_at.is_(None))
+_SET_PHASE = Sql(_open_incident.values(phase=bindparam("phase")))
+_CLOSE = Sql(
+    _open_incident.values(
+        closed_at=bindparam("closed_at"), outcome=bindparam("outcome"), phase=IncidentPhase.CLOSED.value
     )
+)
+_KEEP_DOCUMENT = Sql(insert(documents).on_conflict_do_nothing(index_elements=["digest"]))
+_DOCUMENT = Sql(select(documents.c.content).where(documents.c.digest == bindparam("digest")))
+_TAKE_TARGET = Sql(insert(target_locks).on_conflict_do_nothing(index_elements=["target"]))
+_HOLDER = Sql(select(target_locks.c.incident_id).where(target_locks.c.target == bindparam("target")))
+_RELEASE_TARGETS = Sql(delete(target_locks).where(target_locks.c.incident_id == bindparam("incident")))
 
 
-def _release_targets(connection: Connection, incident_id: str) -> None:
-    connection.execute(delete(target_locks).where(target_locks.c.incident_id == incident_id))
+def _keep_documents(raw: sqlite3.Connection, kept: Sequence[Mapping[str, object]]) -> None:
+    for document in kept:
+        _KEEP_DOCUMENT.run(raw, **document)
+
+
+def _take_target(raw: sqlite3.Connection, target: TargetRef, incident_id: str) -> str:
+    """Who holds `target` then."""
+    text = target.text
+    _TAKE_TARGET.run(raw, target=text, incident_id=incident_id)
+    return str(_HOLDER.run(raw, target=text).fetchone()[0])
+
+
+def _release_targets(raw: sqlite3.Connection, incident_id: str) -> None:
+    _RELEASE_TARGETS.run(raw, incident=incident_id)

@@ -7,19 +7,22 @@ high-urgency messages, so that a low-urgency notice that cannot be delivered nev
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, func, literal_column, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.codec import format_time, parse_time, to_data
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.timeline import EntryDraft
+from firebreak.storage.database import driver
 from firebreak.storage.entries import append_entries, prepared
 from firebreak.storage.schema import messages as rows
+from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store, decode_json, encode_json
 
 
@@ -40,26 +43,25 @@ class OutboxStore(Store):
     async def due(self, now: datetime, *, limit: int, channel: Channel | None = None) -> tuple[Message, ...]:
         """At most one message per incident and channel; of a page and a notice, the page. Calls for a person
         (TRIGGER_HIGH) first, then oldest first, so that `limit` never cuts off a call."""
-        front = _FRONT[channel].where(rows.c.next_try_at <= format_time(now))
 
         def query(connection: Connection) -> tuple[Message, ...]:
-            chosen: dict[tuple[str, str], Row[Any]] = {}
-            for row in connection.execute(front):
-                lane = (row.incident_id, row.channel)
-                if lane not in chosen or row.pager == PagerAction.TRIGGER_HIGH.value:
-                    chosen[lane] = row
+            chosen: dict[tuple[str, Channel], Message] = {}
+            for row in _DUE[channel].run(driver(connection), now=format_time(now)):
+                message = _message(*row)
+                lane = (message.draft.incident_id, message.draft.channel)
+                if lane not in chosen or message.draft.pager is PagerAction.TRIGGER_HIGH:
+                    chosen[lane] = message
             ordered = sorted(
                 chosen.values(),
-                key=lambda row: (row.pager != PagerAction.TRIGGER_HIGH.value, row.due_at, row.number),
+                key=lambda m: (m.draft.pager is not PagerAction.TRIGGER_HIGH, m.draft.due_at, m.number),
             )
-            return tuple(_message(row) for row in ordered[:limit])
+            return tuple(ordered[:limit])
 
         return await self._read(query)
 
     async def next_due(self) -> datetime | None:
         """When `due` will next return something: in the past when it would now, None when nothing waits."""
-        front = _FRONT[None].with_only_columns(func.min(rows.c.next_try_at))
-        text = await self._read(lambda connection: connection.execute(front).scalar_one())
+        (text,) = await self._read(lambda connection: _NEXT_DUE.run(driver(connection)).fetchone())
         return None if text is None else parse_time(text)
 
     async def delivered(
@@ -69,58 +71,42 @@ class OutboxStore(Store):
         being sent: a person has read it."""
         items = prepared((*before, entry))
 
-        def unit(connection: Connection) -> None:
-            connection.execute(
-                update(rows)
-                .where(rows.c.number == message.number, rows.c.state != MessageState.DELIVERED.value)
-                .values(state=MessageState.DELIVERED.value, receipt=receipt, attempts=message.attempts + 1)
-            )
-            append_entries(connection, items)
+        def unit(raw: sqlite3.Connection) -> None:
+            _DELIVERED.run(raw, of=message.number, receipt=receipt, attempts=message.attempts + 1)
+            append_entries(raw, items)
 
         await self._write(unit)
 
     async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
         """Counts the attempt and sets the next one, or gives up; the entry, if any, in the same transaction."""
         items = prepared(() if entry is None else (entry,))
-        change: dict[str, object] = {"attempts": message.attempts + 1}
-        if next_try_at is None:
-            change["state"] = MessageState.GIVEN_UP.value
-        else:
-            change["next_try_at"] = format_time(next_try_at)
 
-        def unit(connection: Connection) -> None:
-            connection.execute(update(rows).where(rows.c.number == message.number, _WAITS).values(**change))
-            append_entries(connection, items)
+        def unit(raw: sqlite3.Connection) -> None:
+            if next_try_at is None:
+                _GIVEN_UP.run(raw, of=message.number, attempts=message.attempts + 1)
+            else:
+                again = format_time(next_try_at)
+                _AGAIN.run(raw, of=message.number, attempts=message.attempts + 1, next_try_at=again)
+            append_entries(raw, items)
 
         await self._write(unit)
 
     async def receipt(self, incident_id: str, key: str) -> str:
         """Receipt of a delivered message; empty when it was not delivered."""
-        query = select(rows.c.receipt).where(
-            rows.c.incident_id == incident_id, rows.c.key == key, rows.c.state == MessageState.DELIVERED.value
-        )
-        return await self._read(lambda connection: str(connection.execute(query).scalar_one_or_none() or ""))
+        row = await self._peek(lambda raw: _RECEIPT.run(raw, incident=incident_id, message=key).fetchone())
+        return "" if row is None else str(row[0])
 
     async def paged(self, incident_id: str) -> tuple[PagerAction, ...]:
         """What was delivered to the pager about an incident, in the order of the messages."""
-        query = (
-            select(rows.c.pager)
-            .where(
-                rows.c.incident_id == incident_id,
-                rows.c.state == MessageState.DELIVERED.value,
-                rows.c.pager != PagerAction.NONE.value,
-            )
-            .order_by(rows.c.due_at, rows.c.number)
-        )
-        return await self._read(
-            lambda connection: tuple(PagerAction(pager) for pager in connection.execute(query).scalars())
+        return await self._peek(
+            lambda raw: tuple(PagerAction(pager) for (pager,) in _PAGED.run(raw, incident=incident_id))
         )
 
 
 def _front(channel: Channel | None) -> Select[Any]:
     """Waiting messages (of one channel, or of all) that wait for no other: the first of each incident and channel, and
     the first of its high-urgency ones where that is a page."""
-    high = rows.c.pager.in_(_HIGH)
+    high = or_(*(rows.c.pager == action for action in _HIGH))
     order = (rows.c.due_at, rows.c.number)
     lane = (rows.c.incident_id, rows.c.channel)
     ranked = (
@@ -134,18 +120,59 @@ def _front(channel: Channel | None) -> Select[Any]:
         .subquery()
     )
     first = or_(ranked.c.rank == 1, and_(ranked.c.own_rank == 1, ranked.c.pager == PagerAction.TRIGGER_HIGH.value))
-    return select(rows).join(ranked, ranked.c.number == rows.c.number).where(first)
+    return select(*_COLUMNS).join(ranked, ranked.c.number == rows.c.number).where(first)
 
 
-_FRONT = {channel: _front(channel) for channel in (None, *Channel)}
+_COLUMNS = (
+    rows.c.number,
+    rows.c.incident_id,
+    rows.c.key,
+    rows.c.channel,
+    rows.c.notice,
+    rows.c.pager,
+    rows.c.due_at,
+    rows.c.next_try_at,
+    rows.c.attempts,
+    rows.c.body,
+)
+_DUE = {channel: Sql(_front(channel).where(rows.c.next_try_at <= bindparam("now"))) for channel in (None, *Channel)}
+_NEXT_DUE = Sql(_front(None).with_only_columns(func.min(rows.c.next_try_at)))
+_IS_DELIVERED = rows.c.state == MessageState.DELIVERED.value
+_RECEIPT = Sql(
+    select(rows.c.receipt).where(
+        rows.c.incident_id == bindparam("incident"), rows.c.key == bindparam("message"), _IS_DELIVERED
+    )
+)
+_PAGED = Sql(
+    select(rows.c.pager)
+    .where(rows.c.incident_id == bindparam("incident"), _IS_DELIVERED, rows.c.pager != PagerAction.NONE.value)
+    .order_by(rows.c.due_at, rows.c.number)
+)
+_ENQUEUE = Sql(
+    insert(rows)
+    .values({column.name: bindparam(column.name) for column in rows.c if column.name != "number"})
+    .on_conflict_do_nothing(index_elements=["incident_id", "key"])
+)
+_DELIVERED = Sql(
+    update(rows)
+    .where(rows.c.number == bindparam("of"), rows.c.state != MessageState.DELIVERED.value)
+    .values(state=MessageState.DELIVERED.value, receipt=bindparam("receipt"), attempts=bindparam("attempts"))
+)
+_failed = update(rows).where(rows.c.number == bindparam("of"), _WAITS)
+_GIVEN_UP = Sql(_failed.values(state=MessageState.GIVEN_UP.value, attempts=bindparam("attempts")))
+_AGAIN = Sql(_failed.values(next_try_at=bindparam("next_try_at"), attempts=bindparam("attempts")))
+_cancel = update(rows).where(_WAITS, rows.c.incident_id == bindparam("incident"))
+_cancel = _cancel.values(state=MessageState.CANCELLED.value)
+_CANCEL = Sql(_cancel.where(rows.c.key == bindparam("message")))
+_CANCEL_AFTER = Sql(_cancel.where(rows.c.due_at > bindparam("after")))
 
 
-def enqueue_messages(connection: Connection, drafts: Sequence[MessageDraft]) -> None:
+def enqueue_messages(raw: sqlite3.Connection, drafts: Sequence[MessageDraft]) -> None:
     """Put messages into the outbox; one whose (incident, key) is known stays as it is."""
     if not drafts:
         return
-    connection.execute(
-        insert(rows).on_conflict_do_nothing(index_elements=["incident_id", "key"]),
+    _ENQUEUE.run_each(
+        raw,
         [
             {
                 "incident_id": draft.incident_id,
@@ -165,32 +192,40 @@ def enqueue_messages(connection: Connection, drafts: Sequence[MessageDraft]) -> 
     )
 
 
-def cancel_messages(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+def cancel_messages(raw: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> None:
     """Take back messages that were not sent yet, by (incident, message key)."""
     for incident_id, key in keys:
-        connection.execute(_CANCEL.where(rows.c.incident_id == incident_id, rows.c.key == key))
+        _CANCEL.run(raw, incident=incident_id, message=key)
 
 
-def cancel_waiting_after(connection: Connection, incident_id: str, at: datetime) -> None:
+def cancel_waiting_after(raw: sqlite3.Connection, incident_id: str, at: datetime) -> None:
     """Take back the incident's unsent messages that are due after `at`."""
-    connection.execute(_CANCEL.where(rows.c.incident_id == incident_id, rows.c.due_at > format_time(at)))
+    _CANCEL_AFTER.run(raw, incident=incident_id, after=format_time(at))
 
 
-_CANCEL = update(rows).where(_WAITS).values(state=MessageState.CANCELLED.value)
-
-
-def _message(row: Row[Any]) -> Message:
+def _message(
+    number: int,
+    incident_id: str,
+    key: str,
+    channel: str,
+    notice: str,
+    pager: str,
+    due_at: str,
+    next_try_at: str,
+    attempts: int,
+    body: str,
+) -> Message:
     return Message(
-        number=row.number,
+        number=number,
         draft=MessageDraft(
-            incident_id=row.incident_id,
-            key=row.key,
-            channel=Channel(row.channel),
-            notice=NoticeKind(row.notice),
-            due_at=parse_time(row.due_at),
-            pager=PagerAction(row.pager),
-            body=decode_json(row.body),
+            incident_id=incident_id,
+            key=key,
+            channel=Channel(channel),
+            notice=NoticeKind(notice),
+            due_at=parse_time(due_at),
+            pager=PagerAction(pager),
+            body=decode_json(body),
         ),
-        attempts=row.attempts,
-        next_try_at=parse_time(row.next_try_at),
+        attempts=attempts,
+        next_try_at=parse_time(next_try_at),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
@@ -16,6 +18,7 @@ from firebreak.domain.timeline import Appended, EntryDraft
 from firebreak.storage.entries import append_entries, prepared
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import restores
+from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store, decode_json, encode_json
 
 
@@ -30,40 +33,25 @@ class RestoresStore(Store):
         items = prepared((entry,))
         ended = replace(record, ended_at=entry.at, outcome=outcome)
 
-        def unit(connection: Connection) -> Appended:
-            (done,) = append_entries(connection, items)
+        def unit(raw: sqlite3.Connection) -> Appended:
+            (done,) = append_entries(raw, items)
             if not done.found:
-                keep_restores(connection, (ended,))
-                enqueue_messages(connection, messages)
+                keep_restores(raw, (ended,))
+                enqueue_messages(raw, messages)
             return done
 
         return await self._write(unit)
 
     async def open_restores(self) -> tuple[RestoreRecord, ...]:
         """Restores that were opened and have not ended, oldest first."""
-        query = select(restores).where(restores.c.ended_at.is_(None)).order_by(restores.c.opened_at)
-
-        def run(connection: Connection) -> tuple[RestoreRecord, ...]:
-            return tuple(
-                RestoreRecord(
-                    incident_id=row.incident_id,
-                    tier=row.tier,
-                    step=row.step,
-                    plan_digest=row.plan_digest,
-                    opened_at=parse_time(row.opened_at),
-                    restore=from_data(Restore, decode_json(row.restore)),
-                    outcome=row.outcome,
-                )
-                for row in connection.execute(query)
-            )
-
-        return await self._read(run)
+        return await self._peek(lambda raw: tuple(_record(*row) for row in _OPEN.run(raw)))
 
 
-def keep_restores(connection: Connection, records: Sequence[RestoreRecord]) -> None:
+def keep_restores(raw: sqlite3.Connection, records: Sequence[RestoreRecord]) -> None:
     """Open new records; end those that are open and come with `ended_at`. An ended one stays as it is."""
     for record in records:
-        statement = insert(restores).values(
+        _KEEP.run(
+            raw,
             incident_id=record.incident_id,
             tier=record.tier,
             step=record.step,
@@ -73,10 +61,45 @@ def keep_restores(connection: Connection, records: Sequence[RestoreRecord]) -> N
             ended_at=None if record.ended_at is None else format_time(record.ended_at),
             outcome=record.outcome,
         )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["incident_id", "tier", "step"],
-                set_={"ended_at": statement.excluded.ended_at, "outcome": statement.excluded.outcome},
-                where=restores.c.ended_at.is_(None),
-            )
-        )
+
+
+_OPEN = Sql(
+    select(
+        restores.c.incident_id,
+        restores.c.tier,
+        restores.c.step,
+        restores.c.plan_digest,
+        restores.c.opened_at,
+        restores.c.restore,
+        restores.c.outcome,
+    )
+    .where(restores.c.ended_at.is_(None))
+    .order_by(restores.c.opened_at)
+)
+_new = insert(restores)
+_KEEP = Sql(
+    _new.on_conflict_do_update(
+        index_elements=["incident_id", "tier", "step"],
+        set_={"ended_at": _new.excluded.ended_at, "outcome": _new.excluded.outcome},
+        where=restores.c.ended_at.is_(None),
+    )
+)
+
+
+def _record(
+    incident_id: str, tier: int, step: int, plan_digest: str, opened_at: str, restore: str, outcome: str
+) -> RestoreRecord:
+    return RestoreRecord(
+        incident_id=incident_id,
+        tier=tier,
+        step=step,
+        plan_digest=plan_digest,
+        opened_at=parse_time(opened_at),
+        restore=_restore(restore),
+        outcome=outcome,
+    )
+
+
+@functools.lru_cache(maxsize=256)  # what is open is asked for in every round of the dispatcher
+def _restore(text: str) -> Restore:
+    return from_data(Restore, decode_json(text))

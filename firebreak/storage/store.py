@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
+
+from sqlalchemy import Connection
 
 from firebreak.domain.errors import LedgerError
 from firebreak.storage.database import Database
@@ -44,9 +48,9 @@ class Store:
 
     async def close(self) -> None:
         """Write what is queued, then let go of the file. Repeats do nothing."""
+        await self._reader.close()  # first: the last connection moves the log into the file, and needs to write
         if self._writer is not None:
             await self._writer.close()
-        await self._reader.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,8 +68,13 @@ class Store:
             )
         return await self._writer.run(unit)
 
-    async def _read(self, query: Unit[T]) -> T:
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        """On the reading thread: what may find much, or decode much."""
         return await self._reader.run(query)
+
+    async def _peek(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """At once, on the event loop: a few rows by an index."""
+        return await self._reader.peek(query)
 
 
 def decode_json(text: str) -> Any:

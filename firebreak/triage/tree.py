@@ -209,6 +209,13 @@ def render_tree(
 
     A condition that uses a binding which this incident does not have is kept with its `fault`: it is inconclusive, so
     that an alert that leads to no target still gets its verdict. PolicyInvalid where an override is out of range."""
+    return rendered_tree(document, policy, service, bindings)[0]
+
+
+def rendered_tree(
+    document: SeverityDocument, policy: Policy, service: Service | None, bindings: Mapping[str, str]
+) -> tuple[SeverityTree, bytes]:
+    """As `render_tree`, with the bytes that the digest is of."""
     rendering = Rendering(
         durations={**document.durations, **policy.durations},
         thresholds={**document.thresholds, **policy.thresholds, **(service.thresholds if service else {})},
@@ -236,7 +243,8 @@ def render_tree(
         policy=policy.name,
         policy_digest=policy.digest,
     )
-    return replace(tree, digest=hashlib.sha256(tree_bytes(tree)).hexdigest())
+    data = tree_bytes(tree)
+    return replace(tree, digest=hashlib.sha256(data).hexdigest()), data
 
 
 def _rendered(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:

@@ -1,4 +1,4 @@
-"""The wrapper around httpx: limits hold, nothing of httpx leaks, no secret is told."""
+"""HTTP out: limits hold, nothing of a vendor leaks, no secret is told."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import httpx
 import httpx2
 import pytest
 
-from firebreak.connectors.http import ErrorTable, FailureKind, HttpEdge, HttpFailure, HttpReply, retry_after
+from firebreak.connectors.http import HttpEdge, form_body
+from firebreak.connectors.outcome import ErrorTable, FailureKind, HttpFailure, HttpReply, retry_after
 from firebreak.domain.errors import FirebreakError, PermanentError, SettingsInvalid, TransientError
 
 if TYPE_CHECKING:
@@ -246,3 +248,11 @@ async def test_connections_are_kept(capture: Capture) -> None:
         for _ in range(3):
             await edge.send("GET", "a", timeout=SECOND)
     assert len({heard.peer for heard in capture.heard}) == 1
+
+
+@pytest.mark.parametrize("value", ["", "a b&c=d+e%", 'up{a=~"é|\n"}' * 40, "😀"])
+def test_a_form_is_encoded_as_a_browser_would(value: str) -> None:
+    """Short or long (whose encoding is kept), it is read back as it was given, every time."""
+    for _ in range(2):
+        body = form_body({"query": value, "a b": "1"}).decode("ascii")
+        assert parse_qsl(body, keep_blank_values=True, strict_parsing=True) == [("query", value), ("a b", "1")]

@@ -9,7 +9,7 @@ from typing import Any
 import promql_parser
 import pytest
 
-from firebreak.connectors.http import FailureKind, HttpFailure, HttpReply
+from firebreak.connectors.outcome import FailureKind, HttpFailure, HttpReply
 from firebreak.connectors.prometheus_batch import (
     Blame,
     ExprType,
@@ -112,7 +112,7 @@ def test_the_type_of_an_expression_is_known(expr: str, kind: ExprType) -> None:
 @pytest.mark.parametrize("expr", ["foo # a comment", "foo\n# a comment", "sum by (a) (foo)\n"])
 def test_a_comment_ends_with_its_expression(expr: str) -> None:
     """Else it would swallow the closing bracket and all that follows."""
-    text = joined([(expr, ExprType.VECTOR), ("1 # one", ExprType.SCALAR), ("bar", ExprType.VECTOR)])
+    text = joined(((expr, ExprType.VECTOR), ("1 # one", ExprType.SCALAR), ("bar", ExprType.VECTOR)))
     understood = promql_parser.parse(text).prettify()
     assert [f'"firebreak_key", "{n}"' in understood for n in range(3)] == [True] * 3, understood
 
@@ -237,7 +237,7 @@ def test_what_is_no_number_as_text_is_unavailable(series: dict[str, Any]) -> Non
     assert of(series).status is AnswerStatus.UNAVAILABLE
 
 
-@pytest.mark.parametrize("off", [-0.123, 0.5, 1.0, -3.0])
+@pytest.mark.parametrize("off", [-0.123, 0.5, 1.0, -3.0, float("inf"), float("-inf"), float("nan")])
 def test_a_back_end_that_moves_the_steps_is_not_believed(off: float) -> None:
     """VictoriaMetrics and Thanos' front end align steps unless told not to: the last one is not the pinned one then."""
     answer = of({"metric": {}, "values": [[GRID.end / 1000 + off, "1"]]})

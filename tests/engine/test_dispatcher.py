@@ -202,7 +202,7 @@ async def test_a_poke_is_heard_long_before_the_next_look(office: Any, monkeypatc
         await office.settled(*receipts)  # its first look is over; by itself it sleeps for an hour now
         with closing(Poke(office.folder)) as poke:
             receipts = await office.accept(office.alert("Further"))
-            poke()
+            poke([IntakeClass.P1_CANDIDATE])
             await office.settled(*receipts)
 
 

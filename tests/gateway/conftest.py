@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from firebreak.domain.alert import IntakeClass
 from firebreak.gateway.app import create_app
 from firebreak.gateway.metrics import GatewayMetrics
 from firebreak.settings import Settings
@@ -89,7 +90,9 @@ BODY_0_31: dict[str, Any] = {
 class Gateway:
     """A client of the app, with what stands behind it."""
 
-    def __init__(self, client: httpx.AsyncClient, inbox: InboxStore, metrics: GatewayMetrics, pokes: list[int]) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, inbox: InboxStore, metrics: GatewayMetrics, pokes: list[Iterable[IntakeClass]]
+    ) -> None:
         self.client = client
         self.inbox = inbox
         self.metrics = metrics
@@ -135,11 +138,9 @@ def settings(tmp_path: Path) -> Settings:
 async def gateway(settings: Settings, empty_inbox: Path) -> AsyncIterator[Gateway]:
     shutil.copy(empty_inbox, settings.data_dir / INBOX_FILE)
     metrics = GatewayMetrics()
-    pokes: list[int] = []
+    pokes: list[Iterable[IntakeClass]] = []
     async with await InboxStore.open(settings.data_dir / INBOX_FILE) as inbox:
-        app = create_app(
-            inbox, settings, token=TOKEN, poke=lambda: pokes.append(1), metrics=metrics, clock=lambda: opened.now
-        )
+        app = create_app(inbox, settings, token=TOKEN, poke=pokes.append, metrics=metrics, clock=lambda: opened.now)
         transport = httpx.ASGITransport(app=app)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:

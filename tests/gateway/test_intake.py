@@ -32,7 +32,7 @@ async def test_an_alert_of_alertmanager_0_25_is_in_the_inbox_after_200(gateway: 
     assert alert.generator_url == body["alerts"][0]["generatorURL"]
     assert (accepted.source, accepted.truncated) == ("alertmanager", 0)
     assert accepted.accepted_at == datetime(2026, 11, 21, 9, 30, 12, tzinfo=UTC)
-    assert gateway.pokes == [1]
+    assert gateway.pokes == [{P1}]
     assert gateway.count("alerts_accepted_total") == 1
     assert gateway.count("accept_seconds_count") == 1
 

@@ -105,7 +105,7 @@ class RememberingInbox:
 
 def _app() -> FastAPI:
     settings = Settings(data_dir=Path("unused"))
-    return create_app(RememberingInbox(), settings, token="t", poke=lambda: None)
+    return create_app(RememberingInbox(), settings, token="t", poke=lambda _: None)
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", _app())

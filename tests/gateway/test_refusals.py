@@ -159,7 +159,7 @@ async def test_a_body_over_the_limit_is_a_413_and_pages(gateway: Gateway, body: 
     assert "by hand" in accepted.alert.annotations["description"]
     assert gateway.count("requests_oversize_total") == 1
     assert gateway.count("requests_rejected_total", reason="oversize") == 1
-    assert gateway.pokes == [1]
+    assert gateway.pokes == [{IntakeClass.P1_CANDIDATE}]
 
 
 async def test_a_body_that_grows_over_the_limit_is_a_413_and_pages_once_an_hour(gateway: Gateway) -> None:
@@ -228,8 +228,8 @@ class FullInbox:
 async def test_what_cannot_be_kept_is_a_503(settings: Settings, body: dict[str, Any], size: int) -> None:
     """A full disk: never 200, and 503 rather than 413 too, so that the page about it is not lost either."""
     metrics = GatewayMetrics()
-    pokes: list[int] = []
-    app = create_app(FullInbox(), settings, token="t", poke=lambda: pokes.append(1), metrics=metrics)
+    pokes: list[object] = []
+    app = create_app(FullInbox(), settings, token="t", poke=pokes.append, metrics=metrics)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as client:
         body["padding"] = "x" * size
         answer = await client.post("/v1/alerts/alertmanager", json=body, headers={"Authorization": "Bearer t"})

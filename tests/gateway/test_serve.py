@@ -173,14 +173,18 @@ def test_an_empty_token_file_is_an_error(tmp_path: Path) -> None:
 def test_a_poke_reaches_the_dispatchers_and_never_fails(tmp_path: Path) -> None:
     """One byte for each class that listens; nobody listening, a full queue and a bad path are all the same to it."""
     with closing(Poke(tmp_path)) as poke, closing(Poke(tmp_path / ("x" * 200))) as hopeless:
-        poke()
-        hopeless()
+        poke([IntakeClass.P1_CANDIDATE])
+        hopeless(IntakeClass)
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as dispatcher:
             dispatcher.bind(str(dispatch_socket(tmp_path, IntakeClass.P1_CANDIDATE)))
             dispatcher.settimeout(LIMIT)
-            poke()
-            assert len(dispatcher.recv(10)) == 1
+            poke([IntakeClass.OTHER])
+            poke([IntakeClass.P1_CANDIDATE])
+            assert dispatcher.recv(10) == b"."
+            dispatcher.setblocking(False)
+            with pytest.raises(BlockingIOError):  # another class' alert wakes nobody here
+                dispatcher.recv(10)
             for _ in range(1000):
-                poke()
-        poke()
+                poke(IntakeClass)
+        poke(IntakeClass)
     assert dispatch_socket(tmp_path, IntakeClass.OTHER).name == "dispatch-other.sock"

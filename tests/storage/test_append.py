@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Connection, text
 
 from firebreak.domain.errors import AppendConflict, ContractError, LedgerError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
@@ -124,8 +124,8 @@ async def test_what_the_database_refuses_is_a_ledger_error(store: TimelineStore,
     """A write against the rules of the schema is an error of ours, alone in its batch or among others."""
     await store.append([make.draft()])
 
-    def forbidden(connection: Connection) -> None:
-        connection.execute(text("DELETE FROM entries"))
+    def forbidden(raw: sqlite3.Connection) -> None:
+        raw.execute("DELETE FROM entries")
 
     others = [store.append([make.draft(key=f"k{n}")]) for n in range(neighbours)]
     results = await asyncio.gather(*others, store._write(forbidden), return_exceptions=True)

@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firebreak.domain.alert import IntakeClass
+from firebreak.domain.alert import Disposition, IntakeClass
+from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import Channel
 from firebreak.storage.database import driver
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
 async def _scans(
     store: TimelineStore | InboxStore, path: Path, queries: list[Callable[[], Awaitable[object]]]
 ) -> list[str]:
-    """Query plan lines that read a whole table, of everything that `queries` ran on the reading connection."""
+    """Query plan lines that read a whole table, of everything that `queries` ran on any connection of the store."""
     seen: list[str] = []
+    await store._peek(lambda raw: None)  # opens the connection of the reads that run at once
     await store._read(lambda connection: driver(connection).set_trace_callback(seen.append))
+    await store._peek(lambda raw: raw.set_trace_callback(seen.append))
+    await store._write(lambda raw: raw.set_trace_callback(seen.append))
     for query in queries:
+        before = len(seen)
         await query()
-    await store._read(lambda connection: driver(connection).set_trace_callback(None))
-    assert len(seen) >= len(queries)
+        assert len(seen) > before, "a query that is not seen"
+    statements = [statement for statement in seen if statement.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]
     with closing(sqlite3.connect(path)) as raw:
-        plans = [row[3] for statement in seen for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}")]
-    tables = ("entries", "documents", "incidents", "alerts", "messages", "restores", "deliveries")
+        plans = [row[3] for statement in statements for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    tables = ("entries", "documents", "incidents", "alerts", "messages", "restores", "deliveries", "target_locks")
     return [line for line in plans if line.startswith("SCAN") and line.split()[1] in tables and "INDEX" not in line]
 
 
@@ -40,11 +45,13 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
         timeline_path,
         [
             lambda: store.find("inc-a", "k"),
+            lambda: store.find_first("inc-a", ("k", "l")),
             lambda: store.entries("inc-a"),
             lambda: store.due(make.time(), limit=9),
             lambda: store.due(make.time(), limit=9, channel=Channel.PAGER),
             store.next_due,
             lambda: store.receipt("inc-a", "k"),
+            lambda: store.paged("inc-a"),
             lambda: store.incident("inc-a"),
             store.open_incidents,
             store.open_restores,
@@ -56,11 +63,58 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
     assert scans == []
 
 
+async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, timeline_path: Path) -> None:
+    """An incident costs its writer the same, however many there were before."""
+    incident = make.incident()
+
+    async def deliver() -> None:
+        (message,) = await store.due(make.time(9), limit=9)
+        await store.delivered(message, "r", entry=make.draft(incident.id, "delivered"))
+
+    scans = await _scans(
+        store,
+        timeline_path,
+        [
+            lambda: store.open_or_join(
+                incident,
+                opened=make.draft(incident.id, "opened"),
+                joined=make.draft(incident.id, "joined"),
+                messages=[make.message("m", incident=incident.id)],
+            ),
+            lambda: store.append(
+                [make.draft(incident.id)],
+                messages=[make.message("n", incident=incident.id, due=60)],
+                cancel=[(incident.id, "none")],
+                documents=[b"plan"],
+                restores=[make.restore(incident.id)],
+                phase=(incident.id, IncidentPhase.ACTING),
+                holding=[make.target()],
+            ),
+            deliver,
+            lambda: store.lock_target(make.target(), incident.id),
+            lambda: store.resolve_alert(make.alert(), at=make.time(9)),
+            lambda: store.close_incident(
+                make.draft(incident.id, "close"),
+                IncidentOutcome.HEALED,
+                messages=[],
+                cancel_all=True,
+                unless_joined=True,
+            ),
+        ],
+    )
+    assert scans == []
+
+
 async def test_inbox_queries_use_an_index(inbox: InboxStore, inbox_path: Path) -> None:
     """Claiming and counting look at unsettled deliveries alone."""
     scans = await _scans(
         inbox,
         inbox_path,
-        [lambda: inbox.claim(IntakeClass.OTHER, limit=9), inbox.backlog, lambda: inbox.disposition(1)],
+        [
+            lambda: inbox.claim(IntakeClass.OTHER, limit=9),
+            inbox.backlog,
+            lambda: inbox.disposition(1),
+            lambda: inbox.settle([(1, Disposition.IGNORED, "")]),
+        ],
     )
     assert scans == []

@@ -16,6 +16,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.messages import (
     CloseInput,
@@ -33,7 +34,6 @@ from activities.messages import (
 )
 from firebreak.domain.plan import PlanOutline, StepOutline, StepRecord, StepStatus, TierOutline
 from firebreak.domain.verdict import NextLook
-from firebreak.engine.temporal import workflow_runner
 from firebreak.servers.process import free_port
 from firebreak.servers.temporal import start_temporal
 from workflows.converter import DATA_CONVERTER
@@ -195,7 +195,7 @@ class Stage:
             task_queue=self.queue,
             workflows=[IncidentWorkflow, RestoreWorkflow],
             activities=list(self.hands.all()),
-            workflow_runner=workflow_runner(),
+            workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
             max_cached_workflows=0,
             max_concurrent_workflow_task_polls=1,
         ):

@@ -32,7 +32,6 @@ from firebreak.domain.condition import AnswerStatus, MetricAnswer, MetricQuery, 
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import NoticeText, PagerAction, Route
-from firebreak.domain.plan import Plan
 from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
@@ -313,16 +312,6 @@ class World:
         self.casebook = Casebook(self.ledger, self.ledger)
         actions = build(self.cluster, dry_run_first=mode is Mode.ACT, clock=self.clock)
         self.actions = dict(actions)
-        self.evidence = EvidenceHands(
-            casebook=self.casebook,
-            metrics=self.metrics,
-            cluster=self.cluster,
-            rulebook=self.rulebook,
-            clock=self.clock,
-            limits=EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60)),
-            foresight=self.foresight,
-            plan_made=(lambda incident_id, plan: self.steps.foresee(incident_id, plan)) if ahead else _nothing,
-        )
         looking = Looking(self.metrics, self.clock, LookLimits())
         self.steps = StepHands(
             casebook=self.casebook,
@@ -331,6 +320,16 @@ class World:
             clock=self.clock,
             mode=mode,
             foresight=self.foresight,
+        )
+        self.evidence = EvidenceHands(
+            casebook=self.casebook,
+            metrics=self.metrics,
+            cluster=self.cluster,
+            rulebook=self.rulebook,
+            clock=self.clock,
+            limits=EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60)),
+            foresight=self.foresight,
+            first_step=self.steps if ahead else None,
         )
         self.verification = VerifyHands(casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock)
         self.people = PeopleHands(
@@ -441,10 +440,6 @@ class World:
         """What the cluster says now."""
         key = (self.flags.kind, self.flags.namespace, self.flags.name)
         return str(self.cluster.objects[key]["data"]["recommend.enabled"])
-
-
-def _nothing(incident_id: str, plan: Plan) -> None:
-    """Nobody reads ahead."""
 
 
 @pytest.fixture(scope="session")
