@@ -7,17 +7,23 @@ import hashlib
 import os
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from temporalio.client import Client
+from temporalio.worker import Worker
+
 from bench.documents import flags_name, namespace_of
 from bench.field import Field
 from bench.figures import Spread, quantile, table
+from bench.noop_workflow import NoopWorkflow
 from firebreak.connectors.prometheus import Prometheus
 from firebreak.documents.policy import load_policy
 from firebreak.documents.services import load_services
 from firebreak.domain.condition import AnswerStatus, Condition
+from firebreak.engine.temporal import workflow_runner
 from firebreak.lab.kube import KubeClient
 from firebreak.lab.shape import CLUSTER
 from firebreak.locator import runbooks_dir
@@ -31,23 +37,29 @@ _TIMES = 40
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """fsync and SHA-256 of 1 KiB per second; p50 of a bare merge PATCH and of one batch of the tree's queries, ms."""
+    """fsync and SHA-256 of 1 KiB per second; p50 in ms of a bare merge PATCH, one batch of the tree's queries, and
+    an eager workflow that does nothing, until Temporal has started it and until it has ended."""
 
     fsync_rate: float
     sha256_rate: float
     patch_ms: float
     batch_ms: float
+    noop_start_ms: float
+    noop_ms: float
     load: float
 
 
 async def calibrate(field: Field) -> Calibration:
     """About two seconds."""
     load = os.getloadavg()[0]
+    noop_start_ms, noop_ms = await _noop_ms(field)
     return Calibration(
         fsync_rate=await asyncio.to_thread(_fsync_rate, field.root),
         sha256_rate=_sha256_rate(),
         patch_ms=await _patch_ms(field),
         batch_ms=await _batch_ms(field),
+        noop_start_ms=noop_start_ms,
+        noop_ms=noop_ms,
         load=load,
     )
 
@@ -59,6 +71,8 @@ def told(rounds: list[Calibration]) -> str:
         ("SHA-256 of 1 KiB, per second", [c.sha256_rate for c in rounds], 0),
         ("bare PATCH at the API server, p50 ms", [c.patch_ms for c in rounds], 2),
         ("one batch of the tree's queries, p50 ms", [c.batch_ms for c in rounds], 2),
+        ("eager start of a workflow that does nothing, p50 ms", [c.noop_start_ms for c in rounds], 2),
+        ("that workflow from start to result, p50 ms", [c.noop_ms for c in rounds], 2),
         ("load average (1 min) at the start of the round", [c.load for c in rounds], 1),
     ]
     rows = [[name, Spread.of(values).told(digits)] for name, values, digits in lines]
@@ -95,6 +109,25 @@ async def _patch_ms(field: Field) -> float:
             await client.merge(path, {"metadata": {"annotations": {"bench": str(i)}}})
             times.append(1000 * (time.perf_counter() - began))
     return quantile(times, 0.5)
+
+
+async def _noop_ms(field: Field) -> tuple[float, float]:
+    """One after the other on the tuned server, by a worker that has nothing else to do."""
+    client = await Client.connect(field.temporal)
+    queue = f"calibration-{uuid.uuid4().hex[:8]}"
+    starts, ends = [], []
+    async with Worker(
+        client, task_queue=queue, workflows=[NoopWorkflow], workflow_runner=workflow_runner(), max_cached_workflows=10
+    ):
+        for number in range(_TIMES):
+            began = time.perf_counter()
+            handle = await client.start_workflow(
+                NoopWorkflow.run, id=f"{queue}-{number}", task_queue=queue, request_eager_start=True
+            )
+            starts.append(1000 * (time.perf_counter() - began))
+            await handle.result()
+            ends.append(1000 * (time.perf_counter() - began))
+    return quantile(starts, 0.5), quantile(ends, 0.5)
 
 
 def tree_conditions(field: Field) -> tuple[Condition, ...]:

@@ -82,7 +82,9 @@ class EmptyHands:
             id="p", action="page", undoable=False, needs_approval=False, first_look=timedelta(0), within=timedelta(0)
         )
         tiers = (TierOutline(name="degrade", steps=(step,)), TierOutline(name="page", steps=(page,)))
-        plan = PlanOutline(digest="0" * 64, runbook="empty", hold=timedelta(seconds=spec.hold), tiers=tiers)
+        plan = PlanOutline(
+            digest="0" * 64, runbook="empty", hold=timedelta(seconds=spec.hold), tiers=tiers, keeps_evidence=False
+        )
         return GatherResult(next=NextLook.ACT, reason="empty", plan=plan)
 
     @activity.defn(name="evidence.keep")

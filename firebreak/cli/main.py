@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
+from typing import Annotated
 
 import typer
 
@@ -25,7 +27,6 @@ from firebreak.domain.errors import FirebreakError
 
 app = typer.Typer(
     name="firebreak",
-    help="Incident runbook and auto-remediation engine. It observes by default; FIREBREAK_MODE=act lets it act.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -33,6 +34,21 @@ for verb in (up, demo, gateway, incidents, show, timeline, explain, postmortem, 
     verb.register(app)
 app.add_typer(servers.app, name="servers")
 app.add_typer(lab.app, name="lab")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"firebreak {importlib.metadata.version('firebreak')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Incident runbook and auto-remediation engine. It observes by default; FIREBREAK_MODE=act lets it act."""
 
 
 def main() -> None:

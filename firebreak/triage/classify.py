@@ -211,8 +211,12 @@ def _list(results: Sequence[ConditionResult]) -> str:
 
 
 def _clauses(results: Sequence[ConditionResult]) -> Iterator[str]:
+    """What several conditions have in common (a Prometheus that is down) is told once."""
+    names: dict[str, list[str]] = {}
     for result in results:
-        yield f"{result.name} ({result.reason})"
+        names.setdefault(result.reason, []).append(result.name)
+    for reason, those in names.items():
+        yield f"{', '.join(those)} ({reason})"
 
 
 def _health(facts: Facts, tree: SeverityTree, results: Mapping[str, ConditionResult]) -> float | None:

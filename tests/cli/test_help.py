@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -48,6 +49,12 @@ def verbs() -> list[tuple[str, ...]]:
     groups: Any = typer.main.get_command(app)
     inner = [(name, sub) for name, verb in groups.commands.items() for sub in getattr(verb, "commands", ())]
     return [(), *((name,) for name in groups.commands), *inner]
+
+
+def test_the_version_is_told() -> None:
+    """The first question of every report."""
+    done = subprocess.run([sys.executable, "-m", "firebreak", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"firebreak {importlib.metadata.version('firebreak')}\n"
 
 
 @pytest.mark.parametrize("verb", [(), ("up",), ("servers",), ("lab",)], ids=lambda v: " ".join(v) or "firebreak")

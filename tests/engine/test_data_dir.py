@@ -23,6 +23,12 @@ def test_a_second_engine_is_refused_with_what_to_do(tmp_path: Path) -> None:
         pass
 
 
+def test_a_new_data_directory_is_its_owners_alone(tmp_path: Path) -> None:
+    """Alerts, evidence and the webhook's token are in there."""
+    with locked(tmp_path / "deep" / "data") as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_killed_engine_leaves_no_lock(tmp_path: Path) -> None:
     """The kernel gives the lock back with the process: a kill -9 needs no cleaning up."""
     program = (

@@ -290,12 +290,13 @@ def test_doubt_and_health_never_make_it_worse(world: Make, states: list[str], op
 
 
 def test_without_prometheus_nothing_is_true(world: Make) -> None:
-    """Every answer unavailable: inconclusive, no severity, no action."""
+    """Every answer unavailable: inconclusive, no severity, no action, and the cause is told once for all of them."""
     facts, tree = world("any", {"e1": "T", "b1": "T"})
     dead = tuple(MetricAnswer(key=a.key, status=AnswerStatus.UNAVAILABLE, detail="timeout") for a in facts.answers)
     verdict = classify(replace(facts, answers=dead), tree)
     assert (verdict.truth, verdict.severity, verdict.may_act) == (X, Severity.NONE, False)
-    assert "Prometheus did not answer: timeout" in verdict.reason
+    assert verdict.reason.count("Prometheus did not answer: timeout") == 1
+    assert "e1, b1 (" in verdict.reason
 
 
 def test_a_bystander_is_not_acted_upon(world: Make) -> None:
