@@ -13,8 +13,8 @@ from firebreak.domain.errors import SettingsInvalid
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[Path]:
-    """Hold the directory (made when missing, for its owner alone), for as long as the process lives. Raises SettingsInvalid when another
-    engine holds it, or when it cannot be written."""
+    """Hold the directory (made when missing, for its owner alone), for as long as the process lives. Raises
+    SettingsInvalid when another engine holds it, or when it cannot be written."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # alerts and evidence are not for everybody
         (data_dir / "run").mkdir(exist_ok=True)

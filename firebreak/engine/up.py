@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +33,7 @@ from firebreak.engine.outbox import OutboxParts, OutboxSender
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import ready_file
 from firebreak.servers.errors import ServerUnavailable
+from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
 from firebreak.servers.temporal import start_temporal
 from firebreak.settings import Settings
@@ -64,8 +65,10 @@ class _Child:
 
 
 async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[Running], None]) -> None:
-    """Until SIGTERM or Ctrl-C. Raises SettingsInvalid when the data directory is taken, ServerUnavailable when a part
-    does not start."""
+    """Until SIGTERM or Ctrl-C, also while it starts. Raises SettingsInvalid when the data directory is taken,
+    ServerUnavailable when a part does not start."""
+    if not settings.temporal_address:  # before signals are ours: it may be built first, which takes minutes
+        await asyncio.to_thread(require, "temporal")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,13 +95,32 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
                 stack.push_async_callback(process.stop)
                 children.append(_Child(process=process, started_at=time.monotonic()))
-            for child in children[-len(roles) :]:
-                await child.process.ready(functools.partial(_is_ready, data_dir, child.process), limit=READY)
+            if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
+                return
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
             announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
             async with _people(settings):
                 await _watch(children, stop)
             log.info("engine.stopping")
+
+
+async def _all_ready(data_dir: Path, processes: Sequence[ManagedProcess], stop: asyncio.Event) -> bool:
+    """Wait for all; False when it is to stop before that."""
+
+    async def ready() -> None:
+        for process in processes:
+            await process.ready(functools.partial(_is_ready, data_dir, process), limit=READY)
+
+    waits = [asyncio.create_task(ready()), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if waits[0].done():
+            waits[0].result()
+        return waits[0].done()
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -274,6 +275,23 @@ async def test_a_part_that_does_not_start_stops_the_start(engine: Engine) -> Non
     engine.process = await ManagedProcess.start(launch, engine.folder)
     assert await ended(engine.up, PATIENCE) not in (0, None)
     assert "kubeconfig" in engine.up.tail(100).lower()
+    assert engine.alive() == []
+
+
+@pytest.mark.servers
+async def test_sigterm_is_heard_while_the_parts_start(engine: Engine) -> None:
+    """Temporal takes the connection and says nothing, so the workers are not ready: it stops all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        launch = engine.launch(FIREBREAK_TEMPORAL_ADDRESS=f"127.0.0.1:{silent.getsockname()[1]}")
+        engine.process = await ManagedProcess.start(launch, engine.folder)
+
+        async def begun() -> bool:
+            return sorted(engine.alive()) == ["gateway", "other", "p1"]
+
+        await engine.eventually(begun, PATIENCE)
+        engine.up.signal(signal.SIGTERM)
+        assert await ended(engine.up, 15) == 0
+    assert "Firebreak runs." not in engine.up.tail(100)
     assert engine.alive() == []
 
 
