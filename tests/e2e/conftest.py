@@ -10,9 +10,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest_asyncio
 
 from firebreak.cli.game_day import EngineProcess
@@ -137,6 +139,30 @@ class World:
         except AssertionError as error:
             raise AssertionError(f"{error}; {found}: {[e.key for e in entries]}") from None
         return found
+
+    async def alert(self, engine: EngineProcess, **labels: str) -> int:
+        """A firing alert that somebody else's Alertmanager sends: the gateway's status."""
+        now = datetime.now(UTC).isoformat()
+        alert = {"status": "firing", "labels": {"severity": "critical", "cluster": "lab", **labels}, "startsAt": now}
+        headers = {"Authorization": f"Bearer {self.lab.state.engine['FIREBREAK_WEBHOOK_TOKEN']}"}
+        async with aiohttp.ClientSession() as session:
+            url = f"{engine.state.gateway_url}/v1/alerts/alertmanager"
+            async with session.post(url, json={"version": "4", "alerts": [alert]}, headers=headers) as answer:
+                return answer.status
+
+    async def told(self, engine: EngineProcess, service: str, kind: EntryKind) -> tuple[TimelineEntry, ...]:
+        """Entries of the incident about `service`, once one of them is of `kind`."""
+        entries: tuple[TimelineEntry, ...] = ()
+
+        async def seen() -> bool:
+            nonlocal entries
+            async with await TimelineStore.open(engine.data_dir / TIMELINE_FILE, read_only=True) as store:
+                found = [row.id for row in await store.rows(limit=1000) if row.service == service]
+                entries = await store.entries(found[0]) if found else ()
+            return any(entry.kind is kind for entry in entries)
+
+        await self.until(seen, f"{kind.value} about {service}")
+        return entries
 
     async def until(self, check: Callable[[], Awaitable[bool]], what: str, seconds: float = 90) -> None:
         """Looks every 0.1 s; AssertionError after `seconds`."""

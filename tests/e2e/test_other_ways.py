@@ -93,6 +93,31 @@ async def test_a_person_closes_an_incident_by_hand(world: Any) -> None:
         assert "is over already" in err
 
 
+async def test_a_bystander_of_an_outage_is_left_alone(world: Any) -> None:
+    """While pay is broken and the shop suffers, an alert names recommend, which is well: its verdict is reached on the
+    real signals, a person hears of it, and nothing of recommend is written."""
+    since = world.marks()
+    async with world.engine("bystander") as engine:
+        await control.break_shop(world.lab.state, "unfixable")
+        try:
+            await world.incident(engine, lambda seen: any(e.kind is EntryKind.EFFECT_RECORDED for e in seen))
+            assert (
+                await world.alert(engine, alertname="SomebodySays", service="recommend", deployment="recommend-v1")
+                == 200
+            )
+            entries = await world.told(engine, "recommend", EntryKind.PERSON_CALLED)
+        finally:
+            await _silence(world)
+        verdicts = [e.body["verdict"] for e in entries if e.kind is EntryKind.VERDICT_REACHED]
+        assert verdicts[-1]["truth"] == "true"
+        assert not verdicts[-1]["may_act"]
+        assert "recommend" in verdicts[-1]["act_reason"]
+        assert not {EntryKind.PLAN_PINNED, EntryKind.INTENT_RECORDED, EntryKind.EFFECT_RECORDED} & {
+            e.kind for e in entries
+        }
+        assert not [write for write in world.writes(since) if "recommend" in write[1]]
+
+
 async def test_people_who_cannot_be_reached_never_stop_the_healing(world: Any) -> None:
     """Chat down and pager rate-limited: healed all the same, each failure is written down, all arrives afterwards."""
     lab = world.lab
