@@ -141,6 +141,8 @@ class Slack:
         if not isinstance(ts, str) or not ts:
             raise TransientError("Slack took a message but named no timestamp for it")
         self._doubtful.discard(dedup)
+        if not thread and time.monotonic() < self._look_first_until:
+            self._before_us[channel, ts] = {}  # a thread that we began: nobody posted there before
         return ts
 
     async def _found(self, channel: str, thread: str, dedup: str) -> str:
@@ -194,7 +196,7 @@ class Slack:
             self._session = aiohttp.ClientSession(
                 trust_env=False,
                 connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=IDLE_SECONDS),
-                timeout=aiohttp.ClientTimeout(total=self._seconds),
+                timeout=aiohttp.ClientTimeout(total=None),  # `_call` has one for all of a call
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
             quiet = logging.getLogger("firebreak.slack_sdk")

@@ -145,6 +145,9 @@ class LedgerPort(Protocol):
     async def entries(self, incident_id: str) -> tuple[TimelineEntry, ...]:
         """In order of `seq`."""
 
+    async def entries_after(self, incident_id: str, seq: int) -> tuple[TimelineEntry, ...]:
+        """As `entries`, those with a greater `seq`: for who knows the ones up to it, since entries are only added."""
+
     async def document(self, digest: str) -> bytes:
         """A kept document by its SHA-256 (hex). LedgerError when missing."""
 

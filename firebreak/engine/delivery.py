@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from firebreak.domain.errors import FirebreakError, PermanentError, TransientErr
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.engine.records import Record, Records
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build
+from firebreak.timeline.canonical import canonical
 from firebreak.timeline.phases import phases_of
 
 log = structlog.get_logger()
@@ -65,49 +67,42 @@ class Delivery:
 
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
+        self._records = Records(parts.ledger)
 
-    async def needless(self, message: Message) -> bool:
-        """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""
+    async def send(self, message: Message) -> Sent | None:
+        """None = nobody needs it any more. Raises what the port raises; PermanentError where nothing is configured for
+        the message."""
         draft = message.draft
-        if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
-            return not await self._thread(draft.incident_id)
-        if draft.pager not in _ENDS:
-            return False
-        pair = (draft.pager, _ENDS[draft.pager])
-        told = [action for action in await self._parts.outbox.paged(draft.incident_id) if action in pair]
-        return not told or told[-1] is draft.pager
-
-    async def send(self, message: Message) -> Sent:
-        """Raises what the port raises; PermanentError where nothing is configured for the message."""
-        draft = message.draft
-        entries = await self._parts.ledger.entries(draft.incident_id)
+        record = await self._records.of(draft.incident_id)
+        entries = record.entries
+        if _needless(draft, entries):
+            return None
         if draft.channel is Channel.POSTMORTEM:
-            return Sent(receipt=await asyncio.to_thread(self._write_postmortem, draft.incident_id, entries))
+            return Sent(receipt=await asyncio.to_thread(self._write_postmortem, record))
         route = self._parts.routes.route(service_of(entries))
         if draft.channel is Channel.PAGER:
-            return await self._page(message, route, entries)
+            return await self._page(message, route, record)
         if self._parts.chat is None:
             raise PermanentError(
                 "no chat is configured", advice="Set FIREBREAK_SLACK_TOKEN to follow incidents in Slack."
             )
         if not route.chat_channel:
             raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
-        head = await self._thread(draft.incident_id)
-        text = render_notice(draft.notice, entries, body=draft.body)
-        dedup = f"{draft.incident_id}/{draft.key}"
+        text = render_notice(draft.notice, record.case(), body=draft.body)
+        dedup, head = f"{draft.incident_id}/{draft.key}", _thread(entries)
         return Sent(receipt=await self._parts.chat.post(route.chat_channel, text, thread=head, dedup=dedup))
 
-    async def _page(self, message: Message, route: Route, entries: Sequence[TimelineEntry]) -> Sent:
+    async def _page(self, message: Message, route: Route, record: Record) -> Sent:
         """A trigger goes to the first key that takes it (the next one only after a refusal for good), a resolve to
         every key that took the trigger."""
         draft = message.draft
-        keys = self._keys(draft, route, entries)
+        keys = self._keys(draft, route, record.entries)
         if not keys:
             raise PermanentError(
                 "nobody can be paged: neither the service nor FIREBREAK_FALLBACK_PAGER_KEY names a routing key",
                 advice="Set FIREBREAK_FALLBACK_PAGER_KEY.",
             )
-        text, resolves = self._page_text(message, entries), draft.pager in _ENDS
+        text, resolves = self._page_text(message, record), draft.pager in _ENDS
         took: dict[str, str] = {}
         errors: list[FirebreakError] = []
         for name, key in keys.items():
@@ -143,29 +138,22 @@ class Delivery:
         names = _triggered(entries, draft.pager) if draft.pager in _ENDS else set()
         return {name: key for name, key in known.items() if name in names} or dict(list(known.items())[:1])
 
-    def _page_text(self, message: Message, entries: Sequence[TimelineEntry]) -> NoticeText:
+    def _page_text(self, message: Message, record: Record) -> NoticeText:
         """A page whose text cannot be made goes out all the same, in plain words."""
         draft = message.draft
         try:
-            return render_notice(draft.notice, entries, body=draft.body)
+            return render_notice(draft.notice, record.case(), body=draft.body)
         except Exception as error:  # noqa: BLE001 # a call for a person is worth more than its wording
             log.error("outbox.text_fault", key=draft.key, error=repr(error))
             why = str(draft.body.get("reason", "")) or draft.notice.value.replace("_", " ")
             look = f"Its text could not be made ({type(error).__name__}): see `firebreak timeline {draft.incident_id}`."
             return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
 
-    async def _thread(self, incident_id: str) -> str:
-        for key in _HEADS:
-            head = await self._parts.outbox.receipt(incident_id, key)
-            if head:
-                return head
-        return ""
-
-    def _write_postmortem(self, incident_id: str, entries: tuple[TimelineEntry, ...]) -> str:
+    def _write_postmortem(self, record: Record) -> str:
         self._parts.postmortems.mkdir(parents=True, exist_ok=True)
-        report = build(entries, phases=phases_of(entries))
-        path = self._parts.postmortems / f"{incident_id}.md"
-        files = ((path.with_suffix(".json"), json_bytes(report)), (path, markdown(report).encode()))
+        report = build(record.entries, phases=phases_of(record.entries), case=record.case())
+        path = self._parts.postmortems / f"{report.incident_id}.md"
+        files = ((path.with_suffix(".json"), json_bytes(report, encode=canonical)), (path, markdown(report).encode()))
         for target, content in files:
             fresh = target.with_name(target.name + ".new")
             fresh.write_bytes(content)
@@ -173,16 +161,37 @@ class Delivery:
         return str(path)
 
 
+def _delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
+    """What the sender wrote of each message that went out, in the order in which they did. That is written in one
+    transaction with the message's own state, so nothing else need be asked."""
+    return (entry.body for entry in entries if entry.kind is EntryKind.MESSAGE_DELIVERED)
+
+
+def _needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
+    """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""
+    if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
+        return not _thread(entries)
+    if draft.pager not in _ENDS:
+        return False
+    pair = (draft.pager, _ENDS[draft.pager])
+    told = [body["pager"] for body in _delivered(entries) if body.get("pager") in pair]
+    return not told or told[-1] == draft.pager
+
+
+def _thread(entries: Sequence[TimelineEntry]) -> str:
+    """Receipt of the incident's head, or empty."""
+    receipts = {body.get("key"): str(body.get("receipt", "")) for body in _delivered(entries)}
+    return next((receipts[key] for key in _HEADS if receipts.get(key)), "")
+
+
 def _triggered(entries: Sequence[TimelineEntry], resolve: PagerAction) -> set[str]:
     """Whose keys took a trigger since the last resolve, as the delivered entries say: known also after a restart."""
     names: set[str] = set()
-    for entry in entries:
-        if entry.kind is not EntryKind.MESSAGE_DELIVERED:
-            continue
-        if entry.body.get("pager") == resolve.value:
+    for body in _delivered(entries):
+        if body.get("pager") == resolve.value:
             names.clear()
-        elif entry.body.get("pager") == _ENDS[resolve].value:
-            names.update(str(entry.body.get("routing", _SERVICE)).split(", "))
+        elif body.get("pager") == _ENDS[resolve].value:
+            names.update(str(body.get("routing", _SERVICE)).split(", "))
     return names
 
 

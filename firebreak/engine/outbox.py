@@ -1,10 +1,11 @@
-"""Sending what the outbox holds: one loop a channel in one process, apart from workers and Temporal, so that a dead
-worker cannot keep a page from going out, nor a hanging chat. A failed delivery is written down and tried again; it
-never stops a healing."""
+"""Sending what the outbox holds: one loop in one process, apart from workers and Temporal, so that a dead worker cannot
+keep a page from going out. The loop waits for no delivery, so neither can a hanging chat. A failed delivery is written
+down and tried again; it never stops a healing."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -62,12 +63,20 @@ class OutboxSender:
         self._unwritten: dict[int, _Unwritten] = {}
         self._later: dict[int, tuple[datetime, int]] = {}  # next try and attempts that the store could not keep
         self._tasks: dict[Channel, set[asyncio.Task[None]]] = {channel: set() for channel in Channel}
+        self._ended = asyncio.Event()  # one of them since the last look began
 
     async def run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as loops:
+            while True:
+                self._ended.clear()
                 for channel in Channel:
-                    loops.create_task(self._run(channel))
+                    await self._look(channel)
+                try:
+                    async with asyncio.timeout(LOOK - SOON):
+                        await self._ended.wait()
+                except TimeoutError:
+                    pass
+                await asyncio.sleep(SOON)
         finally:
             left = [task for tasks in self._tasks.values() for task in tasks]
             for task in left:
@@ -80,19 +89,13 @@ class OutboxSender:
         await asyncio.gather(*(task for tasks in self._tasks.values() for task in tasks))
         return begun
 
-    async def _run(self, channel: Channel) -> None:
-        while True:
-            try:
-                await self._begin(channel)
-            except FirebreakError as error:
-                log.warning("outbox.store_away", channel=channel.value, error=str(error))
-            except Exception as error:  # noqa: BLE001 # whatever it is: without this loop nobody is ever called again
-                log.error("outbox.fault", channel=channel.value, error=repr(error))
-            if under_way := self._tasks[channel]:
-                await asyncio.wait(under_way, timeout=LOOK - SOON, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(SOON)
-            else:
-                await asyncio.sleep(LOOK)
+    async def _look(self, channel: Channel) -> None:
+        try:
+            await self._begin(channel)
+        except FirebreakError as error:
+            log.warning("outbox.store_away", channel=channel.value, error=str(error))
+        except Exception as error:  # noqa: BLE001 # whatever it is: without these looks nobody is ever called again
+            log.error("outbox.fault", channel=channel.value, error=repr(error))
 
     async def _begin(self, channel: Channel) -> int:
         """Begin what is due and has a place; waits for no delivery. Returns how many were begun.
@@ -132,7 +135,11 @@ class OutboxSender:
     def _start(self, channel: Channel, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks[channel].add(task)
-        task.add_done_callback(self._tasks[channel].discard)
+        task.add_done_callback(functools.partial(self._end, channel))
+
+    def _end(self, channel: Channel, task: asyncio.Task[None]) -> None:
+        self._tasks[channel].discard(task)
+        self._ended.set()
 
     async def _deliver(self, message: Message) -> None:
         try:
@@ -152,11 +159,11 @@ class OutboxSender:
     async def _attempt(self, message: Message) -> Sent | None:
         """None = it has been dealt with: not needed, or failed."""
         try:
-            if await self._delivery.needless(message):
-                await self._count(message, None, None)
-                return None
             async with asyncio.timeout(LONGEST_SEND):
-                return await self._delivery.send(message)
+                sent = await self._delivery.send(message)
+            if sent is None:
+                await self._count(message, None, None)
+            return sent
         except FirebreakError as error:
             await self._failed(message, error)
         except TimeoutError:

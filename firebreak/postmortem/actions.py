@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from firebreak.domain.action import CheckOutcome, EffectOutcome
@@ -111,68 +112,70 @@ def _checked(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     state = part.state
     if reading.text(check, "outcome") == CheckOutcome.ALREADY_SO.value:
         state = StepState.ALREADY_SO
-    return _aimed(
-        replace(part, state=state, reason=reading.text(check, "reason"), changes=changes_of(check) or part.changes),
-        entry,
-        check,
-    )
+    changes = changes_of(check) or part.changes
+    reason = reading.text(check, "reason")
+    return replace(part, state=state, reason=reason, changes=changes, **_aim(part, entry, check))
 
 
 def _refused(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     reason = reading.text(entry.body, "reason")
-    return _aimed(replace(part, state=StepState.REFUSED, reason=reason), entry, {})
+    return replace(part, state=StepState.REFUSED, reason=reason, **_aim(part, entry, {}))
 
 
 def _intended(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     intent = reading.mapping(entry.body, "intent")
     if intent.get("undo") is True:
         return part  # told by the entry of the undo itself
-    return _aimed(
-        replace(part, state=StepState.INTENDED, intent_at=entry.at, changes=changes_of(intent) or part.changes),
-        entry,
-        intent,
-    )
+    changes = changes_of(intent) or part.changes
+    return replace(part, state=StepState.INTENDED, intent_at=entry.at, changes=changes, **_aim(part, entry, intent))
 
 
 def _affected(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     effect = reading.mapping(entry.body, "effect")
     outcome = reading.text(effect, "outcome")
-    done = replace(
+    return replace(
         part,
         state=_STATE_OF_EFFECT.get(outcome, StepState.UNKNOWN),
         reason=reading.text(effect, "reason") or part.reason,
         effect_at=entry.at,
         effect=outcome,
         changes=changes_of(effect) or part.changes,
+        **_aim(part, entry, effect),
     )
-    return _aimed(done, entry, effect)
 
 
 def _would_apply(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     check = reading.mapping(entry.body, "check")
-    reason = reading.text(check, "reason") or part.reason
-    done = replace(part, state=StepState.WOULD_APPLY, reason=reason, effect_at=entry.at)
-    return _aimed(replace(done, changes=changes_of(check) or part.changes), entry, check)
+    return replace(
+        part,
+        state=StepState.WOULD_APPLY,
+        reason=reading.text(check, "reason") or part.reason,
+        effect_at=entry.at,
+        changes=changes_of(check) or part.changes,
+        **_aim(part, entry, check),
+    )
 
 
 def _verified(part: ActionPart, entry: TimelineEntry) -> ActionPart:
-    outcome = reading.text(entry.body, "outcome")
-    seen = replace(
-        part, verification=outcome, looks=part.looks + 1, conditions=conditions_of(entry.body) or part.conditions
-    )
-    if outcome == "verified":
-        seen = replace(seen, state=StepState.VERIFIED, verified_at=entry.at)
-    elif outcome == "not_verified":
-        seen = replace(seen, state=StepState.NOT_VERIFIED)
-    return replace(seen, reason=reading.text(entry.body, "reason") or part.reason)
+    seen = conditions_of(entry.body) or part.conditions
+    return replace(part, looks=part.looks + 1, conditions=seen, **_judged(part, entry, entry.at))
 
 
 def _held(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     """A relapse takes the verification back; a hold to its end confirms it."""
-    told = _verified(part, entry)
-    if reading.text(entry.body, "outcome") == "verified":
-        return replace(told, verified_at=part.verified_at or entry.at, looks=part.looks, conditions=part.conditions)
-    return replace(told, looks=part.looks)
+    judged = _judged(part, entry, part.verified_at or entry.at)
+    if judged["verification"] == "verified":
+        return replace(part, **judged)
+    return replace(part, conditions=conditions_of(entry.body) or part.conditions, **judged)
+
+
+def _judged(part: ActionPart, entry: TimelineEntry, verified_at: datetime) -> dict[str, Any]:
+    """What a verification, or a hold after one, says of the step; `verified_at` if it says that it was verified."""
+    outcome = reading.text(entry.body, "outcome")
+    told = {"verification": outcome, "reason": reading.text(entry.body, "reason") or part.reason}
+    if outcome == "verified":
+        return told | {"state": StepState.VERIFIED, "verified_at": verified_at}
+    return told | {"state": StepState.NOT_VERIFIED} if outcome == "not_verified" else told
 
 
 def _undone(part: ActionPart, entry: TimelineEntry) -> ActionPart:
@@ -201,13 +204,16 @@ _TELLS = {
 }
 
 
-def _aimed(part: ActionPart, entry: TimelineEntry, told: Mapping[str, Any]) -> ActionPart:
-    """With the target that the entry itself names, else the one inside its body."""
-    return replace(
-        part,
-        target=entry.target or reading.target_text(told, "target") or part.target,
-        uid=entry.uid or reading.text(told, "target", "uid") or part.uid,
-    )
+ABOUT_ACTIONS = frozenset({*_TELLS, EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED})
+"""Kinds that `actions_of` looks at."""
+
+
+def _aim(part: ActionPart, entry: TimelineEntry, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The target that the entry itself names, else the one inside its body."""
+    return {
+        "target": entry.target or reading.target_text(told, "target") or part.target,
+        "uid": entry.uid or reading.text(told, "target", "uid") or part.uid,
+    }
 
 
 def changes_of(data: Mapping[str, Any]) -> tuple[FieldLine, ...]:

@@ -6,10 +6,12 @@ become a link, a mention, a tag or a table cell stands in a code span, where Mar
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 from datetime import datetime
+from typing import Any
 
 from jinja2 import PackageLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,6 +28,9 @@ _COMPARISONS = frozenset({"<", "<=", ">", ">="})  # alone in prose they can be n
 _STARTS_BLOCK = re.compile(r"^(?:([-+=:<>])|(\d+)([.)])(?= |$))")
 _BACKTICKS = re.compile(r"`+")
 _BLANK_LINES = re.compile(r"\n{3,}")
+KEPT = 2_000
+"""Texts whose Markdown is kept: names, queries and phrases are those of the last incidents, too."""
+
 _BROKEN_BAR = "\N{BROKEN BAR}"
 _LONGEST_QUERY = 2_000
 _LONGEST_VALUE = 400
@@ -45,9 +50,25 @@ def markdown(report: Report) -> str:
     return _BLANK_LINES.sub("\n\n", _template().render(report=report)).rstrip("\n") + "\n"
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """As its base, but a field of one of our frozen values is not judged anew each time: it is data, and safe."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._fields: dict[type, frozenset[str]] = {}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        kind = type(obj)
+        fields = self._fields.get(kind)
+        if fields is None:
+            found = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+            fields = self._fields[kind] = frozenset(field.name for field in found if not field.name.startswith("_"))
+        return getattr(obj, attribute) if attribute in fields else super().getattr(obj, attribute)
+
+
 @functools.cache
 def _template() -> Template:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Sandbox(
         loader=PackageLoader("firebreak.postmortem", "templates"),
         undefined=StrictUndefined,
         finalize=_finish,
@@ -96,23 +117,29 @@ def _row(*cells: object) -> _Safe:
     return _Safe("".join(f"| {_finish(cell).replace('|', _BROKEN_BAR)} " for cell in cells) + "|")
 
 
+@functools.lru_cache(maxsize=KEPT)
 def code(text: str, limit: int = _LONGEST_VALUE) -> _Safe:
     """A code span that its content cannot leave: the fence is longer than any run of backticks in it."""
     line = wording.clean(text, limit)
     if not line:
         return _Safe("")
-    fence = "`" * (max((len(run) for run in _BACKTICKS.findall(line)), default=0) + 1)
+    if "`" not in line:
+        return _Safe(f"`{line}`")
+    fence = "`" * (max(len(run) for run in _BACKTICKS.findall(line)) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
     return _Safe(f"{fence}{pad}{line}{pad}{fence}")
 
 
+@functools.lru_cache(maxsize=KEPT)
 def prose(text: str) -> _Safe:
     """Text as text: punctuation escaped, and each word that could become a link, mention or tag as a code span."""
-    words = (
-        code(word) if word not in _COMPARISONS and _RISKY.search(word) else _MARKUP.sub(r"\\\1", word)
-        for word in wording.clean(text).split()
-    )
-    return _Safe(_STARTS_BLOCK.sub(_escape_start, " ".join(words)))
+    line = wording.clean(text)
+    if _RISKY.search(line) or _MARKUP.search(line):  # no match of either holds a blank: else no word has one
+        line = " ".join(
+            code(word) if word not in _COMPARISONS and _RISKY.search(word) else _MARKUP.sub(r"\\\1", word)
+            for word in line.split()
+        )
+    return _Safe(_STARTS_BLOCK.sub(_escape_start, line))
 
 
 def _escape_start(match: re.Match[str]) -> str:

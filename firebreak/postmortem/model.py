@@ -258,25 +258,19 @@ class EntryLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One incident, told. `outcome` is `open` until it closed; `head` is the digest of the last entry told of;
-    `in_force` are the follow-ups about steps that nobody takes back but a person."""
+class Case:
+    """An incident as far as notices tell of it. `outcome` is `open` until it closed; `in_force` are the follow-ups
+    about steps that nobody takes back but a person."""
 
-    schema: int
     incident_id: str
     service: str
     target: str
     refusal: str
     outcome: str
     reason: str
-    closed_by: str
     observed_only: bool
     accepted_at: datetime
-    opened_at: datetime
     closed_at: datetime | None
-    headline: str
-    summary: tuple[str, ...]
-    impact: ImpactPart
     verdict: VerdictPart | None
     plan: PlanPart | None
     evidence: EvidencePart | None
@@ -285,9 +279,21 @@ class Report:
     restores: tuple[RestorePart, ...]
     faults: tuple[FaultLine, ...]
     alerts: tuple[AlertLine, ...]
-    phases: tuple[PhaseTiming, ...]
     in_force: tuple[str, ...]
     follow_ups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Case):
+    """One incident, told whole: what the post-mortem adds. `head` is the digest of the last entry told of."""
+
+    schema: int
+    closed_by: str
+    opened_at: datetime
+    headline: str
+    summary: tuple[str, ...]
+    impact: ImpactPart
+    phases: tuple[PhaseTiming, ...]
     timeline: tuple[EntryLine, ...]
     first_seq: int
     last_seq: int

@@ -8,20 +8,20 @@ from typing import Any
 from firebreak.domain.incident import Mode
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.in_force import PAGE_ACTION
-from firebreak.postmortem.model import ActionPart, Report, StepState
+from firebreak.postmortem.model import ActionPart, Case, StepState
 
 
-def step_of(report: Report, told: Mapping[str, Any]) -> ActionPart | None:
+def step_of(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
     """The step that the message names, else the one that something was done to last."""
     place = (reading.whole(told, "tier"), reading.whole(told, "step"))
-    named = next((a for a in report.actions if (a.tier, a.step) == place), None)
-    done = [a for a in tried(report) if a.effect_at]
+    named = next((a for a in case.actions if (a.tier, a.step) == place), None)
+    done = [a for a in tried(case) if a.effect_at]
     return named or (max(done, key=lambda a: (a.effect_at, a.tier, a.step)) if done else None)
 
 
-def tried(report: Report) -> list[ActionPart]:
+def tried(case: Case) -> list[ActionPart]:
     """Steps that something was done about; the page is told elsewhere."""
-    return [a for a in report.actions if a.state is not StepState.NOT_TRIED and a.action != PAGE_ACTION]
+    return [a for a in case.actions if a.state is not StepState.NOT_TRIED and a.action != PAGE_ACTION]
 
 
 def step_words(part: ActionPart | None) -> str:
@@ -32,12 +32,12 @@ def step_words(part: ActionPart | None) -> str:
     return f"{part.action}{f' {wording.clean(where, 60)}' if where else ''}"
 
 
-def call_reason(report: Report, told: Mapping[str, Any]) -> str:
+def call_reason(case: Case, told: Mapping[str, Any]) -> str:
     """Why a person is called: what the message says, else what the newest call says."""
-    calls = [p.detail for p in report.people if p.what == "called"]
+    calls = [p.detail for p in case.people if p.what == "called"]
     return reading.text(told, "reason") or (calls[-1] if calls else "")
 
 
-def observes(report: Report, told: Mapping[str, Any]) -> bool:
+def observes(case: Case, told: Mapping[str, Any]) -> bool:
     """Whether nothing is written: by the record, or by what the message says of the mode."""
-    return report.observed_only or reading.text(told, "mode") == Mode.OBSERVE
+    return case.observed_only or reading.text(told, "mode") == Mode.OBSERVE

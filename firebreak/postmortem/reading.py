@@ -15,36 +15,35 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 def mapping(data: object, *path: str) -> Mapping[str, Any]:
     """The object under `path`, or an empty one."""
-    for name in path:
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data if isinstance(data, Mapping) else _NOTHING
+    found = _value(data, path)
+    return found if type(found) is dict or isinstance(found, Mapping) else _NOTHING
 
 
 def items(data: object, *path: str) -> tuple[Mapping[str, Any], ...]:
     """The objects of the list under `path`; whatever is no object is left out."""
-    *parents, name = path
-    found = mapping(data, *parents).get(name)
-    return tuple(item for item in found if isinstance(item, Mapping)) if isinstance(found, (list, tuple)) else ()
+    found = _value(data, path)
+    if not isinstance(found, (list, tuple)):
+        return ()
+    return tuple(item for item in found if type(item) is dict or isinstance(item, Mapping))
 
 
 def texts(data: object, *path: str) -> tuple[str, ...]:
     """The list of texts under `path`."""
-    *parents, name = path
-    found = mapping(data, *parents).get(name)
+    found = _value(data, path)
     return tuple(str(item) for item in found if item is not None) if isinstance(found, (list, tuple)) else ()
 
 
 def text(data: object, *path: str) -> str:
     """The text (or number, as text) under `path`, or empty."""
-    *parents, name = path
-    found = mapping(data, *parents).get(name)
+    found = _value(data, path)
+    if type(found) is str:
+        return found
     return "" if found is None or isinstance(found, (Mapping, list, tuple)) else str(found)
 
 
 def number(data: object, *path: str) -> float | None:
     """The number under `path`, or None."""
-    *parents, name = path
-    found = mapping(data, *parents).get(name)
+    found = _value(data, path)
     return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
 
 
@@ -52,6 +51,16 @@ def whole(data: object, *path: str) -> int:
     """The whole number under `path`, or -1."""
     found = number(data, *path)
     return -1 if found is None else int(found)
+
+
+def _value(data: Any, path: tuple[str, ...]) -> Any:
+    """What is under `path`; None where there is nothing. Read hundreds of times a report: a plain dict is told by its
+    type, since `isinstance` asks the abstract class about it every time."""
+    for name in path:
+        if type(data) is not dict and not isinstance(data, Mapping):
+            return None
+        data = data.get(name)
+    return data
 
 
 def time(data: object, *path: str) -> datetime | None:

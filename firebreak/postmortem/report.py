@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import fields
 from datetime import datetime
+from typing import TypeVar
 
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
-from firebreak.postmortem.actions import actions_of, plan_of
+from firebreak.postmortem.actions import ABOUT_ACTIONS, actions_of, plan_of
 from firebreak.postmortem.evidence import evidence_of
 from firebreak.postmortem.follow_ups import follow_ups
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, in_force
@@ -18,75 +20,119 @@ from firebreak.postmortem.model import (
     SCHEMA,
     ActionPart,
     AlertLine,
+    Case,
     ConditionLine,
     EntryLine,
     EvidencePart,
     ImpactPart,
-    PersonLine,
     Report,
     StepState,
     VerdictPart,
+    WorstLine,
 )
 from firebreak.postmortem.people import faults_of, people_of, was_called
-from firebreak.postmortem.restores import restores_of
+from firebreak.postmortem.restores import ABOUT_RESTORES, restores_of
 from firebreak.postmortem.telling import tell
-from firebreak.postmortem.verdicts import condition_words, deciding_verdict, worst_by_dimension, worst_seen
+from firebreak.postmortem.verdicts import Verdicts, condition_words
 
+T = TypeVar("T")
 _ALERTS = (EntryKind.INCIDENT_OPENED, EntryKind.ALERT_JOINED)
 
 
-def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) -> Report:
-    """`entries` of one incident in order of `seq`; `phases` from `firebreak.timeline.phases.phases_of(entries)`.
+def case_of(entries: Sequence[TimelineEntry], *, earlier: Case | None = None, told: int = 0) -> Case:
+    """`entries` of one incident in order of `seq`. Of a `build` the part that notices need: no line of the timeline is
+    told, no impact measured. `earlier` is the Case of the first `told` of them: what no entry since is about is taken
+    from it.
 
     Tolerant of bodies that lack keys (older records); raises ContractError only where there is nothing to tell, or
     where the entries are of several incidents."""
+    return _case(_checked(entries), Verdicts(entries), earlier, told)
+
+
+def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming], case: Case | None = None) -> Report:
+    """As `case_of`, and everything else of a post-mortem. `phases` from
+    `firebreak.timeline.phases.phases_of(entries)`; `case` of these very entries, where it is at hand."""
+    verdicts = Verdicts(_checked(entries))
+    case = case or _case(entries, verdicts, None, 0)
+    first, closed = _first(entries), _closed(entries)
+    impact = _impact(
+        entries=entries,
+        case=case,
+        hurt=verdicts.worst_seen(),
+        worst=verdicts.worst_by_dimension(),
+        truncated=reading.whole(first.body, "truncated"),
+    )
+    return Report(
+        **{name: getattr(case, name) for name in _OF_CASE},
+        schema=SCHEMA,
+        closed_by=closed.actor if closed else "",
+        opened_at=first.at,
+        headline=_headline(case.service, case.alerts, case.verdict),
+        summary=tuple(
+            wording.sentence(line)
+            for line in (
+                _seen(case, impact),
+                _done(case.actions),
+                *([_before(case.evidence)] if case.evidence and case.evidence.changes else []),
+                _ended(case),
+            )
+        ),
+        impact=impact,
+        phases=tuple(phases),
+        timeline=tuple(_line(entry, case.accepted_at) for entry in entries),
+        first_seq=entries[0].seq,
+        last_seq=entries[-1].seq,
+        head=entries[-1].digest,
+    )
+
+
+_OF_CASE = tuple(field.name for field in fields(Case))
+
+
+def _checked(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
     if not entries:
         raise ContractError("there are no entries to make a post-mortem of")
     if len({entry.incident_id for entry in entries}) > 1:
         raise ContractError("a post-mortem is made of the entries of one incident")
-    first = next((e for e in entries if e.kind is EntryKind.INCIDENT_OPENED), entries[0])
-    accepted_at = reading.time(first.body, "accepted_at") or first.at
-    closed = next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
-    outcome = (reading.text(closed.body, "outcome") or "closed") if closed else IncidentOutcome.OPEN.value
-    verdict, plan, evidence = deciding_verdict(entries), plan_of(entries), evidence_of(entries)
-    actions, people, restores = actions_of(entries, plan), people_of(entries), restores_of(entries)
-    faults, alerts = faults_of(entries), _alerts(entries)
+    return entries
+
+
+class _Since:
+    """Which parts of an earlier Case still hold: those of whose kinds there is no entry since."""
+
+    def __init__(self, earlier: Case | None, since: Iterable[TimelineEntry]) -> None:
+        self._earlier = earlier
+        self._kinds = {entry.kind for entry in since}
+
+    def part(self, kinds: Collection[EntryKind], kept: Callable[[Case], T], make: Callable[[], T]) -> T:
+        return kept(self._earlier) if self._earlier and self._kinds.isdisjoint(kinds) else make()
+
+
+def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | None, told: int) -> Case:
+    first, closed = _first(entries), _closed(entries)
+    new = entries[told:] if earlier else entries
+    since = _Since(earlier, new)
+    verdict = since.part((EntryKind.VERDICT_REACHED,), lambda c: c.verdict, verdicts.deciding)
+    plan = since.part((EntryKind.PLAN_PINNED,), lambda c: c.plan, lambda: plan_of(entries))
+    evidence = since.part((EntryKind.EVIDENCE_KEPT,), lambda c: c.evidence, lambda: evidence_of(entries))
+    actions = since.part(ABOUT_ACTIONS, lambda c: c.actions, lambda: actions_of(entries, plan))
+    restores = since.part(ABOUT_RESTORES, lambda c: c.restores, lambda: restores_of(entries))
+    people = (*(earlier.people if earlier else ()), *people_of(new))
+    faults = (*(earlier.faults if earlier else ()), *faults_of(new))
+    alerts = since.part((*_ALERTS, EntryKind.ALERT_RESOLVED), lambda c: c.alerts, lambda: _alerts(entries))
     left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
     refusal = reading.text(first.body, "refusal")
     service = wording.clean(reading.text(first.body, "service"), 60) or "unknown service"
-    impact = _impact(
-        entries=entries,
-        accepted_at=accepted_at,
-        hurt=worst_seen(entries),
-        alerts=alerts,
-        truncated=reading.whole(first.body, "truncated"),
-        outcome=outcome,
-    )
-    reason = reading.text(closed.body, "reason") if closed else ""
-    return Report(
-        schema=SCHEMA,
+    return Case(
         incident_id=entries[0].incident_id,
         service=service,
         target=next((e.target for e in entries if e.target), "") or reading.target_text(first.body, "target"),
         refusal=refusal,
-        outcome=outcome,
-        reason=reason,
-        closed_by=closed.actor if closed else "",
+        outcome=(reading.text(closed.body, "outcome") or "closed") if closed else IncidentOutcome.OPEN.value,
+        reason=reading.text(closed.body, "reason") if closed else "",
         observed_only=_observed_only(actions),
-        accepted_at=accepted_at,
-        opened_at=first.at,
+        accepted_at=reading.time(first.body, "accepted_at") or first.at,
         closed_at=closed.at if closed else None,
-        headline=_headline(service, alerts, verdict),
-        summary=tuple(
-            wording.sentence(line)
-            for line in (
-                _seen(service, alerts, verdict, refusal, impact),
-                _done(actions),
-                *([_before(evidence)] if evidence and evidence.changes else []),
-                _ended(outcome, reason, closed.at if closed else None, accepted_at, people),
-            )
-        ),
-        impact=impact,
         verdict=verdict,
         plan=plan,
         evidence=evidence,
@@ -95,7 +141,6 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
         restores=restores,
         faults=faults,
         alerts=alerts,
-        phases=tuple(phases),
         in_force=left,
         follow_ups=follow_ups(
             service=service,
@@ -108,13 +153,17 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming]) ->
             restores=restores,
             left=left,
             faults=faults,
-            left_out=impact.left_out,
+            left_out=max(reading.whole(first.body, "truncated"), 0),
         ),
-        timeline=tuple(_line(entry, accepted_at) for entry in entries),
-        first_seq=entries[0].seq,
-        last_seq=entries[-1].seq,
-        head=entries[-1].digest,
     )
+
+
+def _first(entries: Sequence[TimelineEntry]) -> TimelineEntry:
+    return next((e for e in entries if e.kind is EntryKind.INCIDENT_OPENED), entries[0])
+
+
+def _closed(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
+    return next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
 
 
 def _observed_only(actions: Sequence[ActionPart]) -> bool:
@@ -126,6 +175,8 @@ def _alerts(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
     """Distinct alert instances in order of joining; the opening one may be told of twice."""
     found: dict[tuple[str, str], AlertLine] = {}
     for entry in entries:
+        if entry.kind not in _ALERTS and entry.kind is not EntryKind.ALERT_RESOLVED:
+            continue
         alert = reading.mapping(entry.body, "alert")
         key = (reading.text(alert, "fingerprint"), reading.text(alert, "starts_at"))
         if entry.kind in _ALERTS and alert and key not in found:
@@ -152,21 +203,20 @@ def _alerts(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
 def _impact(
     *,
     entries: Sequence[TimelineEntry],
-    accepted_at: datetime,
+    case: Case,
     hurt: tuple[ConditionLine, ...],
-    alerts: Sequence[AlertLine],
+    worst: tuple[WorstLine, ...],
     truncated: int,
-    outcome: str,
 ) -> ImpactPart:
     """From the first known sign (the earliest true condition, else the alert's own start) to proven health."""
+    outcome, alerts = case.outcome, case.alerts
     signs = [c.since for c in hurt if c.since] or [a.starts_at for a in alerts if a.starts_at]
-    since = min([*signs, accepted_at])
+    since = min([*signs, case.accepted_at])
     until = None if outcome == IncidentOutcome.OPEN else _proven_healthy(entries)
     if outcome == IncidentOutcome.NOTHING_DONE and until is None:
         until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
     if outcome == IncidentOutcome.NOTHING_DONE and (resolved := [a.resolved_at for a in alerts if a.resolved_at]):
         until = max(resolved)
-    worst = worst_by_dimension(entries)
     return ImpactPart(
         dimensions=tuple(dict.fromkeys(d for d in (*(c.dimension for c in hurt), *(w.dimension for w in worst)) if d)),
         conditions=hurt,
@@ -191,8 +241,8 @@ def _proven_healthy(entries: Sequence[TimelineEntry]) -> datetime | None:
     return healthy
 
 
-def _worst(verdict: VerdictPart | None) -> str:
-    held = [c for c in (verdict.conditions if verdict else ()) if c.truth == Truth.TRUE]
+def _worst(verdict: VerdictPart) -> str:
+    held = [c for c in verdict.conditions if c.truth == Truth.TRUE]
     return ", ".join(condition_words(c) for c in held[:3])
 
 
@@ -202,15 +252,14 @@ def _headline(service: str, alerts: Sequence[AlertLine], verdict: VerdictPart | 
     return wording.clean(f"{severity} on {service}: {name}", wording.CUT)
 
 
-def _seen(
-    service: str, alerts: Sequence[AlertLine], verdict: VerdictPart | None, refusal: str, impact: ImpactPart
-) -> str:
-    names = list(dict.fromkeys(wording.clean(a.name, 60) for a in alerts if a.name))
+def _seen(case: Case, impact: ImpactPart) -> str:
+    verdict = case.verdict
+    names = list(dict.fromkeys(wording.clean(a.name, 60) for a in case.alerts if a.name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    seen = f"{'Alerts' if len(names) > 1 else 'Alert'} {', '.join(names[:3]) or 'without a name'}{more} on {service}"
-    verb = "were" if len(names) > 1 else "was"
+    said = f"{'Alerts' if len(names) > 1 else 'Alert'} {', '.join(names[:3]) or 'without a name'}{more}"
+    seen, verb = f"{said} on {case.service}", "were" if len(names) > 1 else "was"
     if verdict is None:
-        return f"{seen} {verb} not classified{': ' + refusal if refusal else ''}"
+        return f"{seen} {verb} not classified{': ' + case.refusal if case.refusal else ''}"
     told = _worst(verdict) or verdict.reason
     pending = [condition_words(c) for c in impact.conditions if c.truth == Truth.PENDING]
     if verdict.severity == "none" and pending:
@@ -232,14 +281,13 @@ def _before(evidence: EvidencePart) -> str:
     return f"{words} {wording.clock(newest.at)} {newest.about} {newest.what}".replace("  ", " ")
 
 
-def _ended(
-    outcome: str, reason: str, closed_at: datetime | None, accepted_at: datetime, people: Sequence[PersonLine]
-) -> str:
-    who = "a person was called" if was_called(people) else "nobody was called"
-    if closed_at is None:
+def _ended(case: Case) -> str:
+    who = "a person was called" if was_called(case.people) else "nobody was called"
+    if case.closed_at is None:
         return f"The incident is still open; {who}"
-    took = wording.span((closed_at - accepted_at).total_seconds() * 1000)
-    return f"It ended as {outcome.replace('_', ' ')} {took} after the alert, {who}" + (f": {reason}" if reason else "")
+    took = wording.span((case.closed_at - case.accepted_at).total_seconds() * 1000)
+    told = f"It ended as {case.outcome.replace('_', ' ')} {took} after the alert, {who}"
+    return told + (f": {case.reason}" if case.reason else "")
 
 
 def _line(entry: TimelineEntry, accepted_at: datetime) -> EntryLine:

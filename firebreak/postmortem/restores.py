@@ -11,6 +11,9 @@ from firebreak.postmortem import reading
 from firebreak.postmortem.actions import NOT_TAKEN_BACK, TAKEN_BACK, changes_of
 from firebreak.postmortem.model import RestorePart
 
+ABOUT_RESTORES = frozenset({EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED})
+"""Kinds that `restores_of` looks at."""
+
 IN_FORCE = "still in force"
 _WORDS = {
     "restored": "taken back",
@@ -24,7 +27,7 @@ def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
     """Steps that are to be taken back, with how that ended."""
     found: dict[tuple[int, int], RestorePart] = {}
     for entry in entries:
-        if entry.kind not in (EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED):
+        if entry.kind not in ABOUT_RESTORES:
             continue
         body, ended = entry.body, entry.kind is EntryKind.RESTORE_ENDED
         place = (reading.whole(body, "tier"), reading.whole(body, "step"))

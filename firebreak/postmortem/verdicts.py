@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from firebreak.domain.condition import Truth
@@ -13,74 +14,89 @@ from firebreak.postmortem.model import ConditionLine, NodeLine, VerdictPart, Wor
 
 # After one of these the verdict is not looked for any more: they were decided on the one before.
 _DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_CLOSED)
+_HURT = (Truth.TRUE, Truth.PENDING)
 
 
-def deciding_verdict(entries: Sequence[TimelineEntry]) -> VerdictPart | None:
-    """The last verdict before a plan, a page or the end; None when there was none."""
-    found = looks(entries)
-    if not found:
-        return None
-    entry, verdict = found[-1], reading.mapping(found[-1].body, "verdict")
-    return VerdictPart(
-        severity=reading.text(verdict, "severity") or "none",
-        truth=reading.text(verdict, "truth"),
-        may_act=verdict.get("may_act") is True,
-        act_reason=reading.text(verdict, "act_reason"),
-        reason=reading.text(verdict, "reason"),
-        tree=reading.text(verdict, "tree"),
-        tree_digest=reading.text(verdict, "tree_digest"),
-        reached_at=entry.at,
-        pinned_at=reading.time(verdict, "pinned_at"),
-        looks=len(found),
-        health_score=reading.number(verdict, "health_score"),
-        dimensions=reading.texts(verdict, "dimensions"),
-        nodes=tuple(
-            NodeLine(
-                depth=max(reading.whole(node, "depth"), 0),
-                operator=reading.text(node, "operator"),
-                truth=reading.text(node, "truth"),
-                condition=reading.text(node, "condition"),
-            )
-            for node in reading.items(verdict, "nodes")
-        ),
-        conditions=conditions_of(verdict),
-    )
+class Verdicts:
+    """The verdicts of one incident. The conditions of each are read once, and only when they are asked for."""
 
+    def __init__(self, entries: Sequence[TimelineEntry]) -> None:
+        self._all = [e for e in entries if e.kind is EntryKind.VERDICT_REACHED]
+        self._looks = looks(entries)
+        self._conditions: dict[int, tuple[ConditionLine, ...]] = {}  # by the entry's identity: `_all` keeps it
 
-def worst_seen(entries: Sequence[TimelineEntry]) -> tuple[ConditionLine, ...]:
-    """The conditions that were true or pending in the last look that found any: what a moment's jitter was, too."""
-    for entry in reversed(looks(entries)):
-        hurt = tuple(
-            line
-            for line in conditions_of(reading.mapping(entry.body, "verdict"))
-            if line.truth in (Truth.TRUE, Truth.PENDING)
-        )
-        if hurt:
-            return hurt
-    return ()
-
-
-def worst_by_dimension(entries: Sequence[TimelineEntry]) -> tuple[WorstLine, ...]:
-    """For each dimension that any verdict found hurt, the value farthest beyond its limit, over all verdicts (those
-    after the decision, too)."""
-    found: dict[str, WorstLine] = {}
-    for entry in entries:
-        if entry.kind is not EntryKind.VERDICT_REACHED:
-            continue
+    def deciding(self) -> VerdictPart | None:
+        """The last verdict before a plan, a page or the end; None when there was none."""
+        if not self._looks:
+            return None
+        entry = self._looks[-1]
         verdict = reading.mapping(entry.body, "verdict")
-        for line in conditions_of(verdict):
-            if line.truth not in (Truth.TRUE, Truth.PENDING) or not line.dimension:
-                continue
-            known = found.get(line.dimension)
-            worse = known is None or _beyond(line) > _beyond(known.condition)
-            since = [t for t in (known.since if known else None, line.since) if t]
-            found[line.dimension] = WorstLine(
-                dimension=line.dimension,
-                condition=line if known is None or worse else known.condition,
-                at=(reading.time(verdict, "pinned_at") or entry.at) if known is None or worse else known.at,
-                since=min(since) if since else None,
-            )
-    return tuple(found.values())
+        return VerdictPart(
+            severity=reading.text(verdict, "severity") or "none",
+            truth=reading.text(verdict, "truth"),
+            may_act=verdict.get("may_act") is True,
+            act_reason=reading.text(verdict, "act_reason"),
+            reason=reading.text(verdict, "reason"),
+            tree=reading.text(verdict, "tree"),
+            tree_digest=reading.text(verdict, "tree_digest"),
+            reached_at=entry.at,
+            pinned_at=reading.time(verdict, "pinned_at"),
+            looks=len(self._looks),
+            health_score=reading.number(verdict, "health_score"),
+            dimensions=reading.texts(verdict, "dimensions"),
+            nodes=tuple(
+                NodeLine(
+                    depth=max(reading.whole(node, "depth"), 0),
+                    operator=reading.text(node, "operator"),
+                    truth=reading.text(node, "truth"),
+                    condition=reading.text(node, "condition"),
+                )
+                for node in reading.items(verdict, "nodes")
+            ),
+            conditions=self._of(entry),
+        )
+
+    def worst_seen(self) -> tuple[ConditionLine, ...]:
+        """The conditions that were true or pending in the last look that found any: what a moment's jitter was, too."""
+        for entry in reversed(self._looks):
+            hurt = tuple(line for line in self._of(entry) if line.truth in _HURT)
+            if hurt:
+                return hurt
+        return ()
+
+    def worst_by_dimension(self) -> tuple[WorstLine, ...]:
+        """For each dimension that any verdict found hurt, the value farthest beyond its limit, over all verdicts (those
+        after the decision, too)."""
+        found: dict[str, WorstLine] = {}
+        for entry in self._all:
+            for line in self._of(entry):
+                if line.truth not in _HURT or not line.dimension:
+                    continue
+                known = found.get(line.dimension)
+                worse = known is None or _beyond(line) > _beyond(known.condition)
+                since = [t for t in (known.since if known else None, line.since) if t]
+                found[line.dimension] = WorstLine(
+                    dimension=line.dimension,
+                    condition=line if known is None or worse else known.condition,
+                    at=_pinned_at(entry) if known is None or worse else known.at,
+                    since=min(since) if since else None,
+                )
+        return tuple(found.values())
+
+    def _of(self, entry: TimelineEntry) -> tuple[ConditionLine, ...]:
+        if id(entry) not in self._conditions:
+            self._conditions[id(entry)] = conditions_of(reading.mapping(entry.body, "verdict"))
+        return self._conditions[id(entry)]
+
+
+def looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
+    """The verdicts up to the one that decided, which is the last of them."""
+    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
+    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
+
+
+def _pinned_at(entry: TimelineEntry) -> datetime:
+    return reading.time(entry.body, "verdict", "pinned_at") or entry.at
 
 
 def _beyond(line: ConditionLine) -> tuple[float, float]:
@@ -96,12 +112,6 @@ def _beyond(line: ConditionLine) -> tuple[float, float]:
     low = sign.startswith("<")
     above, below = (bound, value) if low else (value, bound)
     return (above / below if below > 0 and math.isfinite(below) else math.inf, -value if low else value)
-
-
-def looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
-    """The verdicts up to the one that decided, which is the last of them."""
-    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
-    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
 
 
 def conditions_of(data: Mapping[str, Any]) -> tuple[ConditionLine, ...]:

@@ -18,8 +18,9 @@ SENTENCE = 600  # characters of one sentence, untrusted parts included
 def clean(text: str, limit: int | None = None) -> str:
     """One printable line of at most `limit` characters: white space becomes one blank, what cannot be printed a
     replacement character (U+FFFD)."""
-    line = _SPACES.sub(" ", text).strip()
-    if not line.isascii() or not line.isprintable():
+    plain = text.isascii() and text.isprintable()  # most are: the only white space in them is the blank
+    line = text.strip() if plain and "  " not in text else _SPACES.sub(" ", text).strip()
+    if not plain and not (line.isascii() and line.isprintable()):
         line = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNPRINTABLE else c for c in line)
     return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 

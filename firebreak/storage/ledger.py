@@ -18,6 +18,7 @@ from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineE
 from firebreak.storage.entries import (
     append_entries,
     entry_of,
+    few_entries_after,
     find_entry,
     find_first_entry,
     prepared,
@@ -82,6 +83,14 @@ class LedgerStore(Store):
         """All entries of one incident in order of `seq`; empty for an unknown one."""
         query = select_entries(entries.c.incident_id == incident_id)
         return await self._read(lambda connection: tuple(entry_of(row) for row in connection.execute(query)))
+
+    async def entries_after(self, incident_id: str, seq: int) -> tuple[TimelineEntry, ...]:
+        """As `entries`, those with a greater `seq`: at once where they are few. Large bodies are decoded when they are
+        read."""
+        few = await self._peek(lambda raw: few_entries_after(raw, incident_id, seq))
+        if few is not None:
+            return tuple(few)
+        return tuple(entry for entry in await self.entries(incident_id) if entry.seq > seq)
 
     async def document(self, digest: str) -> bytes:
         """The kept bytes. LedgerError when there are none of this SHA-256, or other ones."""

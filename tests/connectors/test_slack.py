@@ -244,6 +244,23 @@ async def test_after_a_start_each_place_is_looked_through_once(capture: Capture)
     assert [h.path.rpartition("/")[2] for h in capture.heard] == ["conversations.history", "chat.postMessage"]
 
 
+async def test_a_thread_that_we_began_is_not_looked_through(capture: Capture) -> None:
+    """Nobody can have posted into it before; one that the process before began is looked through."""
+    capture.say(capture.said(200, listing([])), capture.said(200, POSTED), capture.said(200, POSTED))
+    capture.say(capture.said(200, listing([])), capture.said(200, POSTED))
+    async with slack(capture, look_first=timedelta(minutes=1)) as chat:
+        head = await post(chat, dedup="a")
+        await post(chat, thread=head, dedup="b")
+        await post(chat, thread="1.2", dedup="c")
+    assert [h.path.rpartition("/")[2] for h in capture.heard] == [
+        "conversations.history",
+        "chat.postMessage",
+        "chat.postMessage",
+        "conversations.replies",
+        "chat.postMessage",
+    ]
+
+
 async def test_blocks_that_slack_refuses_are_left_out(capture: Capture) -> None:
     """A plain message is better than none."""
 

@@ -21,6 +21,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome, Mode
 from firebreak.domain.message import Channel, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.outbox import GIVE_UP_LOW, OTHERS, OutboxParts, OutboxSender
+from firebreak.postmortem.report import case_of
 
 INCIDENT = "inc-20261121-090000-1f0a9c3e"
 
@@ -416,6 +417,63 @@ async def test_a_store_that_is_away_stops_no_later_look(desk: Desk, monkeypatch:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [LedgerError("locked"), KeyError("a bug of ours")])
+@pytest.mark.parametrize("away", [Channel.PAGER, Channel.CHAT])
+async def test_a_look_that_fails_for_one_channel_is_made_for_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, away: Channel, error: Exception
+) -> None:
+    """For ever, and for whatever reason: what goes another way goes out."""
+    due = desk.store.due
+
+    async def broken(*args: Any, channel: Channel, **kwargs: Any) -> Any:
+        if channel is away:
+            raise error
+        return await due(*args, channel=channel, **kwargs)
+
+    monkeypatch.setattr(desk.store, "due", broken)
+    await desk.tell(*classified(desk))
+    async with running(desk):
+        await sent_by(desk, ("chat", "classified") if away is Channel.PAGER else ("pager", "trigger_low"))
+        desk.clock.forward(60)
+        await desk.tell(notices.postmortem(INCIDENT, "postmortem", desk.now))
+        async with asyncio.timeout(10):
+            while desk.state("postmortem")[0] != "delivered":  # noqa: ASYNC110 # the file tells nobody
+                await asyncio.sleep(0.01)
+
+
+async def test_messages_of_one_moment_are_told_from_one_case(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chat and pager say what was known then; of what came since only that is read."""
+    made: list[int] = []
+    read: list[str] = []
+    entries_after = desk.store.entries_after
+
+    def counted(entries: Any, **options: Any) -> Any:
+        made.append(len(entries))
+        return case_of(entries, **options)
+
+    async def seen(incident_id: str, seq: int) -> Any:
+        found = await entries_after(incident_id, seq)
+        read.extend(entry.key for entry in found)
+        return found
+
+    async def slow(*args: Any, **kwargs: Any) -> str:
+        await asyncio.sleep(0.05)
+        return "receipt"
+
+    for room in ("engine.records", "postmortem.notices"):
+        monkeypatch.setattr(f"firebreak.{room}.case_of", counted)
+    monkeypatch.setattr(desk.store, "entries_after", seen)
+    monkeypatch.setattr(desk.people, "send", slow)
+    monkeypatch.setattr(desk.people, "post", slow)
+    await desk.tell(*classified(desk))
+    await desk.sender.drain()
+    assert made == [1]
+    await desk.tell(*notices.healed(INCIDENT, desk.now))
+    await desk.all()
+    assert made == [1, 3]
+    assert len(read) == len(set(read))
 
 
 async def test_a_bug_in_one_message_does_not_stop_the_others(desk: Desk) -> None:

@@ -14,10 +14,13 @@ from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
-from firebreak.postmortem.model import Report, StepState
+from firebreak.postmortem.model import Case, Report, StepState
 from firebreak.postmortem.notices import render_notice
-from firebreak.postmortem.report import build
+from firebreak.postmortem.report import build, case_of
+from firebreak.timeline.canonical import canonical
 from firebreak.timeline.phases import phases_of
+
+STORIES = ("healed", "paged", "nothing_done", "observe", "undone", "by_hand", "restored")
 
 Tell = Callable[..., tuple[TimelineEntry, ...]]
 
@@ -188,7 +191,7 @@ def _without(data: Any, rng: random.Random) -> Any:
     return rng.choice([None, 7, -1.5, True, "", "x", [], {}, [1, "a", None], {"a": 1}]) if rng.random() < 0.1 else data
 
 
-@pytest.mark.parametrize("story", ["healed", "paged", "nothing_done", "observe", "undone", "by_hand", "restored"])
+@pytest.mark.parametrize("story", STORIES)
 def test_no_damaged_body_stops_a_post_mortem(tell: Tell, story: str) -> None:
     """Keys missing or of another type (older records): a report, all texts and all notices come out all the same."""
     seed = random.SystemRandom().randrange(2**32)
@@ -220,6 +223,46 @@ def test_a_written_post_mortem_file_told_nobody(tell: Tell) -> None:
     failed = {"channel": "postmortem", "notice": "closed", "error": "disk is full", "attempts": 3}
     report = report_of(_with(tell("paged"), EntryKind.MESSAGE_FAILED, failed))
     assert any("disk is full" in line for line in report.follow_ups)
+
+
+def _fields(record: Case) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(Case)}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_case_of_what_came_since_is_that_of_the_whole(tell: Tell, story: str) -> None:
+    """Made from the Case of any beginning, or at once: the same, and a report has the same in it."""
+    entries = tell(story)
+    for length in range(1, len(entries) + 1):
+        whole = case_of(entries[:length])
+        assert _fields(report_of(entries[:length])) == _fields(whole)
+        for told in range(1, length + 1):
+            assert case_of(entries[:length], earlier=case_of(entries[:told]), told=told) == whole
+
+
+def test_a_case_of_what_came_since_has_every_kind_of_entry(tell: Tell) -> None:
+    """Whatever is added to whatever there was, no part of an earlier Case outlives its time."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    pool = [entry for story in STORIES for entry in tell(story)]
+    for _ in range(150):
+        picked = [dataclasses.replace(e, seq=n) for n, e in enumerate(rng.choices(pool, k=rng.randrange(2, 14)), 1)]
+        told = rng.randrange(1, len(picked))
+        earlier = case_of(picked[:told])
+        assert case_of(picked, earlier=earlier, told=told) == case_of(picked)
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_report_from_a_case_at_hand_has_the_same_bytes(tell: Tell, story: str) -> None:
+    """So has its JSON by the encoder of the chain, and a notice of a Case is that of its entries."""
+    entries = tell(story)
+    case = case_of(entries)
+    report = build(entries, phases=phases_of(entries), case=case)
+    assert report == report_of(entries)
+    assert json_bytes(report, encode=canonical) == json_bytes(report)
+    for kind in NoticeKind:
+        assert render_notice(kind, case) == render_notice(kind, entries)
 
 
 def test_nothing_to_tell_is_refused(tell: Tell) -> None:

@@ -19,7 +19,9 @@ from firebreak.domain.alert import Disposition, IntakeClass
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.timeline import EntryKind
 from firebreak.storage import writer
+from firebreak.storage.entries import FEW as FEW_ENTRIES
 from firebreak.storage.inbox import FEW
+from firebreak.storage.outbox import FEW as FEW_MESSAGES
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
 if TYPE_CHECKING:
@@ -50,6 +52,35 @@ async def test_a_point_read_does_not_leave_the_loop(store: TimelineStore, make: 
     assert _on_the_spot(store.firing(incident.id)) == 1
     assert _on_the_spot(store.close_requests()) == ()
     assert _on_the_spot(store.open_restores()) == (make.restore(incident.id),)
+
+
+async def test_new_entries_come_at_once_and_are_those_of_the_whole(store: TimelineStore, make: Make) -> None:
+    """Few on the spot, large ones too; many on the thread, as equal and in the same order."""
+    large = {"facts": ["€" * 500] * 20}
+    await store.append([make.draft("inc-b"), make.draft(key="a"), make.draft(key="large", body=large)])
+    await store.entries_after("inc-a", 0)
+    everything = await store.entries("inc-a")
+    assert _on_the_spot(store.entries_after("inc-a", 0)) == everything
+    assert everything[-1].body == large
+    assert _on_the_spot(store.entries_after("inc-a", 2)) == everything[1:]
+    assert _on_the_spot(store.entries_after("inc-a", 3)) == ()
+    await store.append([make.draft(key=f"{n}") for n in range(FEW_ENTRIES, 0, -1)])
+    everything = await store.entries("inc-a")
+    with pytest.raises(AssertionError, match="waits"):
+        _on_the_spot(store.entries_after("inc-a", 2))
+    assert await store.entries_after("inc-a", 2) == everything[1:]
+    assert _on_the_spot(store.entries_after("inc-a", 3)) == everything[2:]
+
+
+async def test_a_look_at_the_outbox_does_not_leave_the_loop(store: TimelineStore, make: Make) -> None:
+    """It is the sender's most frequent question; a storm of messages is read on the thread."""
+    await store.append([make.draft()], messages=[make.message("m"), make.message("later", due=60)])
+    await store.due(make.time(), limit=9)
+    assert [m.draft.key for m in _on_the_spot(store.due(make.time(1), limit=9))] == ["m"]
+    await store.append([], messages=[make.message(f"{n}", incident=f"inc-{n}") for n in range(FEW_MESSAGES)])
+    with pytest.raises(AssertionError, match="waits"):
+        _on_the_spot(store.due(make.time(1), limit=9))
+    assert len(await store.due(make.time(1), limit=999)) == FEW_MESSAGES + 1
 
 
 async def test_a_claim_of_many_is_decoded_on_the_thread(inbox: InboxStore, make: Make) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Any
 
-from firebreak.domain.message import Channel, Message, PagerAction
+from firebreak.domain.codec import format_time
+from firebreak.domain.message import Channel, Message, MessageDraft, PagerAction
 from firebreak.domain.timeline import EntryKind
+from firebreak.storage.database import driver
+from firebreak.storage.outbox import FEW
 from firebreak.storage.sqlite_store import TimelineStore
 
 if TYPE_CHECKING:
@@ -179,3 +183,77 @@ async def test_what_failed_on_the_way_is_kept_before_the_delivery(store: Timelin
     message = await _one(store, make, 1)
     await store.delivered(message, "r", entry=make.draft(key="delivered"), before=(make.draft(key="refused"),))
     assert [entry.key for entry in await store.entries("inc-a")] == ["k", "refused", "delivered"]
+
+
+async def test_a_retry_after_the_clock_was_set_back_does_not_wait_for_the_old_time(
+    store: TimelineStore, make: Make
+) -> None:
+    """It was due once: the next try is at its own time, though that is before."""
+    await store.append([make.draft()], messages=[make.message("page", due=3600, pager=HIGH)])
+    await store.failed(await _one(store, make, 3600), next_try_at=make.time(1), entry=None)
+    assert await _due(store, make, 0.5) == []
+    assert await _due(store, make, 1) == ["page"]
+
+
+def _by_the_rule(rows: list[tuple[Any, ...]], now: str, channel: Channel | None) -> list[int]:
+    """Numbers of what is due, by the module's own words."""
+    lanes: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    for row in sorted(rows, key=lambda r: (r[4], r[0])):
+        lanes.setdefault((row[1], row[2]), []).append(row)
+    found = []
+    for lane in lanes.values():
+        pages = [row for row in lane if row[3] in (HIGH.value, PagerAction.RESOLVE_HIGH.value)]
+        fronts = {lane[0], *(row for row in pages[:1] if row[3] == HIGH.value)}
+        ready = sorted((row for row in fronts if row[5] <= now), key=lambda r: r[3] != HIGH.value)
+        found += ready[:1]
+    found.sort(key=lambda r: (r[3] != HIGH.value, r[4], r[0]))
+    return [row[0] for row in found if channel is None or row[2] == channel.value]
+
+
+async def test_what_is_due_is_what_the_rule_says(store: TimelineStore, make: Make) -> None:
+    """Random lanes, retried, delivered, given up and taken back; few at once and many."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+
+    def told(count: int) -> list[MessageDraft]:
+        return [
+            make.message(
+                f"m{rng.randrange(10**9)}",
+                incident=f"inc-{rng.randrange(count)}",
+                due=rng.randrange(20),
+                channel=rng.choice(list(Channel)),
+                pager=rng.choice(list(PagerAction)),
+            )
+            for _ in range(count)
+        ]
+
+    for count in (6, 12, 20, FEW, 3 * FEW):
+        await store.append([make.draft()], messages=told(count))
+        for at in range(0, 26, 5):
+            moment = make.time(at)
+            rows = await store._read(
+                lambda connection: (
+                    driver(connection)
+                    .execute(
+                        "SELECT number, incident_id, channel, pager, due_at, next_try_at FROM messages"
+                        " WHERE state = 'waiting'"
+                    )
+                    .fetchall()
+                )
+            )
+            for channel in (None, *Channel):
+                due = await store.due(moment, limit=999, channel=channel)
+                assert [m.number for m in due] == _by_the_rule(rows, format_time(moment), channel)
+            for message in await store.due(moment, limit=5):
+                match rng.randrange(4):
+                    case 0:
+                        key = f"d{message.number}"
+                        await store.delivered(message, "r", entry=make.draft(message.draft.incident_id, key))
+                    case 1:
+                        again = make.time(at + rng.choice((-3, 1, 4)))
+                        await store.failed(message, next_try_at=again, entry=None)
+                    case 2:
+                        await store.failed(message, next_try_at=None, entry=None)
+                    case _:
+                        await store.append([], cancel=[(message.draft.incident_id, message.draft.key)])

@@ -12,6 +12,7 @@ from firebreak.domain.alert import Disposition, IntakeClass
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import Channel
 from firebreak.storage.database import driver
+from firebreak.storage.entries import few_entries_after
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
             lambda: store.find("inc-a", "k"),
             lambda: store.find_first("inc-a", ("k", "l")),
             lambda: store.entries("inc-a"),
+            lambda: store.entries_after("inc-a", 1),
             lambda: store.due(make.time(), limit=9),
             lambda: store.due(make.time(), limit=9, channel=Channel.PAGER),
             store.next_due,
@@ -61,6 +63,39 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
         ],
     )
     assert scans == []
+
+
+async def test_new_entries_of_an_incident_are_found_by_the_incident(store: TimelineStore, make: Make) -> None:
+    """Not by walking what was written since, of whatever incident: an old one may be told of again after days."""
+    plans: list[str] = []
+
+    def explained(raw: sqlite3.Connection) -> None:
+        asked: list[str] = []
+        raw.set_trace_callback(asked.append)
+        few_entries_after(raw, "inc-a", 1)
+        raw.set_trace_callback(None)
+        plans.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {asked[0]}"))
+
+    await store._read(lambda connection: explained(driver(connection)))
+    assert plans == ["SEARCH entries USING INDEX sqlite_autoindex_entries_1 (incident_id=?)"]
+
+
+async def test_what_waits_for_its_time_is_read_from_the_index_alone(store: TimelineStore, make: Make) -> None:
+    """Every look passes over the deadlines of all open incidents: their rows are not touched."""
+    asked: list[str] = []
+    await store._read(lambda connection: driver(connection).set_trace_callback(asked.append))
+    await store._peek(lambda raw: None)
+    await store._peek(lambda raw: raw.set_trace_callback(asked.append))
+    await store.due(make.time(), limit=9, channel=Channel.PAGER)
+    (count,) = asked
+
+    def read_of_rows(raw: sqlite3.Connection) -> list[int]:
+        (root,) = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+        steps = raw.execute(f"EXPLAIN {count}").fetchall()
+        table = {p1 for _, step, p1, p2, *_ in steps if step == "OpenRead" and p2 == root}
+        return [p2 for _, step, p1, p2, *_ in steps if step == "Column" and p1 in table]
+
+    assert await store._read(lambda connection: read_of_rows(driver(connection))) == []
 
 
 async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, timeline_path: Path) -> None:
