@@ -13,6 +13,7 @@ from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.actions import ABOUT_ACTIONS, actions_of, plan_of
+from firebreak.postmortem.alerts import ABOUT_ALERTS, alerts_of
 from firebreak.postmortem.evidence import evidence_of
 from firebreak.postmortem.follow_ups import follow_ups
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, in_force
@@ -36,7 +37,6 @@ from firebreak.postmortem.telling import tell
 from firebreak.postmortem.verdicts import Verdicts, condition_words
 
 T = TypeVar("T")
-_ALERTS = (EntryKind.INCIDENT_OPENED, EntryKind.ALERT_JOINED)
 
 
 def case_of(entries: Sequence[TimelineEntry], *, earlier: Case | None = None, told: int = 0) -> Case:
@@ -119,7 +119,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     restores = since.part(ABOUT_RESTORES, lambda c: c.restores, lambda: restores_of(entries))
     people = (*(earlier.people if earlier else ()), *people_of(new))
     faults = (*(earlier.faults if earlier else ()), *faults_of(new))
-    alerts = since.part((*_ALERTS, EntryKind.ALERT_RESOLVED), lambda c: c.alerts, lambda: _alerts(entries))
+    alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
     left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
     refusal = reading.text(first.body, "refusal")
     service = wording.clean(reading.text(first.body, "service"), 60) or "unknown service"
@@ -169,35 +169,6 @@ def _closed(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
 def _observed_only(actions: Sequence[ActionPart]) -> bool:
     """Steps were only told, and none was written before the mode was switched."""
     return any(a.state is StepState.WOULD_APPLY for a in actions) and not any(a.effect in WROTE for a in actions)
-
-
-def _alerts(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
-    """Distinct alert instances in order of joining; the opening one may be told of twice."""
-    found: dict[tuple[str, str], AlertLine] = {}
-    for entry in entries:
-        if entry.kind not in _ALERTS and entry.kind is not EntryKind.ALERT_RESOLVED:
-            continue
-        alert = reading.mapping(entry.body, "alert")
-        key = (reading.text(alert, "fingerprint"), reading.text(alert, "starts_at"))
-        if entry.kind in _ALERTS and alert and key not in found:
-            found[key] = AlertLine(
-                name=reading.text(alert, "labels", "alertname"),
-                fingerprint=key[0],
-                starts_at=reading.time(alert, "starts_at"),
-                joined_at=entry.at,
-                labels={str(k): str(v) for k, v in sorted(reading.mapping(alert, "labels").items())},
-            )
-        elif entry.kind is EntryKind.ALERT_RESOLVED and key in found and found[key].resolved_at is None:
-            known = found[key]
-            found[key] = AlertLine(
-                name=known.name,
-                fingerprint=known.fingerprint,
-                starts_at=known.starts_at,
-                joined_at=known.joined_at,
-                labels=known.labels,
-                resolved_at=entry.at,
-            )
-    return tuple(found.values())
 
 
 def _impact(

@@ -1,0 +1,42 @@
+"""Which alerts an incident has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem import reading
+from firebreak.postmortem.model import AlertLine
+
+_ALERTS = (EntryKind.INCIDENT_OPENED, EntryKind.ALERT_JOINED)
+ABOUT_ALERTS = frozenset({*_ALERTS, EntryKind.ALERT_RESOLVED})
+"""Kinds that `alerts_of` looks at."""
+
+
+def alerts_of(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
+    """Distinct alert instances in order of joining; the opening one may be told of twice."""
+    found: dict[tuple[str, str], AlertLine] = {}
+    for entry in entries:
+        if entry.kind not in ABOUT_ALERTS:
+            continue
+        alert = reading.mapping(entry.body, "alert")
+        key = (reading.text(alert, "fingerprint"), reading.text(alert, "starts_at"))
+        if entry.kind in _ALERTS and alert and key not in found:
+            found[key] = AlertLine(
+                name=reading.text(alert, "labels", "alertname"),
+                fingerprint=key[0],
+                starts_at=reading.time(alert, "starts_at"),
+                joined_at=entry.at,
+                labels={str(k): str(v) for k, v in sorted(reading.mapping(alert, "labels").items())},
+            )
+        elif entry.kind is EntryKind.ALERT_RESOLVED and key in found and found[key].resolved_at is None:
+            known = found[key]
+            found[key] = AlertLine(
+                name=known.name,
+                fingerprint=known.fingerprint,
+                starts_at=known.starts_at,
+                joined_at=known.joined_at,
+                labels=known.labels,
+                resolved_at=entry.at,
+            )
+    return tuple(found.values())
