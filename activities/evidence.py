@@ -135,6 +135,7 @@ class EvidenceHands:
             quiet_since=ahead.quiet_since,
             doubtful_since=ahead.doubtful_since,
             plan=None if plan is None else self._outline(plan),
+            seen_at=verdict.pinned_at,
         )
         took = (time.monotonic() - started) * 1000
         drafts = [

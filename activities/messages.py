@@ -23,12 +23,15 @@ class GatherInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatherResult:
+    """`seen_at`: the pinned time of the evidence that this rests on."""
+
     next: NextLook
     reason: str
     again_at: datetime | None = None
     quiet_since: datetime | None = None
     doubtful_since: datetime | None = None
     plan: PlanOutline | None = None
+    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +42,13 @@ class KeepInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepInput:
-    """One step of the pinned plan."""
+    """One step of the pinned plan. `rests_on`: time of the latest evidence, of the verdict or of a verification."""
 
     incident_id: str
     plan_digest: str
     tier: int
     step: int
+    rests_on: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

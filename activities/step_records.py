@@ -72,11 +72,12 @@ def record_of(given: StepInput, entry: TimelineEntry) -> StepRecord:
     """The step's record as the stored entry tells it: the only way from the store to a decision."""
     body = entry.body
     wrote = False
+    looked = entry.kind in (EntryKind.VERIFICATION, EntryKind.HOLD_ENDED)
     if entry.kind is EntryKind.STEP_REFUSED:
         status, reason = StepStatus.REFUSED, str(body["reason"])
     elif entry.kind is EntryKind.STEP_WOULD_APPLY:
         status, reason = StepStatus.WOULD_APPLY, str(body["check"]["reason"])
-    elif entry.kind in (EntryKind.VERIFICATION, EntryKind.HOLD_ENDED):
+    elif looked:
         status, reason, wrote = StepStatus(body["outcome"]), str(body["reason"]), bool(body["wrote"])
     else:
         effect = from_data(Effect, body["effect"])
@@ -84,4 +85,5 @@ def record_of(given: StepInput, entry: TimelineEntry) -> StepRecord:
         if entry.kind is EntryKind.UNDO_RECORDED:
             undone = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
             status = StepStatus.UNDONE if undone else StepStatus.UNDO_FAILED
-    return StepRecord(tier=given.tier, step=given.step, status=status, reason=reason, wrote=wrote)
+    seen_at = entry.at if looked else None
+    return StepRecord(tier=given.tier, step=given.step, status=status, reason=reason, wrote=wrote, seen_at=seen_at)

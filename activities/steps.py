@@ -21,6 +21,7 @@ from activities.looking import Looking
 from activities.messages import StepInput
 from activities.step_records import StepEntries, record_of, step_entry
 from activities.undoing import undo_step
+from firebreak.documents.durations import spoken
 from firebreak.domain import ids
 from firebreak.domain.action import (
     CheckOutcome,
@@ -39,6 +40,12 @@ from firebreak.domain.plan import Plan, StepRecord
 from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryKind
+
+OLDEST_EVIDENCE = timedelta(seconds=60)
+"""Nothing is written on older evidence: workers or Temporal were away. By then the paging deadline has called a person
+(issue item 10). What an intent has already brought about is read from the world, however long ago that was."""
+
+_OLDEST = spoken(OLDEST_EVIDENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,9 @@ class StepHands:
 
     async def _first_time(self, given: StepInput, plan: Plan) -> StepRecord:
         step = plan.step(given.tier, given.step)
+        if given.rests_on is not None and self._clock.now() - given.rests_on > OLDEST_EVIDENCE:
+            why = f"the evidence is of {given.rests_on:%H:%M:%S} UTC, more than {_OLDEST} ago: nothing is done on it"
+            return await self._refuse(given, plan, why)
         if step.approval:
             return await self._refuse(
                 given, plan, f"waits for approval by {step.approval}; approvals are not taken yet"
@@ -225,6 +235,9 @@ class StepHands:
             if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
                 effect = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason="mode observe: not written any more")
                 return await self._record_effect(given, plan, effect)
+            if self._clock.now() - intent.stamp > OLDEST_EVIDENCE:
+                why = f"meant at {intent.stamp:%H:%M:%S} UTC, not written then; after {_OLDEST} not any more"
+                return await self._record_effect(given, plan, _refused(intent, why))
             return await self._apply(given, plan, intent)
         return await self._record_effect(given, plan, effect)
 

@@ -31,6 +31,7 @@ from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.prometheus import Prometheus
 from firebreak.engine import role
 from firebreak.engine.dispatcher import Dispatcher
+from firebreak.engine.sweeper import Sweeper
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
 TIMES: dict[str, list[float]] = defaultdict(list)
@@ -91,13 +92,14 @@ def _arrival(plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
 def install() -> None:
     setattr(Dispatcher, "_firing", _arrival(Dispatcher._firing))  # noqa: B010 # a stopwatch, not a method of ours
     _timed(Dispatcher, "_incident", "resolve the alert")
-    _timed(Dispatcher, "_sweep", "sweep")
+    _timed(Sweeper, "sweep", "sweep")
     _timed(Dispatcher, "_round", "dispatcher round")
     _timed(Client, "start_workflow", "start_workflow (eager)")
     for name in ("open_or_join", "find", "lock_target", "firing"):
         _timed(TimelineStore, name, name)
     _timed(TimelineStore, "append", _append_label)
-    _timed(TimelineStore, "_read", "any read of the timeline")
+    _timed(TimelineStore, "_read", "reads of the timeline on the thread")
+    _timed(TimelineStore, "_peek", "reads of the timeline on the loop")
     _timed(InboxStore, "claim", "inbox claim")
     _timed(InboxStore, "settle", "inbox settle")
     _timed(Prometheus, "range_batch", "Prometheus batch")

@@ -45,6 +45,7 @@ class IncidentWorkflow:
         self._id = given.incident_id
         self._state = given.state
         self._close_request: CloseRequested | None = None
+        self._seen_at: datetime | None = None  # time of the latest evidence
 
     @workflow.run
     async def run(self, given: IncidentInput) -> IncidentResult:
@@ -78,6 +79,7 @@ class IncidentWorkflow:
                     doubtful_since=self._state.doubtful_since,
                 ),
             )
+            self._seen_at = seen.seen_at
             self._note(
                 look=self._state.look + 1,
                 quiet_since=seen.quiet_since,
@@ -109,7 +111,9 @@ class IncidentWorkflow:
         return False
 
     async def _perform(self, plan: PlanOutline, move: Move) -> StepRecord:
-        step = StepInput(incident_id=self._id, plan_digest=plan.digest, tier=move.tier, step=move.step)
+        step = StepInput(
+            incident_id=self._id, plan_digest=plan.digest, tier=move.tier, step=move.step, rests_on=self._seen_at
+        )
         if move.kind is MoveKind.ACT:
             self._note(phase=IncidentPhase.ACTING)
             return await swiftly(StepHands.act, step)
@@ -212,6 +216,7 @@ class IncidentWorkflow:
         self._state = dataclasses.replace(self._state, **changes)
 
     def _record(self, record: StepRecord) -> None:
+        self._seen_at = record.seen_at or self._seen_at
         self._note(records=(*self._state.records, record))
 
     def _plan(self) -> PlanOutline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -101,13 +101,15 @@ class StepStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """What became of one step so far. `wrote` = the cluster was (or may have been) changed by it."""
+    """What became of one step so far. `wrote` = the cluster was (or may have been) changed by it; `seen_at` = when its
+    verification looked at the evidence."""
 
     tier: int
     step: int
     status: StepStatus
     reason: str
     wrote: bool = False
+    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

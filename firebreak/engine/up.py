@@ -67,6 +67,7 @@ class _Child:
 async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[Running], None]) -> None:
     """Until SIGTERM or Ctrl-C, also while it starts. Raises SettingsInvalid when the data directory is taken,
     ServerUnavailable when a part does not start."""
+    check_pager(settings)
     if not settings.temporal_address:  # before signals are ours: it may be built first, which takes minutes
         await asyncio.to_thread(require, "temporal")
     stop = asyncio.Event()
@@ -76,7 +77,6 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
     with locked(settings.data_dir) as data_dir:
         run_dir = data_dir / "run"
         reaped = await reap_leftovers(run_dir)
-        check_pager(settings)
         await check_record(settings)
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})

@@ -91,6 +91,11 @@ class PlayedHands:
         if name in self.failing:
             raise ApplicationError("played failure", type="PermanentError", non_retryable=True)
 
+    @staticmethod
+    def seen_at(tier: int) -> datetime:
+        """When the verification of a tier looked at the evidence."""
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=tier)
+
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
@@ -124,14 +129,28 @@ class PlayedHands:
         status = script[min(given.round, len(script) - 1)]
         if status is None:
             return VerifyResult(record=None, again_at=datetime.now(UTC) + timedelta(milliseconds=30))
-        record = StepRecord(tier=given.tier, step=given.step, status=status, reason="played", wrote=True)
+        record = StepRecord(
+            tier=given.tier,
+            step=given.step,
+            status=status,
+            reason="played",
+            wrote=True,
+            seen_at=self.seen_at(given.tier),
+        )
         return VerifyResult(record=record)
 
     @activity.defn(name="step.hold")
     async def hold(self, given: VerifyInput) -> VerifyResult:
         self._called("hold", given)
         status = self.hold_script.get(given.tier, StepStatus.VERIFIED)
-        record = StepRecord(tier=given.tier, step=given.step, status=status, reason="played", wrote=True)
+        record = StepRecord(
+            tier=given.tier,
+            step=given.step,
+            status=status,
+            reason="played",
+            wrote=True,
+            seen_at=self.seen_at(given.tier),
+        )
         return VerifyResult(record=record)
 
     @activity.defn(name="step.undo")

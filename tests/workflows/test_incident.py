@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -66,6 +67,18 @@ async def test_a_tier_that_does_not_verify_is_undone_before_the_next_starts(stag
         "hold",
         "close",
     ]
+
+
+async def test_each_act_is_told_how_old_its_evidence_is(stage: Any, plan_of: Any) -> None:
+    """The verdict's at first, also after a tier that was refused; then that of the verification that failed."""
+    decided = datetime(2025, 12, 31, tzinfo=UTC)
+    stage.hands.gather_script = [replace(plan_of("restart", "reroute", "degrade"), seen_at=decided)]
+    stage.hands.act_script = {0: StepStatus.REFUSED}
+    stage.hands.verify_script = {1: [StepStatus.NOT_VERIFIED]}
+    async with stage.worker():
+        await (await start(stage)).result()
+    acts = [given.rests_on for name, given in stage.hands.calls if name == "act"]
+    assert acts == [decided, decided, stage.hands.seen_at(1)]
 
 
 async def test_a_relapse_during_the_hold_leads_to_the_next_tier(stage: Any, plan_of: Any) -> None:

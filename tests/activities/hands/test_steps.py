@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -156,6 +157,44 @@ async def test_a_step_that_asks_for_approval_is_refused(world: Any) -> None:
     assert "approval by on-call" in record.reason
     assert world.cluster.writes == 0
     assert "chat/refused/0.0" in world.messages(incident)
+
+
+@pytest.mark.parametrize(("age", "status"), [(59, StepStatus.APPLIED), (61, StepStatus.REFUSED)])
+async def test_nothing_is_begun_on_old_evidence(world: Any, age: int, status: StepStatus) -> None:
+    """Workers or Temporal were away: what was true over a minute ago is a person's by then."""
+    incident = await world.planned()
+    rests_on = world.clock.now() - timedelta(seconds=age)
+    record = await world.run(world.steps.act, replace(world.step(incident), rests_on=rests_on))
+    assert record.status is status
+    assert world.cluster.writes == (1 if status is StepStatus.APPLIED else 0)
+    if status is StepStatus.REFUSED:
+        assert "more than 60 s ago" in record.reason
+
+
+async def test_an_intent_that_was_not_carried_out_is_let_go_when_it_is_old(world: Any) -> None:
+    """Killed between intent and call, back an hour later: nothing is on the object, and nothing is written any more."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again()
+    world.clock.forward(3600)
+    assert (await act(world, incident)).status is StepStatus.REFUSED
+    assert world.cluster.writes == 0
+    assert await effects(world, incident) == ["refused"]
+
+
+async def test_a_write_is_found_however_long_ago_it_was(world: Any) -> None:
+    """Killed between the API server's commit and the effect, back an hour later: it is recorded as what it is."""
+    incident = await world.planned()
+    given = replace(world.step(incident), rests_on=world.clock.now())
+    world.cluster.fail_after_commit = [world.Killed("now")]
+    with pytest.raises(world.Killed):
+        await world.run(world.steps.act, given)
+    world.again()
+    world.clock.forward(3600)
+    assert (await world.run(world.steps.act, given)).status is StepStatus.APPLIED
+    assert world.cluster.writes == 1
 
 
 async def test_nothing_is_written_for_a_closed_incident(world: Any) -> None:
