@@ -21,6 +21,7 @@ from activities.gathering import FirstStep, Gathering, Look, NothingAhead
 from activities.kept_evidence import keep
 from activities.messages import GatherInput, GatherResult, KeepInput, RecoveryInput, RecoveryResult
 from activities.rulebook import Rulebook
+from activities.shared_lists import SharedLists
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.evidence import KeptEvidence
@@ -72,6 +73,7 @@ class EvidenceHands:
         self._reads_ahead = first_step is not None
         self._first_step: FirstStep = first_step or NothingAhead()
         self._cluster = cluster
+        self._lists = SharedLists(cluster)
         self._rulebook = rulebook
         self._clock = clock
         self._limits = limits
@@ -190,7 +192,14 @@ class EvidenceHands:
             self._foresight.begin(_to_keep(incident_id, plan.digest), lambda: self._keep(plan, self._limits.keep))
 
     async def _keep(self, plan: Plan, budget: timedelta) -> KeptEvidence:
-        return await keep(self._cluster, plan.target, budget=budget, clock=self._clock, sections=plan.evidence)
+        return await keep(
+            self._cluster,
+            plan.target,
+            budget=budget,
+            clock=self._clock,
+            lists=self._lists,
+            sections=plan.evidence,
+        )
 
     @activity.defn(name="evidence.watch_recovery")
     @translated

@@ -22,6 +22,7 @@ from activities.recent_changes import (
     roll_outs,
     scalings,
 )
+from activities.shared_lists import SharedLists
 from activities.workloads import WORKLOAD_KINDS, container_statuses, is_ready, pods_of
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
@@ -50,10 +51,12 @@ async def keep(
     *,
     budget: timedelta,
     clock: Clock,
+    lists: SharedLists,
     sections: Sequence[str] = ("pods", "events", "previous_logs", "changes"),
 ) -> KeptEvidence:
     """Everything of `sections` (the runbook's `evidence`) that could be had of `target` within `budget`. Never raises
-    for what the API server says or does not say: that is in `missing`."""
+    for what the API server says or does not say: that is in `missing`. `lists`: of whole collections, which another
+    incident may have asked for a moment ago."""
     now = clock.now()
     since = now - WINDOW
     loop = asyncio.get_running_loop()
@@ -63,7 +66,7 @@ async def keep(
     async def listed(section: str, what: str, kind: ResourceKind, namespace: str = target.namespace) -> Objects:
         if section not in sections:
             return _NONE
-        return await asker.ask(what, lambda left: cluster.list(kind, namespace, timeout=left), _NONE)
+        return await asker.ask(what, lambda left: lists.list(kind, namespace, timeout=left), _NONE)
 
     (pods, logs), (events, sets, revisions, deployments, configs, nodes, node_events) = await asyncio.gather(
         _pods_and_logs(asker, cluster, target, sections),

@@ -7,6 +7,7 @@ stays, and says so (practice A5, B8).
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,18 +115,26 @@ class Rules:
 
 
 class Rulebook:
-    """`current()` is cheap: it looks at the files' times and sizes, and loads only what changed."""
+    """`current()` is cheap: it looks at the files' times and sizes, at most every `every` seconds, and loads only what
+    changed."""
 
-    def __init__(self, paths: RulebookPaths, *, cluster: str, specs: Mapping[str, ActionSpec]) -> None:
+    def __init__(
+        self, paths: RulebookPaths, *, cluster: str, specs: Mapping[str, ActionSpec], every: float = 0.0
+    ) -> None:
         self._paths = paths
         self._cluster = cluster
         self._specs = specs
+        self._every, self._look_at = every, 0.0
         self._stamp = self._look()
         self._rules = self._load()
         self.fault = ""
         """Why the newest edit is not in force; empty when it is."""
 
     def current(self) -> Rules:
+        now = time.monotonic()
+        if now < self._look_at:
+            return self._rules
+        self._look_at = now + self._every
         stamp = self._look()
         if stamp != self._stamp:
             self._stamp = stamp

@@ -72,7 +72,7 @@ async def measure(field: Field, *, rounds: int, alerts: int) -> Latencies:
         sets = {name: range(i * alerts, (i + 1) * alerts) for i, name in enumerate(engines)}
         for number in range(-1, rounds):  # round -1 warms up: imports, connections, caches
             if number >= 0:
-                calibration.append(await calibrate(field))
+                calibration.append(await calibrate(field, pause=1 / PER_SECOND))
             for name, engine in engines.items():
                 numbers = sets[name] if number >= 0 else sets[name][: max(5, alerts // 5)]
                 plan, patch, lost = await one_run(field, engine, numbers)

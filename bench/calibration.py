@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,32 +37,49 @@ _TIMES = 40
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTimes:
+    """p50 in ms of a bare merge PATCH, one batch of the tree's queries, and an eager workflow that does nothing, until
+    Temporal has started it and until it has ended. One call at a time, on a machine that does nothing else."""
+
+    patch: float
+    batch: float
+    noop_start: float
+    noop: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """fsync and SHA-256 of 1 KiB per second; p50 in ms of a bare merge PATCH, one batch of the tree's queries, and
-    an eager workflow that does nothing, until Temporal has started it and until it has ended."""
+    """fsync and SHA-256 of 1 KiB per second; the servers called one call after the other, and (`paced`) as seldom as
+    alerts come: then nothing is in the processor's caches any more."""
 
     fsync_rate: float
     sha256_rate: float
-    patch_ms: float
-    batch_ms: float
-    noop_start_ms: float
-    noop_ms: float
+    servers: ServerTimes
     load: float
+    paced: ServerTimes | None = None
 
 
-async def calibrate(field: Field) -> Calibration:
-    """About two seconds."""
+async def calibrate(field: Field, *, pause: float = 0.0) -> Calibration:
+    """About two seconds. With `pause` (seconds between two calls) `paced`, too."""
     load = os.getloadavg()[0]
-    noop_start_ms, noop_ms = await _noop_ms(field)
     return Calibration(
         fsync_rate=await asyncio.to_thread(_fsync_rate, field.root),
         sha256_rate=_sha256_rate(),
-        patch_ms=await _patch_ms(field),
-        batch_ms=await _batch_ms(field),
-        noop_start_ms=noop_start_ms,
-        noop_ms=noop_ms,
+        servers=await _server_times(field, 0.0),
         load=load,
+        paced=await _server_times(field, pause) if pause else None,
     )
+
+
+async def _server_times(field: Field, pause: float) -> ServerTimes:
+    noop_start, noop = await _noop_ms(field, pause)
+    return ServerTimes(await _patch_ms(field, pause), await _batch_ms(field, pause), noop_start, noop)
+
+
+async def _turns(pause: float) -> AsyncIterator[int]:
+    for number in range(_TIMES):
+        await asyncio.sleep(pause)
+        yield number
 
 
 def told(rounds: list[Calibration]) -> str:
@@ -69,14 +87,21 @@ def told(rounds: list[Calibration]) -> str:
     lines = [
         ("fsync of 1 KiB, per second", [c.fsync_rate for c in rounds], 0),
         ("SHA-256 of 1 KiB, per second", [c.sha256_rate for c in rounds], 0),
-        ("bare PATCH at the API server, p50 ms", [c.patch_ms for c in rounds], 2),
-        ("one batch of the tree's queries, p50 ms", [c.batch_ms for c in rounds], 2),
-        ("eager start of a workflow that does nothing, p50 ms", [c.noop_start_ms for c in rounds], 2),
-        ("that workflow from start to result, p50 ms", [c.noop_ms for c in rounds], 2),
+        *_served("p50 ms", [c.servers for c in rounds]),
+        *_served("p50 ms, at the alerts' pace", [c.paced for c in rounds if c.paced is not None]),
         ("load average (1 min) at the start of the round", [c.load for c in rounds], 1),
     ]
-    rows = [[name, Spread.of(values).told(digits)] for name, values, digits in lines]
+    rows = [[name, Spread.of(values).told(digits)] for name, values, digits in lines if values]
     return table(["calibration", "median (quartiles; extremes)"], rows)
+
+
+def _served(unit: str, rounds: list[ServerTimes]) -> list[tuple[str, list[float], int]]:
+    return [
+        (f"bare PATCH at the API server, {unit}", [t.patch for t in rounds], 2),
+        (f"one batch of the tree's queries, {unit}", [t.batch for t in rounds], 2),
+        (f"eager start of a workflow that does nothing, {unit}", [t.noop_start for t in rounds], 2),
+        (f"that workflow from start to result, {unit}", [t.noop for t in rounds], 2),
+    ]
 
 
 def _fsync_rate(folder: Path) -> float:
@@ -98,20 +123,20 @@ def _sha256_rate() -> float:
     return count / (time.perf_counter() - began)
 
 
-async def _patch_ms(field: Field) -> float:
+async def _patch_ms(field: Field, pause: float) -> float:
     """To the last service's ConfigMap, a label that nobody reads."""
     number = field.services - 1
     path = f"/api/v1/namespaces/{namespace_of(number)}/configmaps/{flags_name(number)}"
     times = []
     async with KubeClient(field.admin) as client:
-        for i in range(_TIMES):
+        async for i in _turns(pause):
             began = time.perf_counter()
             await client.merge(path, {"metadata": {"annotations": {"bench": str(i)}}})
             times.append(1000 * (time.perf_counter() - began))
     return quantile(times, 0.5)
 
 
-async def _noop_ms(field: Field) -> tuple[float, float]:
+async def _noop_ms(field: Field, pause: float) -> tuple[float, float]:
     """One after the other on the tuned server, by a worker that has nothing else to do."""
     client = await Client.connect(field.temporal)
     queue = f"calibration-{uuid.uuid4().hex[:8]}"
@@ -119,7 +144,7 @@ async def _noop_ms(field: Field) -> tuple[float, float]:
     async with Worker(
         client, task_queue=queue, workflows=[NoopWorkflow], workflow_runner=workflow_runner(), max_cached_workflows=10
     ):
-        for number in range(_TIMES):
+        async for number in _turns(pause):
             began = time.perf_counter()
             handle = await client.start_workflow(
                 NoopWorkflow.run, id=f"{queue}-{number}", task_queue=queue, request_eager_start=True
@@ -149,11 +174,11 @@ def tree_conditions(field: Field) -> tuple[Condition, ...]:
     return tree.conditions
 
 
-async def _batch_ms(field: Field) -> float:
+async def _batch_ms(field: Field, pause: float) -> float:
     conditions = tree_conditions(field)
     times = []
     async with Prometheus(field.prometheus_url) as prometheus:
-        for _ in range(_TIMES):
+        async for _ in _turns(pause):
             now = datetime.now(UTC)
             began = time.perf_counter()
             answers = await prometheus.range_batch(

@@ -35,6 +35,7 @@ from bench.noop_workflow import NoopWorkflow
 from firebreak.domain.plan import PlanOutline, StepOutline, StepRecord, StepStatus, TierOutline
 from firebreak.domain.verdict import NextLook
 from firebreak.engine.dispatcher import AT_ONCE
+from firebreak.engine.role import new_loop
 from firebreak.engine.temporal import STICKY_TIMEOUT, workflow_runner
 from workflows.converter import DATA_CONVERTER
 from workflows.incident import IncidentWorkflow
@@ -46,8 +47,9 @@ _SLOTS = 10  # as the engine's P1 process
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloorSpec:
-    """`looks` and `holds`: how often verify and hold are asked until they are decided; the times, in seconds, are those
-    of a real incident: from the effect to the verification, from there to the end of the hold."""
+    """`looks` and `holds`: how often verify and hold are asked until they are decided; in seconds, `first_look` and
+    `hold` are the plan's own, `verified_after` (from the effect) and `held_after` (from there) those of real
+    incidents."""
 
     address: str
     kind: str  # noop | waits
@@ -58,6 +60,12 @@ class FloorSpec:
     verified_after: float = 0.0
     hold: float = 0.0
     held_after: float = 0.0
+
+    @property
+    def waits(self) -> float:
+        """Seconds that the story sleeps: what a single look decides is not kept waiting by a queue."""
+        verify = self.first_look if self.looks == 1 else self.verified_after
+        return verify + (self.hold if self.holds == 1 else self.held_after)
 
 
 class EmptyHands:
@@ -197,4 +205,5 @@ async def measured(field: Field, spec: FloorSpec) -> float:
 
 if __name__ == "__main__":
     given = FloorSpec(**json.loads(Path(sys.argv[1]).read_text()))
-    print(json.dumps({"seconds": asyncio.run(_run(given))}))
+    with asyncio.Runner(loop_factory=new_loop) as runner:  # as the engine's workers
+        print(json.dumps({"seconds": runner.run(_run(given))}))

@@ -22,8 +22,9 @@ from bench.figures import Spread, ratios, table
 from bench.floors import FloorSpec, measured
 from bench.histories import costs
 from bench.load import storm
-from bench.watch import entry_time, incidents_since, outcomes
+from bench.watch import entry_time, incidents_since, outcomes, plan_of
 from firebreak.lab.control import until
+from firebreak.plans.pin import outline
 
 _LIMIT = timedelta(seconds=180)
 _GOAL = 0.7
@@ -73,10 +74,11 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
                 if name == OFF:
                     found.cpu = {n: (used[n] - before[n]) / found.count for n in used}
                     spec = await _same_waits(field, client, engine, incidents)
-            found.waits = spec.verified_after + spec.held_after
+            found.waits = spec.waits
             found.shape = (
-                f"{spec.looks} look(s) until verified {spec.verified_after:.1f} s after the effect, "
-                f"{spec.holds} until the hold ended {spec.held_after:.1f} s later"
+                f"{spec.looks} look(s), the first {spec.first_look:.1f} s after the effect, verified after "
+                f"{spec.verified_after:.1f} s; {spec.holds}, the first {spec.hold:.1f} s later, until the hold ended "
+                f"after {spec.held_after:.1f} s"
             )
             for name, kind in ((WAITS, "waits"), (NOOP, "noop")):
                 found.seconds.setdefault(name, []).append(await measured(field, replace(spec, kind=kind)))
@@ -108,15 +110,16 @@ async def _same_waits(field: Field, client: Client, engine: Engine, incidents: l
     effect, verified, held = (entry_time(timeline, kind) for kind in ("effect.recorded", "step.verified", "hold.ended"))
     sample = [i for i in incidents if i in held][:: max(1, len(incidents) // _SAMPLE)]
     found = await costs(client, sample)
+    plan = outline(await asyncio.to_thread(plan_of, timeline, sample[0]))
     return FloorSpec(
         address=field.temporal,
         kind="waits",
         count=field.services - 1,
         looks=round(statistics.median(c.local["step.verify"] for c in found)),
         holds=round(statistics.median(c.local["step.hold"] for c in found)),
-        first_look=4.0,  # the lab policy's settle and hold
+        first_look=plan.tiers[0].steps[0].first_look.total_seconds(),
         verified_after=statistics.median(verified[i] - effect[i] for i in sample),
-        hold=3.0,
+        hold=plan.hold.total_seconds(),
         held_after=statistics.median(held[i] - verified[i] for i in sample),
     )
 

@@ -8,10 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from firebreak.domain.codec import format_time
+from firebreak.domain.plan import Plan
+from firebreak.plans.pin import plan_from_bytes
 
 LOOK = 0.001
 """Seconds between two looks at the store: what is seen is at most that much later than it was."""
@@ -64,8 +68,8 @@ def reading(timeline: Path) -> Iterator[sqlite3.Connection]:
 def incidents_since(timeline: Path, opened_after: float) -> dict[str, str]:
     """Service -> incident that was opened after that time."""
     with reading(timeline) as store:
-        rows = store.execute("SELECT service, id, opened_at FROM incidents").fetchall()
-    return {service: incident for service, incident, at in rows if _unix(at) >= opened_after}
+        since = format_time(datetime.fromtimestamp(opened_after, UTC))
+        return dict(store.execute("SELECT service, id FROM incidents WHERE opened_at >= ?", (since,)).fetchall())
 
 
 def outcomes(timeline: Path, incidents: Iterator[str] | list[str]) -> dict[str, str]:
@@ -81,6 +85,18 @@ def entry_time(timeline: Path, kind: str) -> dict[str, float]:
     with reading(timeline) as store:
         rows = store.execute("SELECT incident_id, at FROM entries WHERE kind = ? ORDER BY seq", (kind,)).fetchall()
     return {incident: _unix(at) for incident, at in rows}
+
+
+def plan_of(timeline: Path, incident: str) -> Plan:
+    """The plan that was pinned for it."""
+    with reading(timeline) as store:
+        (body,) = store.execute(
+            "SELECT body FROM entries WHERE incident_id = ? AND key = 'plan'", (incident,)
+        ).fetchone()
+        (content,) = store.execute(
+            "SELECT content FROM documents WHERE digest = ?", (json.loads(body)["digest"],)
+        ).fetchone()
+    return plan_from_bytes(content)
 
 
 def first_writes(audit_log: Path, user: str, since: float) -> Mapping[str, float]:

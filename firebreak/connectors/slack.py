@@ -46,6 +46,9 @@ _SDK_ERRORS = (
 RATE_WAIT = timedelta(seconds=30)
 """When Slack asks to wait and does not say how long."""
 
+PACE = timedelta(seconds=1)
+"""Between two messages into one channel: chat.postMessage takes one a second (docs.slack.dev, "Rate limits")."""
+
 _LIMITED = frozenset({"ratelimited", "rate_limited"})
 _BUSY = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 _BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})

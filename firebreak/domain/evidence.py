@@ -96,7 +96,8 @@ class MissingEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptEvidence:
-    """Taken at `at` within `took`. `changes` reach back over `window`, newest first."""
+    """Taken at `at` within `took`; what is read of whole collections (events, changes) at most a second before.
+    `changes` reach back over `window`, newest first."""
 
     target: TargetRef
     at: datetime

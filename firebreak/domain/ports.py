@@ -221,12 +221,6 @@ class OutboxPort(Protocol):
     async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
         """`next_try_at` None = given up."""
 
-    async def receipt(self, incident_id: str, key: str) -> str:
-        """Receipt of a delivered message, or empty."""
-
-    async def paged(self, incident_id: str) -> tuple[PagerAction, ...]:
-        """What was delivered to the pager about an incident, in the order of the messages."""
-
     async def next_due(self) -> datetime | None: ...
 
 

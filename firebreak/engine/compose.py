@@ -42,6 +42,10 @@ class Hands:
     foresee: Callable[[Incident], None]
 
 
+LOOK_AT_FILES = 0.05
+"""Seconds between two looks at the documents' times and sizes."""
+
+
 class Routes:
     """Where messages of a service go; the fallback pager key where a service names none (nobody's alert must page
     somebody)."""
@@ -67,7 +71,7 @@ def rulebook_paths(settings: Settings) -> RulebookPaths:
 
 
 def build_rulebook(settings: Settings) -> Rulebook:
-    return Rulebook(rulebook_paths(settings), cluster=settings.cluster, specs=specs())
+    return Rulebook(rulebook_paths(settings), cluster=settings.cluster, specs=specs(), every=LOOK_AT_FILES)
 
 
 def build_pager(settings: Settings) -> PagerDuty:

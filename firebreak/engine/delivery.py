@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from firebreak.domain.errors import FirebreakError, PermanentError, TransientErr
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.engine.pacing import Destination
 from firebreak.engine.records import Record, Records
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
@@ -31,6 +33,9 @@ _ENDS = {
 }
 """Which trigger a resolve ends."""
 
+KNOWN = 10_000
+"""Incidents whose service is remembered."""
+
 _HEADS = ("chat/classified", "chat/person/high")
 """Messages that may have begun the incident's thread."""
 
@@ -40,8 +45,9 @@ _FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxParts:
-    """What the sender works with. `chat` None = no chat is configured: written down as failed. `fallback_key`: pager
-    key for a call for a person that the service's own key does not take; empty = none."""
+    """What the sender works with. `chat` None = no chat is configured: written down as failed. `chat_pace`: between two
+    messages into one of its channels. `fallback_key`: pager key for a call for a person that the service's own key does
+    not take; empty = none."""
 
     outbox: OutboxPort
     ledger: LedgerPort
@@ -51,6 +57,7 @@ class OutboxParts:
     clock: Clock
     postmortems: Path
     fallback_key: str = field(default="", repr=False)
+    chat_pace: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,21 @@ class Delivery:
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
         self._records = Records(parts.ledger)
+        self._services: dict[str, str] = {}  # of the last incidents
+
+    async def destination(self, message: Message) -> Destination:
+        """Whom it would go to first. LedgerError when the store does not answer."""
+        channel = message.draft.channel
+        if channel is Channel.POSTMORTEM or (channel is Channel.CHAT and self._parts.chat is None):
+            return Destination(channel, "")
+        incident_id = message.draft.incident_id
+        service = self._services.get(incident_id)
+        if service is None:
+            service = self._services[incident_id] = service_of((await self._records.of(incident_id)).entries)
+            if len(self._services) > KNOWN:
+                del self._services[next(iter(self._services))]
+        route = self._parts.routes.route(service)
+        return Destination(channel, route.chat_channel if channel is Channel.CHAT else route.pager_key)
 
     async def send(self, message: Message) -> Sent | None:
         """None = nobody needs it any more. Raises what the port raises; PermanentError where nothing is configured for

@@ -16,6 +16,7 @@ from firebreak.domain.errors import FirebreakError, PermanentError, TransientErr
 from firebreak.domain.message import Channel, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.delivery import Delivery, OutboxParts, Sent
+from firebreak.engine.pacing import Destination, Pacing
 
 __all__ = ["GIVE_UP_LOW", "OTHERS", "OutboxParts", "OutboxSender"]
 
@@ -30,14 +31,18 @@ CALLS = 20
 OTHERS = {Channel.PAGER: 4, Channel.CHAT: 20, Channel.POSTMORTEM: 2}
 """Other messages under way at once. Few to the pager: its connections are for the calls; files are work for a core."""
 
+SPARED = timedelta(seconds=1)
+"""Until the next look at a channel in which all that is due waits for its destinations; the pager is not spared."""
+
 LONGEST_SEND = 60.0  # seconds; the connectors' own limits are shorter, this one is for what they do not bound
 FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=2)
 LONGEST_ASKED_HIGH = timedelta(seconds=15)  # of a Retry-After, when a person is called
 LONGEST_WRITE_RETRY = timedelta(seconds=15)
-GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever
+GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever, as is who asks to wait
 
 _HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
+_EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -59,6 +64,9 @@ class OutboxSender:
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
         self._delivery = Delivery(parts)
+        self._pacing = Pacing({Channel.CHAT: parts.chat_pace})
+        self._paced: dict[Channel, int] = dict.fromkeys(Channel, 0)  # due, and waiting for their destinations
+        self._look_at: dict[Channel, datetime] = {}
         self._busy: dict[int, Message] = {}  # under way, or sent and not written: their lanes wait
         self._unwritten: dict[int, _Unwritten] = {}
         self._later: dict[int, tuple[datetime, int]] = {}  # next try and attempts that the store could not keep
@@ -90,6 +98,9 @@ class OutboxSender:
         return begun
 
     async def _look(self, channel: Channel) -> None:
+        now = self._parts.clock.now()
+        if now < self._look_at.get(channel, _EVER) <= now + SPARED:  # later still: the clock was set back
+            return
         try:
             await self._begin(channel)
         except FirebreakError as error:
@@ -104,24 +115,42 @@ class OutboxSender:
         now = self._parts.clock.now()
         self._write_again(channel, now)
         taken = dict(self._busy)  # from before the look: what ends during it may be in its answer all the same
-        limit = BATCH + len(taken) + len(self._later)  # so that none of these can crowd out what could go
+        waiting = len(taken) + len(self._later) + self._paced[channel]
+        limit = BATCH + waiting  # so that none of these can crowd out what could go
         due = await self._parts.outbox.due(now, limit=limit, channel=channel)
         lanes = {_lane(message) for message in taken.values()}
         high_lanes = {_lane(message) for message in taken.values() if message.draft.pager in _HIGH}
         places = self._places(channel)
-        begun = 0
+        begun = paced = 0
+        ready_at = now + SPARED
         for message in due:
             call = message.draft.pager is PagerAction.TRIGGER_HIGH
             not_before, attempts = self._later.get(message.number, (now, 0))
             blocked = message.number in taken or _lane(message) in (high_lanes if call else lanes)
             if blocked or not places[call] or not_before > now:
                 continue
+            destination = Destination(channel, "") if call else await self._destination(message)
+            free_at = self._pacing.ready_at(destination, now)
+            if free_at > now:
+                paced, ready_at = paced + 1, min(ready_at, free_at)
+                continue
+            self._pacing.begun(destination, now)
             places[call] -= 1
             begun += 1
             self._busy[message.number] = message
             attempt = replace(message, attempts=max(message.attempts, attempts))
-            self._start(channel, self._deliver(attempt))
+            self._start(channel, self._deliver(attempt, destination))
+        self._paced[channel] = paced
+        # Not where a limit may hide what could go, and not at the pager: a call for a person is seen at once.
+        spared = paced and places[False] and len(due) < limit and channel is not Channel.PAGER
+        self._look_at[channel] = ready_at if spared else now
         return begun
+
+    async def _destination(self, message: Message) -> Destination:
+        try:
+            return await self._delivery.destination(message)
+        except Exception:  # noqa: BLE001 # its attempt meets the same and writes it down; the others must not wait for it
+            return Destination(message.draft.channel, "")
 
     def _places(self, channel: Channel) -> dict[bool, int]:
         """How many more may be under way: calls for a person (True), others (False). Who only waits to be written
@@ -141,9 +170,9 @@ class OutboxSender:
         self._tasks[channel].discard(task)
         self._ended.set()
 
-    async def _deliver(self, message: Message) -> None:
+    async def _deliver(self, message: Message, destination: Destination) -> None:
         try:
-            sent = await self._attempt(message)
+            sent = await self._attempt(message, destination)
             if sent is None:
                 return
             refused: tuple[EntryDraft, ...] = ()
@@ -156,7 +185,7 @@ class OutboxSender:
             if message.number not in self._unwritten:
                 self._busy.pop(message.number, None)
 
-    async def _attempt(self, message: Message) -> Sent | None:
+    async def _attempt(self, message: Message, destination: Destination) -> Sent | None:
         """None = it has been dealt with: not needed, or failed."""
         try:
             async with asyncio.timeout(LONGEST_SEND):
@@ -165,6 +194,8 @@ class OutboxSender:
                 await self._count(message, None, None)
             return sent
         except FirebreakError as error:
+            if asked := _asked(error):
+                self._pacing.asked(destination, self._parts.clock.now(), min(asked, LONGEST_RETRY))
             await self._failed(message, error)
         except TimeoutError:
             await self._failed(message, TransientError(f"no answer within {LONGEST_SEND:.0f} s"))
@@ -197,7 +228,7 @@ class OutboxSender:
     async def _failed(self, message: Message, error: FirebreakError) -> None:
         attempts = message.attempts + 1
         high = message.draft.pager is PagerAction.TRIGGER_HIGH
-        gone = not high and (isinstance(error, PermanentError) or attempts >= GIVE_UP_LOW)
+        gone = not high and (isinstance(error, PermanentError) or (attempts >= GIVE_UP_LOW and not _asked(error)))
         next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))
         entry = None
@@ -244,13 +275,17 @@ def _lane(message: Message) -> tuple[str, Channel]:
     return message.draft.incident_id, message.draft.channel
 
 
+def _asked(error: FirebreakError) -> timedelta | None:
+    """How long the receiver asks to be left alone."""
+    return error.retry_after if isinstance(error, TransientError) else None
+
+
 def _pause(attempts: int, longest: timedelta) -> timedelta:
     return min(FIRST_RETRY * (1 << min(attempts - 1, 10)), longest)
 
 
 def _backoff(attempts: int, error: FirebreakError, *, high: bool) -> timedelta:
     """What the receiver asks for, within limits, else our own growing pause."""
-    asked = error.retry_after if isinstance(error, TransientError) else None
-    if asked:
+    if asked := _asked(error):
         return min(asked, LONGEST_ASKED_HIGH if high else LONGEST_RETRY)
     return _pause(attempts, LONGEST_RETRY)

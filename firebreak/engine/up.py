@@ -21,7 +21,7 @@ from pathlib import Path
 
 import structlog
 
-from firebreak.connectors.slack import Slack
+from firebreak.connectors.slack import PACE, Slack
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
 from firebreak.domain.incident import Mode
@@ -176,6 +176,7 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
                 clock=clock,
                 postmortems=settings.data_dir / "postmortems",
                 fallback_key=fallback,
+                chat_pace=PACE,
             )
         )
         watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)

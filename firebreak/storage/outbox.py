@@ -110,17 +110,6 @@ class OutboxStore(Store):
 
         await self._write(unit)
 
-    async def receipt(self, incident_id: str, key: str) -> str:
-        """Receipt of a delivered message; empty when it was not delivered."""
-        row = await self._peek(lambda raw: _RECEIPT.run(raw, incident=incident_id, message=key).fetchone())
-        return "" if row is None else str(row[0])
-
-    async def paged(self, incident_id: str) -> tuple[PagerAction, ...]:
-        """What was delivered to the pager about an incident, in the order of the messages."""
-        return await self._peek(
-            lambda raw: tuple(PagerAction(pager) for (pager,) in _PAGED.run(raw, incident=incident_id))
-        )
-
 
 def _chosen(raw: sqlite3.Connection, channel: Channel | None, moment: str, limit: int) -> tuple[Message, ...]:
     chosen: dict[tuple[str, Channel], Message] = {}
@@ -181,17 +170,6 @@ _COUNT_DUE = {
     for c in _CHANNELS
 }
 _NEXT_DUE = Sql(_front(_waiting(rows)).with_only_columns(func.min(rows.c.next_try_at)))
-_IS_DELIVERED = rows.c.state == MessageState.DELIVERED.value
-_RECEIPT = Sql(
-    select(rows.c.receipt).where(
-        rows.c.incident_id == bindparam("incident"), rows.c.key == bindparam("message"), _IS_DELIVERED
-    )
-)
-_PAGED = Sql(
-    select(rows.c.pager)
-    .where(rows.c.incident_id == bindparam("incident"), _IS_DELIVERED, rows.c.pager != PagerAction.NONE.value)
-    .order_by(rows.c.due_at, rows.c.number)
-)
 _ENQUEUE = Sql(
     insert(rows)
     .values({column.name: bindparam(column.name) for column in rows.c if column.name != "number"})

@@ -18,6 +18,7 @@ from firebreak.domain.action import Progress, ProgressState, StepContext
 from firebreak.domain.errors import TargetChanged, TargetNotFound
 from firebreak.domain.ports import ClusterPort, KubeObject, PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.role import new_loop
 from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
 
 STAMP = datetime(2026, 11, 21, 8, 36, 44, 123456, tzinfo=UTC)
@@ -317,6 +318,11 @@ async def _eventually(look: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(30):
         while not await look():  # noqa: ASYNC110  # the condition is another process's
             await asyncio.sleep(0.05)
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
+    """The loop of the workers, where all of it runs."""
+    return {"uvloop": new_loop}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from activities.kept_evidence import LOG_LINES, MOST_BYTES, keep
+from activities.shared_lists import SharedLists
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.domain.codec import from_data, parse_time, to_data
 from firebreak.domain.errors import PermissionDenied, PreconditionFailed
@@ -99,7 +100,7 @@ async def target(fake_world: FakeWorld) -> TargetRef:
 
 
 async def kept(fake_world: FakeWorld, target: TargetRef, budget: timedelta = SECOND) -> KeptEvidence:
-    return await keep(fake_world.cluster, target, budget=budget, clock=Fixed())
+    return await keep(fake_world.cluster, target, budget=budget, clock=Fixed(), lists=SharedLists(fake_world.cluster))
 
 
 def about(evidence: KeptEvidence, kind: ChangeKind) -> list[tuple[str, str]]:
@@ -339,7 +340,9 @@ async def test_a_real_clusters_evidence_is_kept_within_two_seconds(real_world: R
     await real_world.until(target, lambda o: o["status"].get("replicas") == o["status"].get("updatedReplicas") == 2)
     flags = await real_world.create(ResourceKind.CONFIG_MAP, {"metadata": {"name": "flags"}, "data": {"a": "1"}})
     await real_world.edit(flags, {"data": {"a": "2"}})
-    evidence = await keep(real_world.cluster, target, budget=2 * SECOND, clock=Wall())
+    evidence = await keep(
+        real_world.cluster, target, budget=2 * SECOND, clock=Wall(), lists=SharedLists(real_world.cluster)
+    )
     assert evidence.took < 2 * SECOND
     assert len(evidence.pods) == 2
     assert all(p.ready and p.node.startswith("node-") for p in evidence.pods)
@@ -362,7 +365,9 @@ async def test_a_real_scaling_is_told_with_who_did_it(real_world: RealWorld) -> 
     await real_world.call("PATCH", scale, {"spec": {"replicas": 3}}, "application/merge-patch+json")
     await real_world.until(target, lambda o: o["status"].get("readyReplicas") == 3)
     clock = Fixed(created + timedelta(hours=1, seconds=1))
-    evidence = await keep(real_world.cluster, target, budget=2 * SECOND, clock=clock)
+    evidence = await keep(
+        real_world.cluster, target, budget=2 * SECOND, clock=clock, lists=SharedLists(real_world.cluster)
+    )
     ((about_what, what),) = about(evidence, ChangeKind.SCALING)
     assert about_what == "Deployment/pay"
     assert what.endswith("from 1 to 3 (replicas last set by somebody)")
@@ -378,7 +383,7 @@ async def test_without_permissions_everything_is_missing_with_the_verb(real_worl
     """403 for all of it is still an answer."""
     target = await real_world.workload("pay", replicas=1)
     async with KubernetesCluster("lab", kubeconfig=real_world.plane.kubeconfigs["nobody"]) as cluster:
-        evidence = await keep(cluster, target, budget=2 * SECOND, clock=Wall())
+        evidence = await keep(cluster, target, budget=2 * SECOND, clock=Wall(), lists=SharedLists(cluster))
     assert not evidence.pods
     assert not evidence.changes
     assert sum("403" in m.reason for m in evidence.missing) == 8

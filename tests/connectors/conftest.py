@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,8 +20,9 @@ from aiohttp.test_utils import TestServer
 
 from firebreak.connectors.prometheus import Prometheus
 from firebreak.domain.condition import MetricQuery
+from firebreak.engine.role import new_loop
 from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
-from firebreak.servers.process import free_port
+from firebreak.servers.process import ManagedProcess, free_port
 from firebreak.servers.prometheus import PrometheusServer, start_prometheus
 
 
@@ -110,6 +113,35 @@ class Capture:
         body = said.body if isinstance(said.body, bytes) else json.dumps(said.body).encode()
         kind = {} if "content-type" in said.headers else {"content-type": "application/json"}
         return web.Response(status=said.status, body=body, headers=kind | said.headers)
+
+
+async def halted(process: ManagedProcess) -> None:
+    """SIGSTOP, and until all of its threads have stopped: that takes a moment, in which it still answers."""
+    process.signal(signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        while not _stopped(process.pid):  # noqa: ASYNC110 # the kernel tells nobody
+            await asyncio.sleep(0.005)
+
+
+def _stopped(pid: int) -> bool:
+    return all(_state(task) == "T" for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "T"  # the thread has ended
+
+
+@pytest.fixture
+def halt() -> Callable[[ManagedProcess], Awaitable[None]]:
+    return halted
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
+    """Workers have one loop, `firebreak up` the other: each test runs on both."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": new_loop}
 
 
 @pytest.fixture

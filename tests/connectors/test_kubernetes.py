@@ -216,7 +216,7 @@ async def test_logs_of_a_missing_pod_are_not_found(cluster: KubernetesCluster) -
 @pytest.mark.servers
 @pytest.mark.faults
 async def test_an_api_server_that_hangs_does_not_hold_us(
-    control_plane: ControlPlane, cluster: KubernetesCluster
+    control_plane: ControlPlane, cluster: KubernetesCluster, halt: Any
 ) -> None:
     """SIGSTOP, on a kept connection and on a new one: each call ends at its own limit, and all works again later."""
     name = f"hang-{uuid.uuid4().hex[:8]}"
@@ -224,7 +224,7 @@ async def test_an_api_server_that_hangs_does_not_hold_us(
     await cluster.get(ref(name), timeout=LIMIT)
     server, loop = control_plane.processes["kube-apiserver"], asyncio.get_running_loop()
     short = timedelta(milliseconds=300)
-    server.signal(signal.SIGSTOP)
+    await halt(server)
     try:
         async with KubernetesCluster("lab", kubeconfig=control_plane.kubeconfig) as fresh:
             for each in (cluster, fresh):

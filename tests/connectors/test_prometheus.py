@@ -149,11 +149,13 @@ async def test_nan_is_an_answer_as_text(real: Prometheus) -> None:
 
 @pytest.mark.servers
 @pytest.mark.faults
-async def test_a_prometheus_that_hangs_costs_the_time_limit(prometheus: PrometheusServer, real: Prometheus) -> None:
+async def test_a_prometheus_that_hangs_costs_the_time_limit(
+    prometheus: PrometheusServer, real: Prometheus, halt: Any
+) -> None:
     """SIGSTOP: the connection stands, nothing is answered; all queries are unavailable, and later it works again."""
     loop = asyncio.get_running_loop()
     assert last((await ask(real, "vector(1)"))[0]) == "1"
-    prometheus.process.signal(signal.SIGSTOP)
+    await halt(prometheus.process)
     try:
         began = loop.time()
         answers = await ask(real, "vector(1)", "vector(2)", "nonsense(", timeout=timedelta(milliseconds=600))

@@ -52,8 +52,6 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
             lambda: store.due(make.time(), limit=9),
             lambda: store.due(make.time(), limit=9, channel=Channel.PAGER),
             store.next_due,
-            lambda: store.receipt("inc-a", "k"),
-            lambda: store.paged("inc-a"),
             lambda: store.incident("inc-a"),
             store.open_incidents,
             store.open_restores,

@@ -1,0 +1,49 @@
+"""How often one destination takes a message: a chat channel, a pager's routing key. Pure, with the clock passed in.
+
+A receiver that limits its senders does so for a destination, so what waits is the destination and not each of its
+messages: hundreds of messages that are tried again one by one keep it from ever taking one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from firebreak.domain.message import Channel
+
+LONGEST = timedelta(minutes=5)
+"""No wait is longer, so that a clock which is set back keeps no destination for hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """`address`: a chat channel or a routing key, never to be logged; empty = not known, and never kept waiting."""
+
+    channel: Channel
+    address: str
+
+
+class Pacing:
+    """When each destination takes its next message. `between` two messages of one destination lies at least that."""
+
+    def __init__(self, between: Mapping[Channel, timedelta]) -> None:
+        self._between = between
+        self._next: dict[Destination, datetime] = {}
+
+    def ready_at(self, destination: Destination, now: datetime) -> datetime:
+        """`now`, or the later moment at which it takes a message again."""
+        until = self._next.get(destination, now)
+        return until if now < until <= now + LONGEST else now
+
+    def begun(self, destination: Destination, now: datetime) -> None:
+        """A message is on its way to it."""
+        self._wait(destination, now, self._between.get(destination.channel, timedelta(0)))
+
+    def asked(self, destination: Destination, now: datetime, wait: timedelta) -> None:
+        """It asked to be left alone for `wait`."""
+        self._wait(destination, now, wait)
+
+    def _wait(self, destination: Destination, now: datetime, wait: timedelta) -> None:
+        self._next = {known: until for known, until in self._next.items() if self.ready_at(known, now) > now}  # few
+        if destination.address and wait > timedelta(0):
+            self._next[destination] = max(self.ready_at(destination, now), now + min(wait, LONGEST))
