@@ -36,14 +36,15 @@ from firebreak.domain.condition import ConditionResult, Truth
 from firebreak.domain.errors import PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
-from firebreak.domain.plan import Plan, StepRecord
+from firebreak.domain.plan import Plan, StepRecord, StepStatus
 from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryKind
 
 OLDEST_EVIDENCE = timedelta(seconds=60)
-"""Nothing is written on older evidence: workers or Temporal were away. By then the paging deadline has called a person
-(issue item 10). What an intent has already brought about is read from the world, however long ago that was."""
+"""Nothing is written on older evidence, nor undone: workers or Temporal were away. By then the paging deadline has
+called a person as a rule (issue item 10), whose work it would be written over. What an intent has already brought about
+is read from the world, however long ago that was."""
 
 _OLDEST = spoken(OLDEST_EVIDENCE)
 
@@ -105,8 +106,7 @@ class StepHands:
 
     async def _first_time(self, given: StepInput, plan: Plan) -> StepRecord:
         step = plan.step(given.tier, given.step)
-        if given.rests_on is not None and self._clock.now() - given.rests_on > OLDEST_EVIDENCE:
-            why = f"the evidence is of {given.rests_on:%H:%M:%S} UTC, more than {_OLDEST} ago: nothing is done on it"
+        if why := self._too_old(given):
             return await self._refuse(given, plan, why)
         if step.approval:
             return await self._refuse(
@@ -235,11 +235,19 @@ class StepHands:
             if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
                 effect = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason="mode observe: not written any more")
                 return await self._record_effect(given, plan, effect)
-            if self._clock.now() - intent.stamp > OLDEST_EVIDENCE:
-                why = f"meant at {intent.stamp:%H:%M:%S} UTC, not written then; after {_OLDEST} not any more"
+            if why := self._too_old(given, intent):
                 return await self._record_effect(given, plan, _refused(intent, why))
             return await self._apply(given, plan, intent)
         return await self._record_effect(given, plan, effect)
+
+    def _too_old(self, given: StepInput, intent: Intent | None = None) -> str:
+        """Why nothing may be written any more, or empty."""
+        now = self._clock.now()
+        if given.rests_on is not None and now - given.rests_on > OLDEST_EVIDENCE:
+            return f"the evidence is of {given.rests_on:%H:%M:%S} UTC, more than {_OLDEST} ago: nothing is done on it"
+        if intent is not None and now - intent.stamp > OLDEST_EVIDENCE:
+            return f"meant at {intent.stamp:%H:%M:%S} UTC, not written then; after {_OLDEST} not any more"
+        return ""
 
     async def _read_back(self, given: StepInput, plan: Plan, intent: Intent, doubt: str) -> StepRecord:
         """After an unknown outcome in the patient attempt. What cannot be read stays unknown, and a person is paged
@@ -293,14 +301,17 @@ class StepHands:
         """The inverse of what the effect changed, through the same order: intent, write, effect."""
         plan = await self._casebook.plan(given.plan_digest)
         done = await self._casebook.found(given.incident_id, step_entry("undo", given))
-        if done is not None:
+        if done is None:
+            effect = await undo_step(
+                self._casebook, self._actions, self._clock, self._mode, given, plan, too_old=self._too_old
+            )
+            data = to_data(effect)
+            draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=data)
+            done = (await self._casebook.ledger.append([draft]))[0].entry
+        record = record_of(given, done)
+        if record.status is StepStatus.UNDONE:
             await self._end_restore(given, plan)
-            return record_of(given, done)
-        effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan)
-        draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=to_data(effect))
-        written = await self._casebook.ledger.append([draft])
-        await self._end_restore(given, plan)
-        return record_of(given, written[0].entry)
+        return record
 
     async def _end_restore(self, given: StepInput, plan: Plan) -> None:
         """A step that relapsed and was undone is not to be taken back a second time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from activities.actions.base import Action
@@ -20,9 +20,17 @@ from firebreak.domain.timeline import EntryDraft, EntryKind
 
 
 async def undo_step(
-    casebook: Casebook, actions: Mapping[str, Action], clock: Clock, mode: Mode, given: StepInput, plan: Plan
+    casebook: Casebook,
+    actions: Mapping[str, Action],
+    clock: Clock,
+    mode: Mode,
+    given: StepInput,
+    plan: Plan,
+    *,
+    too_old: Callable[[StepInput, Intent | None], str] = lambda *_: "",
 ) -> Effect:
-    """Effect of taking back a step; used by a tier that did not verify and by a restore. The caller records it."""
+    """Effect of taking back a step; used by a tier that did not verify and by a restore. The caller records it.
+    `too_old`: why nothing may be written any more, or empty; a restore has judged afresh."""
     entry = await casebook.found(given.incident_id, step_entry("effect", given))
     written = await casebook.found(given.incident_id, step_entry("intent", given))
     if entry is None or written is None:
@@ -38,7 +46,12 @@ async def undo_step(
         if stored is not None:
             intent = from_data(Intent, stored.body["intent"])
             seen = await action.read_back(intent)
-            return seen if seen.outcome is not EffectOutcome.NOT_APPLIED else await action.apply(intent)
+            if seen.outcome is not EffectOutcome.NOT_APPLIED:
+                return seen
+            why = too_old(given, intent)
+            return replace(seen, outcome=EffectOutcome.REFUSED, reason=why) if why else await action.apply(intent)
+        if why := too_old(given, None):
+            return Effect(outcome=EffectOutcome.REFUSED, reason=why, step_key=key, target=effect.target)
         now = clock.now()
         check = await action.prepare_undo(from_data(Intent, written.body["intent"]), effect, step_key=key, stamp=now)
         if check.outcome is not CheckOutcome.READY or check.target is None:

@@ -33,7 +33,7 @@ _ENDS = {
 }
 """Which trigger a resolve ends."""
 
-KNOWN = 10_000
+KNOWN = 100_000
 """Incidents whose service is remembered."""
 
 _HEADS = ("chat/classified", "chat/person/high")

@@ -26,7 +26,7 @@ LOOK = 0.2  # seconds between two looks at the outbox
 SOON = 0.02  # seconds from a place that is free to the next look: those that end together share one
 BATCH = 50
 CALLS = 20
-"""Calls for a person under way at once; nothing else takes their places."""
+"""Calls for a person under way at once, and what ends them; nothing else takes their places."""
 
 OTHERS = {Channel.PAGER: 4, Channel.CHAT: 20, Channel.POSTMORTEM: 2}
 """Other messages under way at once. Few to the pager: its connections are for the calls; files are work for a core."""
@@ -111,7 +111,8 @@ class OutboxSender:
     async def _begin(self, channel: Channel) -> int:
         """Begin what is due and has a place; waits for no delivery. Returns how many were begun.
 
-        Never two of one incident and channel at once, but a call for a person waits for high urgency only."""
+        Never two of one incident and channel at once, but high urgency waits for high urgency only: a call for a
+        person, and what ends an earlier one, since a call may stand behind that."""
         now = self._parts.clock.now()
         self._write_again(channel, now)
         taken = dict(self._busy)  # from before the look: what ends during it may be in its answer all the same
@@ -124,18 +125,18 @@ class OutboxSender:
         begun = paced = 0
         ready_at = now + SPARED
         for message in due:
-            call = message.draft.pager is PagerAction.TRIGGER_HIGH
+            high = message.draft.pager in _HIGH
             not_before, attempts = self._later.get(message.number, (now, 0))
-            blocked = message.number in taken or _lane(message) in (high_lanes if call else lanes)
-            if blocked or not places[call] or not_before > now:
+            blocked = message.number in taken or _lane(message) in (high_lanes if high else lanes)
+            if blocked or not places[high] or not_before > now:
                 continue
-            destination = Destination(channel, "") if call else await self._destination(message)
+            destination = Destination(channel, "") if high else await self._destination(message)
             free_at = self._pacing.ready_at(destination, now)
             if free_at > now:
                 paced, ready_at = paced + 1, min(ready_at, free_at)
                 continue
             self._pacing.begun(destination, now)
-            places[call] -= 1
+            places[high] -= 1
             begun += 1
             self._busy[message.number] = message
             attempt = replace(message, attempts=max(message.attempts, attempts))
@@ -153,12 +154,12 @@ class OutboxSender:
             return Destination(message.draft.channel, "")
 
     def _places(self, channel: Channel) -> dict[bool, int]:
-        """How many more may be under way: calls for a person (True), others (False). Who only waits to be written
+        """How many more may be under way: of high urgency (True), others (False). Who only waits to be written
         takes no place: a full disk keeps no page from going out."""
         places = {True: CALLS, False: OTHERS[channel]}
         for number, message in self._busy.items():
             if message.draft.channel is channel and number not in self._unwritten:
-                places[message.draft.pager is PagerAction.TRIGGER_HIGH] -= 1
+                places[message.draft.pager in _HIGH] -= 1
         return places
 
     def _start(self, channel: Channel, work: Coroutine[None, None, None]) -> None:
@@ -191,6 +192,8 @@ class OutboxSender:
             async with asyncio.timeout(LONGEST_SEND):
                 sent = await self._delivery.send(message)
             if sent is None:
+                self._pacing.unused(destination)
+                self._look_at.pop(destination.channel, None)
                 await self._count(message, None, None)
             return sent
         except FirebreakError as error:
@@ -227,8 +230,10 @@ class OutboxSender:
 
     async def _failed(self, message: Message, error: FirebreakError) -> None:
         attempts = message.attempts + 1
-        high = message.draft.pager is PagerAction.TRIGGER_HIGH
-        gone = not high and (isinstance(error, PermanentError) or (attempts >= GIVE_UP_LOW and not _asked(error)))
+        high = message.draft.pager in _HIGH
+        call = message.draft.pager is PagerAction.TRIGGER_HIGH
+        spared = not high and _asked(error) is not None  # no failure of the message: it is not counted
+        gone = not call and not spared and (isinstance(error, PermanentError) or attempts >= GIVE_UP_LOW)
         next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))
         entry = None
@@ -241,7 +246,7 @@ class OutboxSender:
                 attempts=attempts,
                 given_up=gone,
             )
-        await self._count(message, next_try, entry)
+        await self._count(replace(message, attempts=attempts - 2) if spared else message, next_try, entry)
 
     async def _count(self, message: Message, next_try: datetime | None, entry: EntryDraft | None) -> None:
         """Keep the attempt. Where the store cannot, the pause is kept here: a full disk makes no storm of messages."""

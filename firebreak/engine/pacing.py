@@ -28,22 +28,33 @@ class Pacing:
 
     def __init__(self, between: Mapping[Channel, timedelta]) -> None:
         self._between = between
-        self._next: dict[Destination, datetime] = {}
+        self._paced: dict[Destination, datetime] = {}
+        self._asked: dict[Destination, datetime] = {}
 
     def ready_at(self, destination: Destination, now: datetime) -> datetime:
         """`now`, or the later moment at which it takes a message again."""
-        until = self._next.get(destination, now)
-        return until if now < until <= now + LONGEST else now
+        return max(_until(self._paced, destination, now), _until(self._asked, destination, now))
 
     def begun(self, destination: Destination, now: datetime) -> None:
         """A message is on its way to it."""
-        self._wait(destination, now, self._between.get(destination.channel, timedelta(0)))
+        _wait(self._paced, destination, now, self._between.get(destination.channel, timedelta(0)))
+
+    def unused(self, destination: Destination) -> None:
+        """The message that had begun was not needed any more: the next one need not wait for it."""
+        self._paced.pop(destination, None)
 
     def asked(self, destination: Destination, now: datetime, wait: timedelta) -> None:
         """It asked to be left alone for `wait`."""
-        self._wait(destination, now, wait)
+        _wait(self._asked, destination, now, wait)
 
-    def _wait(self, destination: Destination, now: datetime, wait: timedelta) -> None:
-        self._next = {known: until for known, until in self._next.items() if self.ready_at(known, now) > now}  # few
-        if destination.address and wait > timedelta(0):
-            self._next[destination] = max(self.ready_at(destination, now), now + min(wait, LONGEST))
+
+def _until(waits: Mapping[Destination, datetime], destination: Destination, now: datetime) -> datetime:
+    until = waits.get(destination, now)
+    return until if now < until <= now + LONGEST else now
+
+
+def _wait(waits: dict[Destination, datetime], destination: Destination, now: datetime, wait: timedelta) -> None:
+    for known in [each for each in waits if _until(waits, each, now) <= now]:
+        del waits[known]
+    if destination.address and wait > timedelta(0):
+        waits[destination] = max(_until(waits, destination, now), now + min(wait, LONGEST))

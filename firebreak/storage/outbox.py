@@ -1,8 +1,8 @@
 """OutboxPort: messages wait in the store until they were told, in order, and a page never waits for a notice.
 
 Order. Within one incident and channel messages go out by (due time, number): a later one is not due before the
-earlier one was delivered or given up. One exception: a high-urgency page (TRIGGER_HIGH) waits only for other
-high-urgency messages, so that a low-urgency notice that cannot be delivered never holds up the call for a person.
+earlier one was delivered or given up. One exception: high urgency (TRIGGER_HIGH, RESOLVE_HIGH) waits for nothing but
+high urgency, so that a low-urgency notice that cannot be delivered never holds up the call for a person.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MessageState(StrEnum):
 
 # Spelled out: the partial index needs it.
 _WAITING: ColumnElement[str] = literal_column(f"'{MessageState.WAITING.value}'")
-_HIGH = (PagerAction.TRIGGER_HIGH.value, PagerAction.RESOLVE_HIGH.value)
+_HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
 
 
 def _waiting(table: FromClause) -> ColumnElement[bool]:
@@ -62,7 +62,7 @@ class OutboxStore(Store):
     """See OutboxPort. One process sends, so that taking a message needs no lock."""
 
     async def due(self, now: datetime, *, limit: int, channel: Channel | None = None) -> tuple[Message, ...]:
-        """At most one message per incident and channel; of a page and a notice, the page. Calls for a person
+        """At most one message per incident and channel; of high and low urgency, the high. Calls for a person
         (TRIGGER_HIGH) first, then oldest first, so that `limit` never cuts off a call. Asked many times a second:
         answered at once, unless much is due."""
         moment = format_time(now)
@@ -116,7 +116,7 @@ def _chosen(raw: sqlite3.Connection, channel: Channel | None, moment: str, limit
     for row in _DUE[channel].run(raw, now=moment):
         message = _message(*row)
         lane = (message.draft.incident_id, message.draft.channel)
-        if lane not in chosen or message.draft.pager is PagerAction.TRIGGER_HIGH:
+        if lane not in chosen or message.draft.pager in _HIGH:
             chosen[lane] = message
     ordered = sorted(
         chosen.values(),
@@ -137,9 +137,13 @@ def _is_first(*of: ColumnElement[bool]) -> ColumnElement[bool]:
 
 def _front(*conditions: ColumnElement[bool]) -> Select[Any]:
     """Waiting messages that wait for no other: the first of each incident and channel, and the first of its
-    high-urgency ones where that is a page."""
-    page = and_(rows.c.pager == PagerAction.TRIGGER_HIGH.value, _is_first(or_(*(_earlier.c.pager == a for a in _HIGH))))
-    return select(*_COLUMNS).where(*conditions, or_(_is_first(), page))
+    high-urgency ones."""
+    urgent = and_(_urgent(rows), _is_first(_urgent(_earlier)))
+    return select(*_COLUMNS).where(*conditions, or_(_is_first(), urgent))
+
+
+def _urgent(table: FromClause) -> ColumnElement[bool]:
+    return or_(*(table.c.pager == action.value for action in _HIGH))
 
 
 def _its_time(channel: Channel | None) -> tuple[ColumnElement[bool], ...]:

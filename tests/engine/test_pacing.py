@@ -73,4 +73,4 @@ def test_what_is_over_is_forgotten() -> None:
     pacing = Pacing({Channel.CHAT: SECOND})
     for n in range(1000):
         pacing.begun(Destination(Channel.CHAT, f"C{n}"), NOW + n * SECOND)
-    assert len(pacing._next) == 1
+    assert len(pacing._paced) == 1

@@ -116,16 +116,33 @@ async def test_pages_keep_their_own_order(store: TimelineStore, make: Make) -> N
     assert seen == ["page-1", "page-2", "resolve", "notice"]
 
 
-async def test_a_resolution_does_not_overtake(store: TimelineStore, make: Make) -> None:
-    """Only a call for a person may pass a waiting notice."""
+async def test_what_ends_a_notice_does_not_overtake_it(store: TimelineStore, make: Make) -> None:
+    """It would be opened again behind its end."""
     await store.append(
         [make.draft()],
         messages=[
             make.message("notice", due=1, pager=LOW),
-            make.message("resolve", due=2, pager=PagerAction.RESOLVE_HIGH),
+            make.message("resolve", due=2, pager=PagerAction.RESOLVE_LOW),
         ],
     )
     assert await _due(store, make, 10) == ["notice"]
+
+
+async def test_what_ends_a_call_passes_a_waiting_notice(store: TimelineStore, make: Make) -> None:
+    """Another call may stand behind it; and it passes no earlier call."""
+    await store.append(
+        [make.draft()],
+        messages=[
+            make.message("notice", due=1, pager=LOW),
+            make.message("call", due=2, pager=HIGH),
+            make.message("resolve", due=3, pager=PagerAction.RESOLVE_HIGH),
+            make.message("again", due=4, pager=HIGH),
+        ],
+    )
+    for key in ("call", "resolve", "again", "notice"):
+        (message,) = await store.due(make.time(10), limit=9)
+        assert message.draft.key == key
+        await store.delivered(message, "r", entry=make.draft(key=f"d-{key}"))
 
 
 async def test_a_cancelled_deadline_is_never_due(store: TimelineStore, make: Make) -> None:

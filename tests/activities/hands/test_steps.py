@@ -555,6 +555,38 @@ async def test_what_somebody_changed_since_is_not_undone(world: Any) -> None:
     assert world.flag == "maybe"
 
 
+@pytest.mark.parametrize(("age", "status"), [(59, StepStatus.UNDONE), (61, StepStatus.UNDO_FAILED)])
+async def test_nothing_is_undone_on_old_evidence(world: Any, age: int, status: StepStatus) -> None:
+    """An hour after the verification failed a person has it: it is left as it is, and the walk pages."""
+    incident = await world.planned()
+    await act(world, incident)
+    seen_at = world.clock.now() - timedelta(seconds=age)
+    record = await world.run(world.steps.undo, replace(world.step(incident), rests_on=seen_at))
+    assert record.status is status
+    assert world.cluster.writes == (2 if status is StepStatus.UNDONE else 1)
+
+
+async def test_an_undo_that_was_not_carried_out_is_let_go_when_it_is_old(world: Any) -> None:
+    """Killed between its intent and the call, back an hour later."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    world.clock.forward(3600)
+    assert (await undo(world, incident, local=False)).status is StepStatus.UNDO_FAILED
+    assert world.cluster.writes == 1
+
+
+async def test_an_undo_that_was_refused_leaves_its_restore_open(world: Any) -> None:
+    """What is still in place is still to be taken back."""
+    incident = await world.verified()
+    long_ago = world.clock.now() - timedelta(hours=1)
+    await world.run(world.steps.undo, replace(world.step(incident), rests_on=long_ago))
+    assert await world.store.open_restores()
+
+
 async def test_undoing_what_was_never_done_is_an_error_for_good(world: Any) -> None:
     """Without an effect there is nothing to take back."""
     incident = await world.planned()

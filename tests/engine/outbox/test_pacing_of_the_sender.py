@@ -76,16 +76,41 @@ async def test_a_channel_that_asks_to_wait_is_left_alone_with_all_its_messages(d
 
 
 async def test_who_is_asked_to_wait_again_and_again_is_never_given_up(desk: Any) -> None:
-    """More often than what fails is tried; it goes out when the receiver takes it."""
-    desk.people.fail["C0PAY"] = [ASKED] * (GIVE_UP_LOW + 10)
+    """More often than what fails is tried, and then it does fail; it goes out when the receiver takes it."""
+    desk.people.fail["C0PAY"] = [*[ASKED] * (GIVE_UP_LOW + 10), TransientError("down")]
     await desk.tell(line(desk.incident_id, desk.now))
-    for waits in range(1, GIVE_UP_LOW + 11):
+    for waits in range(1, GIVE_UP_LOW + 12):
         await desk.all()
-        assert desk.state("chat/x") == ("waiting", waits)
+        assert len(desk.people.tried) == waits
+        assert desk.state("chat/x")[0] == "waiting"
         desk.clock.forward(30)
     await desk.all()
-    assert desk.state("chat/x") == ("delivered", GIVE_UP_LOW + 11)
+    assert desk.state("chat/x") == ("delivered", 2), "having been asked to wait is no failure"
     assert not any(failed["given_up"] for failed in await desk.entries(EntryKind.MESSAGE_FAILED))
+
+
+async def test_a_call_behind_the_end_of_an_earlier_one_goes_out(desk: Any) -> None:
+    """A relapse: the tier had verified, so that a resolve stands before the call, and the key asks notices to wait."""
+    desk.people.fail["trigger_low"] = [ASKED] * 3
+    await desk.open("inc-1")
+    await desk.tell(told_low("inc-1", desk.now), *desk.classified())
+    await desk.all()
+    await desk.tell(*notices.healed(desk.incident_id, desk.now))
+    await desk.tell(*notices.person_needed(desk.incident_id, "relapse", "it broke again", desk.now))
+    await desk.all()
+    assert ("pager", "trigger_high") in desk.people.sent
+    assert ("pager", "trigger_low") not in desk.people.sent
+
+
+async def test_what_is_not_needed_takes_no_time_of_its_channel(desk: Any) -> None:
+    """Incidents that ended without a thread have no last line: what is needed goes out in the same second."""
+    desk.with_pace(1)
+    quiet = [f"inc-{number}" for number in range(5)]
+    await desk.open(*quiet)
+    closed = [notices.chat(who, NoticeKind.CLOSED, "closed", desk.now - timedelta(minutes=1)) for who in quiet]
+    await desk.tell(*closed, line(desk.incident_id, desk.now))
+    await desk.all()
+    assert desk.people.tried == [("C0PAY", f"{desk.incident_id}/chat/x")]
 
 
 async def test_one_message_a_second_goes_into_a_channel(desk: Any) -> None:

@@ -179,7 +179,8 @@ async def test_messages_of_one_moment_are_told_from_one_case(desk: Any, monkeypa
     await desk.tell(*desk.classified())
     await desk.sender.drain()
     assert made == [1]
-    await desk.tell(*notices.healed(desk.incident_id, desk.now))
+    chat, low, _ = notices.healed(desk.incident_id, desk.now)
+    await desk.tell(chat, low)
     await desk.all()
     assert made == [1, 3]
     assert len(read) == len(set(read))
