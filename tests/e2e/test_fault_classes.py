@@ -37,7 +37,7 @@ PAGES = {
     "wedged-pods": LOW,
     "bad-release": LOW,
     "dead-dependency": LOW,
-    "unfixable": [LOW[0], ("trigger", "critical", "page"), ("resolve", "", "notice"), ("resolve", "", "page")],
+    "unfixable": [LOW[0], ("trigger", "critical", "page"), ("resolve", "", "page"), LOW[1]],
     "blip": [],
 }
 
