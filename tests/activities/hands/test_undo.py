@@ -1,0 +1,140 @@
+"""Taking back what a tier wrote that did not heal: once, only what it wrote, and not on old evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from firebreak.domain.errors import TransientError
+from firebreak.domain.plan import StepStatus
+from firebreak.domain.timeline import EntryKind
+
+
+async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
+    return await world.run(world.steps.act, world.step(incident, tier), **how)
+
+
+async def undo(world: Any, incident: Any, **how: Any) -> Any:
+    return await world.run(world.steps.undo, world.step(incident), **how)
+
+
+async def test_undo_puts_back_what_was_there(world: Any) -> None:
+    """Two writes in all, and the flag is as before."""
+    incident = await world.planned()
+    await act(world, incident)
+    record = await undo(world, incident)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+    world.again()
+    assert await undo(world, incident) == record
+    assert world.cluster.writes == 2
+
+
+@pytest.mark.parametrize(("when", "append"), [(w, n) for w in ("die_before", "die_after") for n in (1, 2)])
+async def test_killed_at_any_write_of_ours_an_undo_is_done_once(world: Any, when: str, append: int) -> None:
+    """As for the step itself: exactly one write back."""
+    incident = await world.planned()
+    await act(world, incident)
+    getattr(world.ledger, when)["append"] = world.ledger.calls["append"] + append
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    record = await undo(world, incident, local=False)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+    assert len(await world.bodies(incident, EntryKind.UNDO_RECORDED)) == 1
+
+
+async def test_an_undo_whose_reply_was_lost_is_found(world: Any) -> None:
+    """The API server had put it back: read back, not written a third time."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    with pytest.raises(ApplicationError):
+        await undo(world, incident)
+    record = await undo(world, incident, local=False)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+
+
+async def test_what_somebody_changed_since_is_not_undone(world: Any) -> None:
+    """Another hand was there after ours: left alone, and said."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "maybe"}})
+    record = await undo(world, incident)
+    assert record.status is StepStatus.UNDO_FAILED
+    assert "somebody else" in record.reason
+    assert world.flag == "maybe"
+
+
+@pytest.mark.parametrize(("age", "status"), [(59, StepStatus.UNDONE), (61, StepStatus.UNDO_FAILED)])
+async def test_nothing_is_undone_on_old_evidence(world: Any, age: int, status: StepStatus) -> None:
+    """An hour after the verification failed a person has it: it is left as it is, and the walk pages."""
+    incident = await world.planned()
+    await act(world, incident)
+    seen_at = world.clock.now() - timedelta(seconds=age)
+    record = await world.run(world.steps.undo, replace(world.step(incident), rests_on=seen_at))
+    assert record.status is status
+    assert world.cluster.writes == (2 if status is StepStatus.UNDONE else 1)
+
+
+async def test_an_undo_that_was_not_carried_out_is_let_go_when_it_is_old(world: Any) -> None:
+    """Killed between its intent and the call, back an hour later."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    world.clock.forward(3600)
+    assert (await undo(world, incident, local=False)).status is StepStatus.UNDO_FAILED
+    assert world.cluster.writes == 1
+
+
+async def test_an_undo_that_was_refused_leaves_its_restore_open(world: Any) -> None:
+    """What is still in place is still to be taken back."""
+    incident = await world.verified()
+    long_ago = world.clock.now() - timedelta(hours=1)
+    await world.run(world.steps.undo, replace(world.step(incident), rests_on=long_ago))
+    assert await world.store.open_restores()
+
+
+async def test_undoing_what_was_never_done_is_an_error_for_good(world: Any) -> None:
+    """Without an effect there is nothing to take back."""
+    incident = await world.planned()
+    with pytest.raises(ApplicationError) as caught:
+        await undo(world, incident)
+    assert caught.value.non_retryable
+
+
+async def test_undo_of_a_step_that_wrote_nothing_writes_nothing(world: Any) -> None:
+    """It was so already when we came: it is not ours to flip."""
+    incident = await world.planned()
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "false"}})
+    await act(world, incident)
+    await undo(world, incident)
+    assert (world.flag, world.cluster.writes) == ("false", 0)
+
+
+async def test_a_relapse_that_is_undone_ends_its_restore(world: Any) -> None:
+    """Taken back already: the durable promise must not take it back a second time."""
+    incident = await world.verified()
+    assert len(await world.store.open_restores()) == 1
+    await undo(world, incident)
+    assert await world.store.open_restores() == ()
+    assert world.cluster.writes == 2
+
+
+@pytest.mark.parametrize("method", ["append", "end_restore"])
+async def test_a_relapse_whose_undo_is_killed_still_ends_its_restore(world: Any, method: str) -> None:
+    """Killed between the undo and the end of the promise: the next attempt ends it."""
+    incident = await world.verified()
+    world.ledger.die_before[method] = world.ledger.calls[method] + (2 if method == "append" else 1)
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    await undo(world, incident, local=False)
+    assert await world.store.open_restores() == ()
+    assert world.cluster.writes == 2

@@ -1,0 +1,158 @@
+"""Whether a step helped: looked at from its effect on, decided once, and held for as long as the plan says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from firebreak.domain.condition import AnswerStatus
+from firebreak.domain.plan import StepStatus
+from firebreak.domain.timeline import EntryKind
+
+
+async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
+    return await world.run(world.steps.act, world.step(incident, tier), **how)
+
+
+async def test_healthy_for_the_hold_time_is_verified(world: Any) -> None:
+    """Settle 2 s, hold 5 s: too early at first, with the time to look again; then verified, and the deadline falls."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(4)
+    early = await world.run(world.verification.verify, world.look(incident))
+    assert early.record is None
+    assert world.start + timedelta(seconds=7) <= early.again_at <= world.start + timedelta(seconds=8)
+    world.clock.forward(4)
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+    messages = world.messages(incident)
+    assert messages["deadline"][1] == "cancelled"
+    assert messages["pager/resolve-low"][0] == "resolve_low"
+
+
+async def test_a_verification_is_decided_once(world: Any) -> None:
+    """Found again after a crash, also when the evidence says otherwise by then."""
+    incident = await world.verified()
+    world.sick(since=world.clock.at)
+    world.again()
+    seen = await world.run(world.verification.verify, world.look(incident, round=5))
+    assert seen.record.status is StepStatus.VERIFIED
+    assert len(await world.bodies(incident, EntryKind.VERIFICATION)) == 1
+
+
+@pytest.mark.parametrize("when", ["die_before", "die_after"])
+async def test_a_verification_killed_at_its_write_opens_one_restore(world: Any, when: str) -> None:
+    """The promise to take the flag back is made once, with the verification."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(8)
+    getattr(world.ledger, when)["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await world.run(world.verification.verify, world.look(incident))
+    world.again()
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+    (record,) = await world.store.open_restores()
+    assert (record.incident_id, record.tier, record.step) == (incident.id, 0, 0)
+
+
+async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
+    """Still sick when the limit has passed: says what is wrong, and no restore is opened."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(59)
+    assert (await world.run(world.verification.verify, world.look(incident))).record is None
+    world.clock.forward(1)
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert "0.5" in seen.record.reason
+    assert await world.store.open_restores() == ()
+    assert world.messages(incident)["deadline"][1] == "waiting"
+
+
+async def test_no_samples_after_the_effect_verify_nothing(world: Any) -> None:
+    """An exporter that stopped looks healthy by its last value: not verified."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.metrics.newest["app_errors"] = world.clock.at
+    world.clock.forward(60)
+    seen = await world.run(world.verification.verify, world.look(incident))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+
+
+async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
+    """The restart was written, its pods never come: not verified, long before the time limit."""
+    incident = await world.planned()
+    assert (await act(world, incident, tier=1)).status is StepStatus.APPLIED
+    stuck = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    generation = next(o for k, o in world.cluster.objects.items() if k[2] == "pay-v1")["metadata"]["generation"]
+    world.cluster.change(
+        incident.target, {"status": {"observedGeneration": generation, "updatedReplicas": 0, "conditions": [stuck]}}
+    )
+    world.healthy(since=world.clock.at)
+    world.clock.forward(10)
+    seen = await world.run(world.verification.verify, world.look(incident, tier=1))
+    assert seen.record is not None, seen.reason
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert "stuck" in seen.record.reason
+
+
+async def test_there_is_nothing_to_verify_before_an_effect(world: Any) -> None:
+    """A look without an effect is an error for good, not a verification."""
+    incident = await world.planned()
+    with pytest.raises(ApplicationError) as caught:
+        await world.run(world.verification.verify, world.look(incident))
+    assert caught.value.non_retryable
+
+
+# --- hold ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_stays_healthy_holds(world: Any) -> None:
+    """Early: look again; after the hold time: over."""
+    incident = await world.verified()
+    world.clock.forward(2)
+    early = await world.run(world.verification.hold, world.look(incident))
+    assert early.record is None
+    assert early.again_at > world.clock.at
+    world.clock.forward(4)
+    seen = await world.run(world.verification.hold, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+
+
+async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
+    """Sick again during the hold: a person hears of it, and the record says relapsed."""
+    incident = await world.verified()
+    world.sick(since=world.clock.at)
+    world.clock.forward(2)
+    seen = await world.run(world.verification.hold, world.look(incident))
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert seen.record.reason.startswith("relapsed")
+    assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
+
+
+async def test_doubt_during_the_hold_is_borne_three_times_its_length(world: Any) -> None:
+    """No answer from Prometheus is no relapse at first, and none for ever is one."""
+    incident = await world.verified()
+    world.metrics.status["app_errors"] = (AnswerStatus.UNAVAILABLE, "timed out")
+    world.clock.forward(14)
+    assert (await world.run(world.verification.hold, world.look(incident), local=False)).record is None
+    world.clock.forward(1)
+    seen = await world.run(world.verification.hold, world.look(incident, round=1), local=False)
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+
+
+async def test_a_hold_is_decided_once(world: Any) -> None:
+    """A repeat after a crash finds it."""
+    incident = await world.verified()
+    world.clock.forward(6)
+    first = await world.run(world.verification.hold, world.look(incident))
+    world.sick(since=world.clock.at)
+    world.again()
+    assert await world.run(world.verification.hold, world.look(incident, round=1)) == first
