@@ -48,7 +48,7 @@ def _incident(alert: Alert, made: Hands, now: datetime) -> Incident:
 
 async def _take(body: bytes, made: Hands, client: Client) -> None:
     """The alert's incident in the record, then its workflow; only then the sender hears 200."""
-    for alert in parse_webhook(body)[0]:
+    for alert in parse_webhook(body).alerts:
         incident = _incident(alert, made, datetime.now(UTC))
         opened, joined = (
             EntryDraft(

@@ -9,11 +9,13 @@ nothing about those.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from firebreak.domain.alert import Alert, AlertStatus
 from firebreak.domain.errors import AlertRejected
@@ -58,21 +60,66 @@ class Webhook(BaseModel):
 
 
 class Refused(AlertRejected):
-    """A body that can never be right. `reason` is a word for the metric."""
+    """A body, or an alert of it, that can never be right. `reason` is a word for the metric."""
 
     def __init__(self, message: str, *, reason: str, advice: str | None = None) -> None:
         super().__init__(message, advice=advice)
         self.reason = reason
 
 
-def parse_webhook(body: bytes) -> tuple[tuple[Alert, ...], int]:
-    """(alerts, how many were left out). All of the body or nothing: raises Refused with a sentence and a next step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """What a body holds. Some alerts of it can never be right: `spoilt` are their names, as they may stand in a
+    sentence; `why` is said of the first of them."""
+
+    alerts: tuple[Alert, ...]
+    truncated: int
+    spoilt: tuple[str, ...] = ()
+    why: Refused | None = None
+
+
+def parse_webhook(body: bytes) -> Parsed:
+    """One alert that can never be right takes no other one with it. Raises Refused, with a sentence and a next step,
+    for a body that is no webhook."""
+    why: Refused | None
+    numbers: Sequence[int]
+    spoilt: list[str]
     try:
         webhook = Webhook.model_validate_json(body)
     except ValidationError as error:
-        raise _refused(error, body) from None
-    alerts = tuple(_alert(alert, number) for number, alert in enumerate(webhook.alerts or ()))
-    return alerts, webhook.truncatedAlerts or 0
+        webhook, why, numbers, spoilt = _sound_part(error, body)
+    else:
+        why, numbers, spoilt = None, range(len(webhook.alerts or ())), []
+    alerts = []
+    for number, wire in zip(numbers, webhook.alerts or (), strict=True):
+        try:
+            alerts.append(_alert(wire, number))
+        except Refused as refused:
+            why = why or refused
+            spoilt.append(_name(wire.labels))
+    return Parsed(alerts=tuple(alerts), truncated=webhook.truncatedAlerts or 0, spoilt=tuple(spoilt), why=why)
+
+
+def _sound_part(error: ValidationError, body: bytes) -> tuple[Webhook, Refused, Sequence[int], list[str]]:
+    """The body without the alerts that are none, what is wrong with those, the places of the others, and the names of
+    those that were left out. Raises Refused where the fault is not an alert's own."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    refused = _refused(problems, body)
+    if any(len(problem["loc"]) < 2 or problem["loc"][0] != "alerts" for problem in problems):
+        raise refused
+    whole = from_json(body)  # by the parser that has just read it
+    spoilt = {int(problem["loc"][1]) for problem in problems}
+    numbers = [number for number in range(len(whole["alerts"])) if number not in spoilt]
+    sound = [{name: whole["alerts"][n].get(name) for name in WebhookAlert.model_fields} for n in numbers]
+    rest = {"version": whole["version"], "truncatedAlerts": whole.get("truncatedAlerts"), "alerts": sound}
+    left_out = [whole["alerts"][number] for number in sorted(spoilt)]
+    names = [_name(one.get("labels") if isinstance(one, dict) else None) for one in left_out]
+    return Webhook.model_validate_json(to_json(rest)), refused, numbers, names
+
+
+def _name(labels: object) -> str:
+    name = labels.get("alertname") if isinstance(labels, Mapping) else None
+    return _shown(name) if isinstance(name, str) and name else "without a name"
 
 
 def _alert(wire: WebhookAlert, number: int) -> Alert:
@@ -140,8 +187,7 @@ def _cut(text: str) -> str:
 _BODY_ADVICE = "Send Alertmanager's own webhook body; check `payload` templates of the receiver and proxies between."
 
 
-def _refused(error: ValidationError, body: bytes) -> Refused:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+def _refused(problems: Sequence[ErrorDetails], body: bytes) -> Refused:
     first = problems[0]
     if first["type"] == "json_invalid":
         return _not_json(first["msg"], body)

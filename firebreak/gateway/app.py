@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.ports import InboxPort
-from firebreak.gateway.alertmanager import Refused, parse_webhook
+from firebreak.gateway.alertmanager import Parsed, Refused, parse_webhook
 from firebreak.gateway.body import BodyTooLarge, BodyTooSlow, read_body
 from firebreak.gateway.metrics import GatewayMetrics
 from firebreak.gateway.openapi import BEARER, describe
-from firebreak.gateway.oversize import oversize_alert
 from firebreak.gateway.token import is_bearer
+from firebreak.gateway.untaken import hour_of, oversize_alert, spoilt_alert
 from firebreak.settings import Settings
 from firebreak.triage.intake import intake_class
 
@@ -51,6 +51,8 @@ class Accepted(BaseModel):
 
     accepted: int = Field(description="How many alerts.", ge=0)
     receipts: list[int] = Field(description="Their numbers in the inbox, in the order of the body.")
+    refused: int = Field(default=0, description="Alerts of the body that can never be right: a person is paged.", ge=0)
+    refusal: str = Field(default="", description="What is wrong with the first of those.")
 
 
 class Refusal(BaseModel):
@@ -137,7 +139,7 @@ _REFUSALS: dict[int | str, str] = {
     400: "The body is not JSON, or not UTF-8.",
     401: "The bearer token is missing or wrong.",
     413: "The body is over the limit. A person is paged, since it will not be sent again in a smaller form.",
-    422: "JSON, but not webhook version 4, or labels that cannot be right.",
+    422: "JSON, but not webhook version 4, or none of its alerts can be right; for the latter a person is paged.",
     503: "The alerts cannot be kept now, or too many wait: send them again.",
 }
 
@@ -169,6 +171,7 @@ class _Intake:
         self._clock = clock
         self._backlog = 0
         self._counted_at = float("-inf")
+        self._told_of_spoilt: datetime | None = None  # the hour
 
     async def take(self, request: Request) -> Response:
         if not is_bearer(request.headers.get("authorization"), self._token):
@@ -200,21 +203,38 @@ class _Intake:
         began = time.perf_counter()
         try:
             if len(body) < PARSE_ON_THREAD:
-                alerts, truncated = parse_webhook(body)
+                parsed = parse_webhook(body)
             else:
-                alerts, truncated = await asyncio.to_thread(parse_webhook, body)
+                parsed = await asyncio.to_thread(parse_webhook, body)
         except Refused as error:
             return self._refuse(400 if error.reason in _NOT_JSON else 422, error, error.reason)
-        classed = [(alert, intake_class(alert.labels)) for alert in alerts]
-        receipts = await self._inbox.accept(
-            classed,
-            source=SOURCE,
-            truncated=truncated,
-            accepted_at=self._clock(),
-        )
+        now = self._clock()
+        classed = [(alert, intake_class(alert.labels)) for alert in parsed.alerts]
+        receipts = await self._inbox.accept(classed, source=SOURCE, truncated=parsed.truncated, accepted_at=now)
         self._metrics.accept_seconds.observe(time.perf_counter() - began)
         self._kept([of for _, of in classed])
-        return JSONResponse({"accepted": len(receipts), "receipts": list(receipts)})
+        if parsed.why is None:
+            return JSONResponse({"accepted": len(receipts), "receipts": list(receipts)})
+        return await self._spoilt(parsed, parsed.why, receipts, now)
+
+    async def _spoilt(self, parsed: Parsed, why: Refused, receipts: Sequence[int], now: datetime) -> Response:
+        """Some alerts can never be right. A person is told, since they end nowhere else; the others are taken: what
+        answers 4xx comes again at every flush."""
+        if self._told_of_spoilt != hour_of(now):
+            alert = spoilt_alert(names=parsed.spoilt, why=why, at=now)
+            await self._inbox.accept(
+                [(alert, IntakeClass.P1_CANDIDATE)], source="gateway", truncated=0, accepted_at=now
+            )
+            self._told_of_spoilt = hour_of(now)
+            self._kept([IntakeClass.P1_CANDIDATE])
+        count = len(parsed.spoilt)
+        self._metrics.spoilt.inc(count)
+        if not receipts:
+            return self._refuse(422, why, why.reason)
+        log.warning("alerts refused", refused=count, reason=why.reason, error=str(why))
+        return JSONResponse(
+            {"accepted": len(receipts), "receipts": list(receipts), "refused": count, "refusal": str(why)}
+        )
 
     async def _too_large(self, error: BodyTooLarge) -> Response:
         now = self._clock()

@@ -26,6 +26,11 @@ class GatewayMetrics:
             "Bodies over the limit: a person is paged, the sender will not send them smaller.",
             registry=self.registry,
         )
+        self.spoilt = Counter(
+            "firebreak_gateway_alerts_refused",
+            "Alerts that can never be right: a person is paged, once an hour.",
+            registry=self.registry,
+        )
         self.accept_seconds = Histogram(
             "firebreak_gateway_accept_seconds",
             "From the whole body read to the alerts on disk.",

@@ -39,13 +39,15 @@ async def test_an_alert_without_labels_ends_as_a_page(chain: Any) -> None:
     assert not await chain.wrote()
 
 
-async def test_ten_thousand_labels_are_refused_and_the_next_alert_is_not(chain: Any) -> None:
-    """A sentence with the limit and what to do; nothing of the body is kept; the gateway goes on."""
+async def test_ten_thousand_labels_are_refused_and_call_somebody_and_the_next_alert_is_taken(chain: Any) -> None:
+    """A sentence with the limit and what to do; no incident, but a page, since that alert ends nowhere else."""
     await chain.start()
     refused = await chain.post({**chain.labels, **{f"l{n}": "x" for n in range(10_000)}})
     assert refused.status_code == 422
     assert "at most 256 labels" in refused.json()["error"]
     assert refused.json()["next_step"]
+    page = await chain.paged(FALLBACK)
+    assert "can never be taken" in page.summary
     assert chain.rows("SELECT id FROM incidents") == []
     assert (await chain.post(chain.labels)).status_code == 200
     await chain.incident()

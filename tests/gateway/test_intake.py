@@ -152,7 +152,7 @@ async def test_a_backlog_that_others_made_or_settled_counts(
 ) -> None:
     """What waited before the start is counted; once it is settled, alerts are taken again."""
     monkeypatch.setattr(app_module, "BACKLOG_LOOK", -1.0)
-    alerts, _ = parse_webhook(json.dumps(body).encode())
+    alerts = parse_webhook(json.dumps(body).encode()).alerts
     receipts = await gateway.inbox.accept(
         [(alerts[0], OTHER)] * 51, source="earlier", truncated=0, accepted_at=gateway.now
     )

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tests.gateway.conftest import Gateway
 
 
-async def _refused(gateway: Gateway, answer: httpx.Response, status: int, reason: str) -> str:
-    """The sentence, after checking all that every refusal has in common."""
+async def _refused(gateway: Gateway, answer: httpx.Response, status: int, reason: str, *, paged: bool = False) -> str:
+    """The sentence, after checking all that every refusal has in common. `paged`: an alert about it is all that it
+    leaves behind."""
     assert answer.status_code == status, answer.text
     told = answer.json()
     assert told["reason"] == reason
@@ -31,8 +32,8 @@ async def _refused(gateway: Gateway, answer: httpx.Response, status: int, reason
     assert told["next_step"]
     assert len(answer.content) < 2_000
     assert gateway.count("requests_rejected_total", reason=reason) == 1
-    assert await gateway.inbox.backlog() == 0
-    assert gateway.pokes == []
+    assert await gateway.inbox.backlog() == (1 if paged else 0)
+    assert gateway.pokes == ([{IntakeClass.P1_CANDIDATE}] if paged else [])
     return str(told["error"])
 
 
@@ -80,6 +81,19 @@ def _without(*path: str) -> Callable[[dict[str, Any]], None]:
         (_without("alerts"), "schema", "alerts: Field required"),
         (_top(alerts={}), "schema", "alerts: "),
         (_top(truncatedAlerts=-1), "schema", "truncatedAlerts"),
+    ],
+)
+async def test_what_can_never_be_right_is_a_422(
+    gateway: Gateway, body: dict[str, Any], spoil: Callable[[dict[str, Any]], None], reason: str, says: str
+) -> None:
+    """JSON that is no webhook of version 4: the sentence names the place."""
+    spoil(body)
+    assert says in await _refused(gateway, await gateway.post(body), 422, reason)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "says"),
+    [
         (_without("alert", "labels"), "schema", "alerts[0].labels: Field required"),
         (_without("alert", "status"), "schema", "alerts[0].status: Field required"),
         (_without("alert", "startsAt"), "schema", "alerts[0].startsAt: Field required"),
@@ -102,12 +116,17 @@ def _without(*path: str) -> Callable[[dict[str, Any]], None]:
         (_alert(fingerprint=7), "schema", "alerts[0].fingerprint"),
     ],
 )
-async def test_what_can_never_be_right_is_a_422(
+async def test_an_alert_that_can_never_be_right_is_a_422_and_pages(
     gateway: Gateway, body: dict[str, Any], spoil: Callable[[dict[str, Any]], None], reason: str, says: str
 ) -> None:
-    """JSON that is no webhook of version 4: the sentence names the place."""
+    """It would end nowhere: the sentence names the place, and an alert about it waits among the P1 candidates."""
     spoil(body)
-    assert says in await _refused(gateway, await gateway.post(body), 422, reason)
+    assert says in await _refused(gateway, await gateway.post(body), 422, reason, paged=True)
+    (accepted,) = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
+    assert accepted.alert.labels["alertname"] == "FirebreakAlertRefused"
+    assert says in accepted.alert.annotations["description"]
+    assert "by hand" in accepted.alert.annotations["description"]
+    assert gateway.count("alerts_refused_total") == 1
 
 
 @pytest.mark.parametrize("sent", [b"null", b"[]", b'"x"', b"1", b"true"])
@@ -116,17 +135,69 @@ async def test_json_that_is_no_object_is_a_422(gateway: Gateway, sent: bytes) ->
     assert "body: " in await _refused(gateway, await gateway.post_bytes(sent), 422, "schema")
 
 
-async def test_one_bad_alert_refuses_the_whole_body(gateway: Gateway, grouped_body: dict[str, Any]) -> None:
-    """Nothing of a refused body is kept: there is no half-taken group to explain later."""
-    grouped_body["alerts"][2]["labels"] = {"a": 1}
-    sentence = await _refused(gateway, await gateway.post(grouped_body), 422, "schema")
-    assert "alerts[2].labels.a" in sentence
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"labels": {"alertname": "TooMany", **{f"l{n}": "x" for n in range(257)}}}, "alerts[1].labels: at most 256"),
+        ({"labels": {"alertname": "TooMany", "a": 1}}, "alerts[1].labels.a"),
+        ({"labels": {"alertname": "TooMany", "": "x"}}, "alerts[1].labels: ''"),
+        ({"labels": {"alertname": "TooMany"}, "startsAt": "0001-01-01T00:00:00Z"}, "alerts[1].startsAt"),
+    ],
+)
+async def test_one_bad_alert_takes_no_other_one_with_it(
+    gateway: Gateway, grouped_body: dict[str, Any], bad: dict[str, Any], says: str
+) -> None:
+    """The others are on disk, in the order of the body, and what was wrong is said, counted and paged about: refused
+    as a whole, the body would come again at every flush, and never be taken."""
+    grouped_body["alerts"][1].update(bad)
+    answer = await gateway.post(grouped_body)
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["accepted"], told["refused"]) == (2, 1)
+    assert says in told["refusal"]
+    kept = {
+        one.receipt: one.alert
+        for intake_class in IntakeClass
+        for one in await gateway.inbox.claim(intake_class, limit=9)
+    }
+    taken = [kept.pop(receipt) for receipt in told["receipts"]]
+    assert [alert.labels.get("instance") for alert in taken] == ["10.0.0.1:80", "10.0.0.3:80"]
+    (about,) = kept.values()
+    assert "1 alert(s), TooMany" in about.annotations["summary"]
+    assert says in about.annotations["description"]
+    assert gateway.count("alerts_refused_total") == 1
+
+
+async def test_two_kinds_of_bad_alerts_in_one_body_are_both_named(
+    gateway: Gateway, grouped_body: dict[str, Any]
+) -> None:
+    """One does not fit the schema, one only our rules; the third is taken."""
+    grouped_body["alerts"][0]["labels"] = {"alertname": "Odd", "a": 1}
+    grouped_body["alerts"][2]["labels"] = {"alertname": "Even <!channel>", "": "x"}
+    told = (await gateway.post(grouped_body)).json()
+    assert (told["accepted"], told["refused"]) == (1, 2)
+    waiting = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
+    (about,) = [one for one in waiting if one.alert.labels["alertname"] == "FirebreakAlertRefused"]
+    assert "2 alert(s), Odd, 'Even <!channel>'" in about.alert.annotations["summary"]
+
+
+async def test_a_bad_alert_that_comes_again_and_again_pages_once_an_hour(
+    gateway: Gateway, body: dict[str, Any]
+) -> None:
+    """Alertmanager sends it at every flush, which may be every second: one line in the inbox for the hour."""
+    body["alerts"][0]["labels"] = {"a": 1}
+    for minutes in (0, 10, 10, 60):
+        gateway.now += timedelta(minutes=minutes)
+        assert (await gateway.post(body)).status_code == 422
+    told = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
+    assert len(told) == len({one.alert.key for one in told}) == 2
+    assert gateway.count("alerts_refused_total") == 4
 
 
 async def test_a_long_list_of_mistakes_is_a_short_sentence(gateway: Gateway, body: dict[str, Any]) -> None:
     """Three places are named, the rest counted."""
     body["alerts"] = [{}] * 1000
-    assert "(and 2997 more)" in await _refused(gateway, await gateway.post(body), 422, "schema")
+    assert "(and 2997 more)" in await _refused(gateway, await gateway.post(body), 422, "schema", paged=True)
 
 
 @pytest.mark.parametrize(
