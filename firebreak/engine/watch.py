@@ -19,6 +19,7 @@ from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.message import NoticeKind, NoticeText, PagerAction
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.postmortem.notice_next import INTAKE
 
 log = structlog.get_logger()
 
@@ -164,7 +165,7 @@ class IntakeWatch:
             kind=EntryKind.ENGINE_FAULT,
             at=now,
             body={
-                "where": "intake",
+                "where": INTAKE,
                 "error": reason,
                 "next_step": "Start the workers.",
                 "alert": to_data(oldest.alert),

@@ -9,7 +9,10 @@ from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
 from firebreak.postmortem.model import Case, StepState
-from firebreak.postmortem.notice_subject import observes, step_of, step_words, tried
+from firebreak.postmortem.notice_subject import observes, of_the_engine, step_of, step_words, tried
+
+INTAKE = "intake"
+"""Where the fault is when accepted alerts wait: `firebreak/engine/watch.py` resolves its page by itself."""
 
 
 def _after_classified(case: Case, told: Mapping[str, Any]) -> str:
@@ -30,6 +33,12 @@ def _after_write(case: Case, told: Mapping[str, Any]) -> str:
 
 
 def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
+    fault = of_the_engine(case)
+    if fault is not None:
+        step = wording.clean(fault.next_step or "Look at the engine's log.", 200)
+        if fault.where == INTAKE:
+            return f"{step} This page ends by itself once the alerts are taken up."
+        return f"{step} Then end this page in the pager: nothing else ends it."
     unsure = [a for a in case.actions if a.state in (StepState.UNKNOWN, StepState.INTENDED, StepState.UNDO_FAILED)]
     if unsure:
         what = unsure[-1].target or "the target"

@@ -8,7 +8,7 @@ from typing import Any
 from firebreak.domain.incident import Mode
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.in_force import PAGE_ACTION
-from firebreak.postmortem.model import ActionPart, Case, StepState
+from firebreak.postmortem.model import ActionPart, Case, FaultLine, StepState
 
 
 def step_of(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
@@ -36,6 +36,11 @@ def call_reason(case: Case, told: Mapping[str, Any]) -> str:
     """Why a person is called: what the message says, else what the newest call says."""
     calls = [p.detail for p in case.people if p.what == "called"]
     return reading.text(told, "reason") or (calls[-1] if calls else "")
+
+
+def of_the_engine(case: Case) -> FaultLine | None:
+    """What is wrong with the engine itself, where the record is of no incident but of that."""
+    return case.faults[-1] if case.faults and not case.alerts else None
 
 
 def observes(case: Case, told: Mapping[str, Any]) -> bool:

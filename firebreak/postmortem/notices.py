@@ -15,7 +15,14 @@ from firebreak.postmortem.actions import NOT_TAKEN_BACK
 from firebreak.postmortem.in_force import RESTART_ACTION, plain
 from firebreak.postmortem.model import ActionPart, Case, FieldLine, StepState
 from firebreak.postmortem.notice_next import NEXT
-from firebreak.postmortem.notice_subject import call_reason, observes, step_of, step_words, tried
+from firebreak.postmortem.notice_subject import (
+    call_reason,
+    observes,
+    of_the_engine,
+    step_of,
+    step_words,
+    tried,
+)
 from firebreak.postmortem.report import case_of
 from firebreak.postmortem.verdicts import condition_words
 
@@ -37,7 +44,8 @@ def render_notice(
     case = record if isinstance(record, Case) else case_of(record)
     told = body or {}
     title = f"{_TITLES[kind](case, told)} [{_short(case)}]"
-    lines = [line for part in _PARTS[kind] for line in part(case, told)]
+    parts = (_why_called,) if of_the_engine(case) else _PARTS[kind]
+    lines = [line for part in parts for line in part(case, told)]
     next_step = NEXT[kind](case, told)
     return NoticeText(
         title=wording.clean(title, TITLE),
@@ -78,6 +86,8 @@ def _worst(case: Case) -> str:
 
 
 def _person_title(case: Case, told: Mapping[str, Any]) -> str:
+    if (fault := of_the_engine(case)) is not None:
+        return f"Firebreak itself needs a person: {wording.clean(call_reason(case, told) or fault.error, 90)}"
     return f"{_named(case)} needs a person: {wording.clean(call_reason(case, told) or _worst(case), 90)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from firebreak.domain.errors import ContractError
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem.notice_next import INTAKE
 from firebreak.postmortem.notices import render_notice
 
 Tell = Callable[..., tuple[TimelineEntry, ...]]
@@ -164,6 +166,50 @@ def test_an_alert_that_nobody_classified_still_makes_a_page(tell: Tell) -> None:
     notice = render_notice(NoticeKind.PERSON_NEEDED, tell("healed")[:1], body={"reason": "nothing has classified it"})
     assert notice.title.startswith("Alert pay needs a person: nothing has classified it")
     assert "Decided: not classified" in notice.lines
+
+
+def _fault(where: str, **body: str) -> tuple[TimelineEntry, ...]:
+    entry = TimelineEntry(
+        seq=1,
+        incident_id="engine-00ff-1795291200",
+        key="fault",
+        kind=EntryKind.ENGINE_FAULT,
+        at=datetime(2026, 11, 21, 3, tzinfo=UTC),
+        actor="engine",
+        target="",
+        uid="",
+        duration_ms=None,
+        body={"where": where, **body},
+        previous="0" * 64,
+        digest="1" * 64,
+    )
+    return (entry,)
+
+
+def test_a_call_about_the_engine_itself_says_so_and_promises_nothing_of_incidents(tell: Tell) -> None:
+    """No service, nothing seen or tried, nobody who watches for healthy evidence: only what is wrong and what to do."""
+    entries = _fault("FirebreakAlertRefused", error="an alert was refused", next_step="Handle it by hand.")
+    notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "257 labels"})
+    assert notice.title == "Firebreak itself needs a person: 257 labels [1795291200]"
+    assert notice.lines == (
+        "Why: 257 labels",
+        "Next: Handle it by hand. Then end this page in the pager: nothing else ends it.",
+        "More: firebreak show engine-00ff-1795291200",
+    )
+
+
+def test_the_call_about_waiting_alerts_says_that_it_ends_by_itself(tell: Tell) -> None:
+    """The intake's watch resolves that one."""
+    notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(INTAKE, error="7 alerts wait", next_step="Start them."))
+    assert notice.title.startswith("Firebreak itself needs a person: 7 alerts wait")
+    assert "Next: Start them. This page ends by itself once the alerts are taken up." in notice.lines
+
+
+def test_a_fault_within_an_incident_leaves_the_call_about_that(tell: Tell) -> None:
+    """The record of an incident may hold a fault of the engine, too."""
+    notice = render_notice(NoticeKind.PERSON_NEEDED, tell("paged"))
+    assert notice.title.startswith("P1 pay needs a person")
+    assert any(line.startswith("Seen: ") for line in notice.lines)
 
 
 def test_no_entries_are_refused(tell: Tell) -> None:
