@@ -8,6 +8,9 @@ import typer
 
 from firebreak.cli.reading import DataDir, opened_store
 from firebreak.domain.incident import IncidentRow
+from firebreak.domain.timeline import TimelineEntry
+
+_FAULTS = 5  # of the engine itself, the newest
 
 
 def register(app: typer.Typer) -> None:
@@ -20,14 +23,14 @@ def incidents(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     data_dir: DataDir = None,
 ) -> None:
-    """List incidents, newest first: where each stands or how it ended."""
+    """List incidents, newest first: where each stands or how it ended. Faults of the engine itself are told beside."""
     import asyncio
 
-    async def read() -> tuple[IncidentRow, ...]:
+    async def read() -> tuple[tuple[IncidentRow, ...], tuple[TimelineEntry, ...]]:
         async with opened_store(data_dir) as store:
-            return await store.rows(limit=limit)
+            return await store.rows(limit=limit), await store.engine_faults(limit=_FAULTS)
 
-    rows = asyncio.run(read())
+    rows, faults = asyncio.run(read())
     if as_json:
         from firebreak.domain.codec import to_data
         from firebreak.timeline.canonical import canonical
@@ -38,6 +41,15 @@ def incidents(
         _print_table(rows)
     else:
         typer.echo("no incidents yet")
+    for fault in faults:
+        typer.echo(_fault_line(fault), err=True)  # beside the list, so that a program may still read that
+
+
+def _fault_line(fault: TimelineEntry) -> str:
+    from firebreak.postmortem import reading, wording
+
+    what = wording.clean(reading.text(fault.body, "error"), 100)
+    return f"about the engine itself, {fault.at:%Y-%m-%d %H:%M:%S} UTC: {what} (firebreak show {fault.incident_id})"
 
 
 def _print_table(rows: tuple[IncidentRow, ...]) -> None:

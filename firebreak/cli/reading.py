@@ -14,9 +14,9 @@ import typer
 from firebreak.domain.errors import ContractError
 from firebreak.domain.ids import is_incident_id
 from firebreak.domain.incident import IncidentRow
+from firebreak.domain.timeline import EntryKind, TimelineEntry
 
 if TYPE_CHECKING:
-    from firebreak.domain.ports import IncidentsPort
     from firebreak.storage.sqlite_store import TimelineStore
 
 _ALL = 1_000_000  # a row is some hundred bytes; a store of this size is far off
@@ -38,10 +38,25 @@ async def opened_store(data_dir: Path | None) -> AsyncIterator[TimelineStore]:
         yield store
 
 
-async def find_row(store: IncidentsPort, text: str) -> IncidentRow:
+async def engine_record(store: TimelineStore, text: str) -> tuple[TimelineEntry, ...]:
+    """What a page about the engine itself names by its whole id (`engine-...`, `parked-...`): the record of a fault,
+    which is no incident. Empty when `text` is none of those."""
+    wanted = text.strip().lower()
+    if not wanted or is_incident_id(wanted):
+        return ()
+    entries = await store.entries(wanted)
+    return entries if any(entry.kind is EntryKind.ENGINE_FAULT for entry in entries) else ()
+
+
+async def find_row(store: TimelineStore, text: str) -> IncidentRow:
     """The incident that `text` names: its id, a beginning of it, the end of it (as pages show it), or `last`.
     ContractError with the nearest ids when it names none or several."""
     wanted = text.strip().lower()
+    if await engine_record(store, wanted):
+        raise ContractError(
+            f"{wanted} is about the engine itself, and no incident",
+            advice=f"Read it: firebreak show {wanted}, or firebreak timeline {wanted}",
+        )
     rows = await store.rows(limit=1 if wanted == "last" else _ALL)
     if not rows:
         raise ContractError(
@@ -61,7 +76,7 @@ async def find_row(store: IncidentsPort, text: str) -> IncidentRow:
     raise ContractError(f"no incident {text!r}", advice=_nearest(wanted, rows))
 
 
-async def find_incident(store: IncidentsPort, text: str) -> str:
+async def find_incident(store: TimelineStore, text: str) -> str:
     """As `find_row`, the id alone. A full id that the store knows is not searched for."""
     wanted = text.strip().lower()
     if is_incident_id(wanted) and await store.incident(wanted) is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, find_row, opened_store
+from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_row, opened_store
 from firebreak.domain.incident import IncidentPhase, IncidentRow
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
@@ -25,14 +25,16 @@ def show(incident: IncidentText, data_dir: DataDir = None) -> None:
     from firebreak.postmortem.report import build
     from firebreak.timeline.phases import phases_of
 
-    async def read() -> tuple[IncidentRow, tuple[TimelineEntry, ...]]:
+    async def read() -> tuple[IncidentRow | None, tuple[TimelineEntry, ...]]:
         async with opened_store(data_dir) as store:
+            if own := await engine_record(store, incident):
+                return None, own
             row = await find_row(store, incident)
             return row, await store.entries(row.id)
 
     row, entries = asyncio.run(read())
     report = build(entries, phases=phases_of(entries))
-    for line in screen(row, report, entries):
+    for line in engine_screen(report, entries) if row is None else screen(row, report, entries):
         typer.echo(line)
 
 
@@ -59,6 +61,28 @@ def screen(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...])
     # First what only a person takes back, whole: its last words are the ones to act on.
     after = [*report.in_force, _next(row, report, entries)]
     return [*lines, "", *(f"{'next' if i == 0 else '':<8} {line}" for i, line in enumerate(after))]
+
+
+def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[str]:
+    """What is wrong with the engine itself, and what to do; untrusted text is cut and printable."""
+    from firebreak.domain.message import NoticeKind
+    from firebreak.postmortem import reading, wording
+    from firebreak.postmortem.notice_next import NEXT
+
+    fault = report.faults[-1]
+    ended = next((e for e in entries if e.kind is EntryKind.RECOVERY_SEEN), None)
+    over = ended and f"over since {wording.moment(ended.at)}: {wording.clean(reading.text(ended.body, 'reason'), 200)}"
+    return [
+        f"{report.incident_id}  about the engine itself",
+        f"state    {over or 'open'}",
+        f"since    {wording.moment(report.faults[0].at)}",
+        f"where    {wording.clean(fault.where, 100)}",
+        f"what     {wording.clean(fault.error, 1000)}",
+        "",
+        *_people(report),
+        "",
+        f"next     {'nothing' if over else NEXT[NoticeKind.PERSON_NEEDED](report, {})}",
+    ]
 
 
 def _state(row: IncidentRow, report: Report) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, find_incident, opened_store
+from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_incident, opened_store
 from firebreak.domain.timeline import TimelineEntry
 
 
@@ -28,7 +28,7 @@ def timeline(
 
     async def read() -> tuple[tuple[TimelineEntry, ...], str]:
         async with opened_store(data_dir) as store:
-            found = await store.entries(await find_incident(store, incident))
+            found = await engine_record(store, incident) or await store.entries(await find_incident(store, incident))
             if not verify:
                 return found, ""
             report = await store.verify()

@@ -129,6 +129,13 @@ class IncidentsStore(Store):
         query = select(incidents, firing).order_by(incidents.c.opened_at.desc(), incidents.c.id.desc()).limit(limit)
         return await self._read(lambda connection: tuple(_row(row) for row in connection.execute(query)))
 
+    async def engine_faults(self, *, limit: int) -> tuple[TimelineEntry, ...]:
+        """The newest faults of the engine itself that have a record of their own, and are of no incident."""
+        own = ~select(incidents.c.id).where(incidents.c.id == entries.c.incident_id).exists()
+        query = select(*COLUMNS).where(entries.c.kind == EntryKind.ENGINE_FAULT.value, own)
+        query = query.order_by(entries.c.seq.desc()).limit(limit)
+        return await self._read(lambda connection: tuple(entry_of(row) for row in connection.execute(query)))
+
 
 _BY_KEY = Sql(
     select(alerts.c.incident_id, alerts.c.firing, incidents.c.closed_at)

@@ -1,0 +1,90 @@
+"""What pages about the engine itself name can be read, though it is no incident."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from firebreak.domain.incident import Incident
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
+from tests.cli.conftest import HOSTILE, START, Run
+
+FAULT = "engine-00ff-1795291200"
+
+
+@pytest.fixture
+def fault(data_dir: Path) -> EntryDraft:
+    """A fault of the engine itself: a page names it, but it is no incident."""
+    body = {"where": "FirebreakAlertRefused", "error": f"257 labels {HOSTILE}", "next_step": "Handle it by hand."}
+    draft = EntryDraft(incident_id=FAULT, key="fault", kind=EntryKind.ENGINE_FAULT, at=START, body=body)
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append([draft])
+
+    asyncio.run(keep())
+    return draft
+
+
+def test_what_a_page_about_the_engine_itself_names_is_shown(run: Run, fault: EntryDraft) -> None:
+    """What is wrong, since when, and what to do; also while there is no incident yet."""
+    ran = run("show", FAULT)
+    assert ran.code == 0
+    assert f"{FAULT}  about the engine itself" in ran.out
+    assert "what     257 labels Pay" in ran.out
+    assert "next     Handle it by hand. Then end this page in the pager" in ran.out
+    assert "\x1b" not in ran.out
+    assert "engine.fault" in run("timeline", FAULT.upper()).out
+
+
+def test_a_fault_of_the_engine_that_is_over_asks_for_nothing(run: Run, fault: EntryDraft, data_dir: Path) -> None:
+    """As that of waiting alerts is once they have been taken up."""
+    body = {"reason": "the waiting alerts have been taken up"}
+    over = EntryDraft(incident_id=FAULT, key="taken-up", kind=EntryKind.RECOVERY_SEEN, at=START, body=body)
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append([over])
+
+    asyncio.run(keep())
+    shown = run("show", FAULT).out
+    assert "over since" in shown
+    assert "next     nothing" in shown
+
+
+@pytest.mark.parametrize("verb", ["postmortem", "explain"])
+def test_what_only_incidents_have_is_refused_for_the_engine_itself(run: Run, fault: EntryDraft, verb: str) -> None:
+    """With what can be read instead."""
+    ran = run(verb, FAULT)
+    assert ran.code == 2
+    assert f"{FAULT} is about the engine itself, and no incident" in ran.err
+    assert f"firebreak show {FAULT}" in ran.err
+
+
+def test_faults_of_the_engine_are_told_beside_the_list(run: Run, three: list[Incident], fault: EntryDraft) -> None:
+    """On standard error: the list itself stays one incident a line. A fault within an incident is that one's."""
+    ran = run("incidents")
+    assert len(ran.out.splitlines()) == 1 + len(three)
+    (line,) = ran.err.splitlines()
+    assert line.endswith(f"(firebreak show {FAULT})")
+    assert "257 labels" in line
+    assert "\x1b" not in line
+
+
+def test_an_incident_with_a_fault_of_the_engine_is_an_incident(run: Run, three: list[Incident], data_dir: Path) -> None:
+    """Its record is shown as ever, and the fault is not told a second time."""
+    body = {"where": "restore", "error": "overdue", "next_step": "Take it back by hand."}
+    draft = EntryDraft(
+        incident_id=three[0].id, key="restore-overdue/0.0", kind=EntryKind.ENGINE_FAULT, at=START, body=body
+    )
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append([draft])
+
+    asyncio.run(keep())
+    assert "verdict" in run("show", three[0].id).out
+    assert run("incidents").err == ""
