@@ -1,4 +1,4 @@
-"""`firebreak close`: end an incident by hand."""
+"""`firebreak close`: end an incident, or the page about a fault of the engine itself, by hand."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ def close(
     by: Annotated[str | None, typer.Option(help="Who closes it; default: your user name.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="The engine's data directory.")] = None,
 ) -> None:
-    """Ask the engine to end an incident. The wish is on disk at once, and is carried out when the engine runs."""
+    """Ask the engine to end an incident, or a page about the engine itself (by its whole id). The wish is on disk at
+    once, and is carried out when the engine runs."""
     import asyncio
     import getpass
 
-    from firebreak.cli.reading import find_open
+    from activities import notices
+    from firebreak.cli.reading import engine_record, find_open, opened_store
+    from firebreak.domain.message import NoticeKind, PagerAction
     from firebreak.domain.timeline import EntryDraft, EntryKind
     from firebreak.engine.clock import SystemClock
     from firebreak.settings import load_settings
@@ -34,17 +37,22 @@ def close(
     person = by or getpass.getuser()
 
     async def ask() -> str:
-        incident_id = await find_open(data_dir, incident)
+        async with opened_store(data_dir) as store:
+            own = await engine_record(store, incident)
+        incident_id = own[0].incident_id if own else await find_open(data_dir, incident)
+        now = SystemClock().now()
+        # Of a fault of the engine there is no workflow that ends its page.
+        end = notices.pager(incident_id, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
         async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:
             wish = EntryDraft(
                 incident_id=incident_id,
                 key="close-requested",
                 kind=EntryKind.CLOSE_REQUESTED,
-                at=SystemClock().now(),
+                at=now,
                 actor=f"person:{person}",
                 body={"reason": reason, "by": person},
             )
-            await store.append([wish])
+            await store.append([wish], messages=(end,) if own else ())
             return incident_id
 
     typer.echo(f"{asyncio.run(ask())}: close requested; a running engine ends it within seconds")

@@ -70,7 +70,7 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
     from firebreak.postmortem.notice_next import NEXT
 
     fault = report.faults[-1]
-    ended = next((e for e in entries if e.kind is EntryKind.RECOVERY_SEEN), None)
+    ended = next((e for e in entries if e.kind in (EntryKind.RECOVERY_SEEN, EntryKind.CLOSE_REQUESTED)), None)
     over = ended and f"over since {wording.moment(ended.at)}: {wording.clean(reading.text(ended.body, 'reason'), 200)}"
     return [
         f"{report.incident_id}  about the engine itself",

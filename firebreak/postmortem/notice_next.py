@@ -38,7 +38,7 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
         step = wording.clean(fault.next_step or "Look at the engine's log.", 200)
         if fault.where == INTAKE:
             return f"{step} This page ends by itself once the alerts are taken up."
-        return f"{step} Then end this page in the pager: nothing else ends it."
+        return f"{step} Then end this page: firebreak close {case.incident_id} --reason ..."
     unsure = [a for a in case.actions if a.state in (StepState.UNKNOWN, StepState.INTENDED, StepState.UNDO_FAILED)]
     if unsure:
         what = unsure[-1].target or "the target"

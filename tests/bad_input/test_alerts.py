@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -51,6 +54,30 @@ async def test_ten_thousand_labels_are_refused_and_call_somebody_and_the_next_al
     assert chain.rows("SELECT id FROM incidents") == []
     assert (await chain.post(chain.labels)).status_code == 200
     await chain.incident()
+
+
+async def test_a_call_about_a_refused_alert_is_shown_and_ended_by_the_commands_that_it_names(chain: Any) -> None:
+    """It is no incident: `firebreak show` reads its record all the same, and `firebreak close` resolves its page."""
+    await chain.start()
+    assert (await chain.post({**chain.labels, "": "x"})).status_code == 422
+    page = await chain.paged(FALLBACK)
+    told = str(page.details["what"])
+    fault = re.findall(r"firebreak show (\S+)", told)[0]
+    assert f"firebreak close {fault} --reason" in told
+    assert "is no label name" in await _typed(chain, "show", fault)
+    await _typed(chain, "close", fault, "--reason", "the rule is corrected")
+
+    async def resolved() -> bool:
+        return [each.status for each in chain.pages(FALLBACK)] == ["resolved"]
+
+    await chain.until(resolved)
+
+
+async def _typed(chain: Any, verb: str, *words: str) -> str:
+    """What the command says, in a process of its own."""
+    command = (sys.executable, "-P", "-m", "firebreak", verb, *words, "--data-dir", str(chain.folder))
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
 
 
 async def test_a_body_over_the_limit_calls_somebody(chain: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from firebreak.domain.incident import Incident
+from firebreak.domain.message import Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
 from tests.cli.conftest import HOSTILE, START, Run
@@ -35,7 +37,7 @@ def test_what_a_page_about_the_engine_itself_names_is_shown(run: Run, fault: Ent
     assert ran.code == 0
     assert f"{FAULT}  about the engine itself" in ran.out
     assert "what     257 labels Pay" in ran.out
-    assert "next     Handle it by hand. Then end this page in the pager" in ran.out
+    assert "next     Handle it by hand. Then end this page: firebreak close" in ran.out
     assert "\x1b" not in ran.out
     assert "engine.fault" in run("timeline", FAULT.upper()).out
 
@@ -88,3 +90,20 @@ def test_an_incident_with_a_fault_of_the_engine_is_an_incident(run: Run, three: 
     asyncio.run(keep())
     assert "verdict" in run("show", three[0].id).out
     assert run("incidents").err == ""
+
+
+def test_a_page_about_the_engine_itself_is_ended_by_hand(run: Run, fault: EntryDraft, data_dir: Path) -> None:
+    """The wish is in the record, and what resolves the page waits in the outbox: once, however often it is asked."""
+    for reason in ("looked at it", "again"):
+        assert run("close", FAULT, "--reason", reason, "--by", "ada").code == 0
+
+    async def due() -> tuple[Message, ...]:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            return await store.due(datetime.now(UTC), limit=9)
+
+    (message,) = asyncio.run(due())
+    assert (message.draft.incident_id, message.draft.pager) == (FAULT, PagerAction.RESOLVE_HIGH)
+    shown = run("show", FAULT).out
+    assert "over since" in shown
+    assert "looked at it" in shown
+    assert "next     nothing" in shown

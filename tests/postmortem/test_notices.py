@@ -193,7 +193,7 @@ def test_a_call_about_the_engine_itself_says_so_and_promises_nothing_of_incident
     assert notice.title == "Firebreak itself needs a person: 257 labels [1795291200]"
     assert notice.lines == (
         "Why: 257 labels",
-        "Next: Handle it by hand. Then end this page in the pager: nothing else ends it.",
+        "Next: Handle it by hand. Then end this page: firebreak close engine-00ff-1795291200 --reason ...",
         "More: firebreak show engine-00ff-1795291200",
     )
 
