@@ -27,6 +27,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 SOON = timedelta(seconds=30)
 
 
+DEPLOYMENTS = 6  # of the shop
+
+
 def processes(lab_dir: Path) -> list[Entry]:
     return [*Registry(lab_dir / "owner").entries(), *Registry(lab_dir / "run").entries()]
 
@@ -44,14 +47,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
 
 @pytest.fixture
 async def healed(lab: LabState) -> LabState:
-    """The lab without a fault and without an alert, whatever ran before."""
+    """The lab without a fault and without an alert, all pods back, whatever ran before."""
     await control.heal(lab)
-    await control.until(lambda: _silent(lab), SOON, "silence")
+    await control.until(lambda: _well(lab), SOON, "silence, and an answer from every Deployment")
     return lab
 
 
 async def _silent(lab: LabState) -> bool:
     return not await control.firing_alerts(lab)
+
+
+async def _well(lab: LabState) -> bool:
+    """Silence alone is not yet well: what a test rolled out may still be rolled back."""
+    return await _silent(lab) and len(await query(lab, "probe_success == 1")) == DEPLOYMENTS
 
 
 @pytest.fixture
@@ -80,8 +88,8 @@ async def test_a_fresh_lab_is_whole_and_silent(healed: LabState) -> None:
     assert [part for part in await control.parts(healed) if part.problem] == []
     flows = await query(healed, "sum by (flow) (rate(main_flow_success_total[5s]))")
     assert {item["flow"]: item["value"] > 15 for item in flows} == {"order": True, "pay": True}
-    probes = await query(healed, "probe_success == 1")
-    assert len(probes) == 6
+    probes = await query(healed, "probe_success")
+    assert [probe["value"] for probe in probes] == [1.0] * DEPLOYMENTS
     assert await query(healed, 'http_requests_in_flight{deployment="pay-v2"}') != []
 
 
