@@ -293,7 +293,7 @@ class Dispatcher:
         """No tree judges an alert that we made about ourselves: it is a page."""
         alert = accepted.alert
         incident_id = f"engine-{alert.fingerprint}-{int(alert.starts_at.timestamp())}"
-        reason = " ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
+        reason = ". ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
         await tell_fault(self._parts, incident_id, alert.labels.get("alertname", "?"), reason, alert)
         return Disposition.PAGED, incident_id
 

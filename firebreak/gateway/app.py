@@ -24,7 +24,7 @@ from firebreak.gateway.body import BodyTooLarge, BodyTooSlow, read_body
 from firebreak.gateway.metrics import GatewayMetrics
 from firebreak.gateway.openapi import BEARER, describe
 from firebreak.gateway.token import is_bearer
-from firebreak.gateway.untaken import hour_of, oversize_alert, spoilt_alert
+from firebreak.gateway.untaken import Told, oversize_alert, spoilt_alert
 from firebreak.settings import Settings
 from firebreak.triage.intake import intake_class
 
@@ -171,7 +171,7 @@ class _Intake:
         self._clock = clock
         self._backlog = 0
         self._counted_at = float("-inf")
-        self._told_of_spoilt: datetime | None = None  # the hour
+        self._told = Told()
 
     async def take(self, request: Request) -> Response:
         if not is_bearer(request.headers.get("authorization"), self._token):
@@ -220,12 +220,12 @@ class _Intake:
     async def _spoilt(self, parsed: Parsed, why: Refused, receipts: Sequence[int], now: datetime) -> Response:
         """Some alerts can never be right. A person is told, since they end nowhere else; the others are taken: what
         answers 4xx comes again at every flush."""
-        if self._told_of_spoilt != hour_of(now):
-            alert = spoilt_alert(names=parsed.spoilt, why=why, at=now)
+        if name := self._told.news(parsed.spoilt, now):
+            alert = spoilt_alert(name=name, names=parsed.spoilt, why=why, at=now)
             await self._inbox.accept(
                 [(alert, IntakeClass.P1_CANDIDATE)], source="gateway", truncated=0, accepted_at=now
             )
-            self._told_of_spoilt = hour_of(now)
+            self._told.remember(name, parsed.spoilt, now)
             self._kept([IntakeClass.P1_CANDIDATE])
         count = len(parsed.spoilt)
         self._metrics.spoilt.inc(count)

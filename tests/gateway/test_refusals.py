@@ -194,6 +194,36 @@ async def test_a_bad_alert_that_comes_again_and_again_pages_once_an_hour(
     assert gateway.count("alerts_refused_total") == 4
 
 
+async def test_another_bad_alert_within_the_hour_is_news(gateway: Gateway, grouped_body: dict[str, Any]) -> None:
+    """The body is answered with 200, so that it does not come again: whoever was not told of by then never would be."""
+    for name in ("One", "Two", "One"):
+        grouped_body["alerts"][1]["labels"] = {"alertname": name, "": "x"}
+        assert (await gateway.post(grouped_body)).status_code == 200
+    waiting = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
+    told = [one.alert for one in waiting if one.alert.labels["alertname"] == "FirebreakAlertRefused"]
+    assert [alert.labels["refused"] for alert in told] == ["One", "Two"]
+    assert len({alert.key for alert in told}) == 2
+
+
+async def test_the_page_names_the_one_that_is_news(gateway: Gateway, body: dict[str, Any]) -> None:
+    """Behind three that a person knows of already."""
+    bad = [{**body["alerts"][0], "labels": {"alertname": name, "": "x"}} for name in ("A", "B", "C", "New")]
+    for alerts in (bad[:3], bad):
+        body["alerts"] = alerts
+        assert (await gateway.post(body)).status_code == 422
+    last = (await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9))[-1].alert
+    assert "4 alert(s), New, A, B and 1 more" in last.annotations["summary"]
+
+
+async def test_bad_alerts_of_ever_new_names_share_one_page_in_the_end(gateway: Gateway, body: dict[str, Any]) -> None:
+    """A sender gone wild calls nobody a thousand times."""
+    for number in range(40):
+        body["alerts"][0]["labels"] = {"alertname": f"Wild{number}", "": "x"}
+        assert (await gateway.post(body)).status_code == 422
+    told = [one.alert.labels["refused"] for one in await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=99)]
+    assert told == [*(f"Wild{number}" for number in range(20)), "(others)"]
+
+
 async def test_a_long_list_of_mistakes_is_a_short_sentence(gateway: Gateway, body: dict[str, Any]) -> None:
     """Three places are named, the rest counted."""
     body["alerts"] = [{}] * 1000
