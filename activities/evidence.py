@@ -189,7 +189,8 @@ class EvidenceHands:
 
     def _begin_to_keep(self, incident_id: str, plan: Plan) -> None:
         if self._reads_ahead and self._keeps(plan):
-            self._foresight.begin(_to_keep(incident_id, plan.digest), lambda: self._keep(plan, self._limits.keep))
+            key = _to_keep(incident_id, plan.digest)
+            self._foresight.begin(key, lambda: self._keep(plan, self._limits.keep), kind="keep")
 
     async def _keep(self, plan: Plan, budget: timedelta) -> KeptEvidence:
         return await keep(

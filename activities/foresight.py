@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,9 @@ from firebreak.domain.errors import FirebreakError
 
 FRESH = timedelta(seconds=1)
 MOST = 1_000  # readings kept; the oldest goes first
+CROWD = 10
+"""Readings of one kind that may wait to be taken: as many as workflow tasks are under way at once. In a storm a further
+one would be too old before its turn, and all its work be done twice."""
 
 
 class Foresight:
@@ -26,11 +29,16 @@ class Foresight:
     def __init__(self, *, fresh: timedelta = FRESH) -> None:
         self._fresh = fresh.total_seconds()
         self._running: OrderedDict[str, tuple[float, asyncio.Task[Any]]] = OrderedDict()
+        self._crowds: defaultdict[str, dict[str, float]] = defaultdict(dict)  # by kind: key -> when it was begun
 
-    def begin(self, key: str, read: Callable[[], Awaitable[Any]]) -> None:
-        """Start `read` now. A second call under the same key replaces the first."""
+    def begin(self, key: str, read: Callable[[], Awaitable[Any]], *, kind: str = "") -> None:
+        """Start `read` now. A second call under the same key replaces the first. With a `kind`, nothing is begun while
+        CROWD fresh readings of that kind wait to be taken."""
         self.drop(key)
-        self._running[key] = (time.monotonic(), asyncio.ensure_future(_quietly(read)))
+        now = time.monotonic()
+        if kind and not self._has_place(key, kind, now):
+            return
+        self._running[key] = (now, asyncio.ensure_future(_quietly(read)))
         while len(self._running) > MOST:
             self.drop(next(iter(self._running)))
 
@@ -49,6 +57,17 @@ class Foresight:
         _, task = self._running.pop(key, (0.0, None))
         if task is not None:
             task.cancel()
+
+    def _has_place(self, key: str, kind: str, now: float) -> bool:
+        """True = `key` has taken a place. What has been taken, dropped, or grown old gives its place back."""
+        crowd = self._crowds[kind]
+        for other, begun in list(crowd.items()):
+            if other not in self._running or now - begun > self._fresh:
+                del crowd[other]
+        if len(crowd) >= CROWD:
+            return False
+        crowd[key] = now
+        return True
 
 
 async def _quietly(read: Callable[[], Awaitable[Any]]) -> Any | None:

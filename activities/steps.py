@@ -164,14 +164,14 @@ class StepHands:
             return _Proposed(context=context, proposal=await action.look_ahead(step.params, context))
 
         if action.mutates and not step.approval:
-            self._foresight.begin(_object_key(first), read)
+            self._foresight.begin(_object_key(first), read, kind="object")
 
     def check(self, incident_id: str, plan: Plan, judged: tuple[ConditionResult, ...] | None) -> None:
         """Begin the first step's check."""
         first, step = _first(incident_id, plan), plan.step(0, 0)
         if self._actions[step.action].mutates and not step.approval:
             limit = self._looking.limits.query
-            self._foresight.begin(_look_key(first), lambda: self._look(first, plan, limit, judged))
+            self._foresight.begin(_look_key(first), lambda: self._look(first, plan, limit, judged), kind="check")
 
     def forget(self, incident_id: str, plan: Plan) -> None:
         """Let go of what was read for it."""

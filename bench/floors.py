@@ -35,7 +35,7 @@ from bench.noop_workflow import NoopWorkflow
 from firebreak.domain.plan import PlanOutline, StepOutline, StepRecord, StepStatus, TierOutline
 from firebreak.domain.verdict import NextLook
 from firebreak.engine.dispatcher import AT_ONCE
-from firebreak.engine.role import new_loop
+from firebreak.engine.loop import run
 from firebreak.engine.temporal import STICKY_TIMEOUT, workflow_runner
 from workflows.converter import DATA_CONVERTER
 from workflows.incident import IncidentWorkflow
@@ -205,5 +205,4 @@ async def measured(field: Field, spec: FloorSpec) -> float:
 
 if __name__ == "__main__":
     given = FloorSpec(**json.loads(Path(sys.argv[1]).read_text()))
-    with asyncio.Runner(loop_factory=new_loop) as runner:  # as the engine's workers
-        print(json.dumps({"seconds": runner.run(_run(given))}))
+    print(json.dumps({"seconds": run(_run(given))}))  # on the loop of the engine's workers

@@ -29,6 +29,7 @@ from firebreak.plans.pin import outline
 _LIMIT = timedelta(seconds=180)
 _GOAL = 0.7
 _SAMPLE = 20
+_LOOK = 1.0
 OFF, ON = "engine, capture off", "engine, capture on"
 NOOP, WAITS = "(b) eager no-op", "(c) empty bodies, same waits"
 
@@ -92,6 +93,7 @@ async def _one_storm(field: Field, engine: Engine, numbers: Sequence[int]) -> tu
     began = await storm(engine.url, field.token, numbers)
 
     async def closed() -> bool:
+        await asyncio.sleep(_LOOK)  # the ends are read from the record: looking often would cost what is measured
         opened = incidents_since(timeline, since)
         states = await asyncio.to_thread(outcomes, timeline, list(opened.values()))
         return len(opened) == len(numbers) and "open" not in states.values()

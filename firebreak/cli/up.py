@@ -18,8 +18,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="TCP port of the gateway; 0 = any free one.")] = None,
 ) -> None:
     """Start Temporal (or use yours: FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
-    import asyncio
-
+    from firebreak.engine.loop import run
     from firebreak.engine.up import Running, run_engine
     from firebreak.logs import configure_logs
     from firebreak.settings import load_settings
@@ -40,5 +39,5 @@ def up(
         typer.echo(f"  Temporal  {running.temporal_address}")
         typer.echo("  look      firebreak incidents | show ID | timeline ID | explain ID | postmortem ID")
 
-    asyncio.run(run_engine(settings, gateway=True, announce=announce))
+    run(run_engine(settings, gateway=True, announce=announce))
     typer.echo("stopped")

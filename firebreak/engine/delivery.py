@@ -33,6 +33,12 @@ _ENDS = {
 }
 """Which trigger a resolve ends."""
 
+FILE_PACE = timedelta(milliseconds=250)
+"""Between two post-mortems: each is work for a core, some milliseconds, while others are still being healed."""
+
+LONGEST_LEISURE = timedelta(seconds=60)
+"""A post-mortem that has waited so long waits no more. `firebreak postmortem` needs no file: it reads the record."""
+
 KNOWN = 100_000
 """Incidents whose service is remembered."""
 
@@ -46,8 +52,8 @@ _FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_ke
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxParts:
     """What the sender works with. `chat` None = no chat is configured: written down as failed. `chat_pace`: between two
-    messages into one of its channels. `fallback_key`: pager key for a call for a person that the service's own key does
-    not take; empty = none."""
+    messages into one of its channels. `file_pace`: between two post-mortems. `fallback_key`: pager key for a call for a
+    person that the service's own key does not take; empty = none."""
 
     outbox: OutboxPort
     ledger: LedgerPort
@@ -58,6 +64,7 @@ class OutboxParts:
     postmortems: Path
     fallback_key: str = field(default="", repr=False)
     chat_pace: timedelta = timedelta(0)
+    file_pace: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +87,11 @@ class Delivery:
     async def destination(self, message: Message) -> Destination:
         """Whom it would go to first. LedgerError when the store does not answer."""
         channel = message.draft.channel
-        if channel is Channel.POSTMORTEM or (channel is Channel.CHAT and self._parts.chat is None):
+        if channel is Channel.CHAT and self._parts.chat is None:
             return Destination(channel, "")
+        if channel is Channel.POSTMORTEM:
+            waited = self._parts.clock.now() - message.draft.due_at
+            return Destination(channel, "files" if waited < LONGEST_LEISURE else "")
         incident_id = message.draft.incident_id
         service = self._services.get(incident_id)
         if service is None:

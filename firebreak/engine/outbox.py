@@ -64,7 +64,7 @@ class OutboxSender:
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
         self._delivery = Delivery(parts)
-        self._pacing = Pacing({Channel.CHAT: parts.chat_pace})
+        self._pacing = Pacing({Channel.CHAT: parts.chat_pace, Channel.POSTMORTEM: parts.file_pace})
         self._paced: dict[Channel, int] = dict.fromkeys(Channel, 0)  # due, and waiting for their destinations
         self._look_at: dict[Channel, datetime] = {}
         self._busy: dict[int, Message] = {}  # under way, or sent and not written: their lanes wait

@@ -1,4 +1,4 @@
-"""How often one destination takes a message: a chat channel, a pager's routing key. Pure, with the clock passed in.
+"""How often one destination takes a message: a chat channel, a pager's key, the disk. Pure, with the clock passed in.
 
 A receiver that limits its senders does so for a destination, so what waits is the destination and not each of its
 messages: hundreds of messages that are tried again one by one keep it from ever taking one."""
@@ -17,7 +17,7 @@ LONGEST = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """`address`: a chat channel or a routing key, never to be logged; empty = not known, and never kept waiting."""
+    """`address`: a chat channel, a routing key (never to be logged), or `files`; empty = never kept waiting."""
 
     channel: Channel
     address: str

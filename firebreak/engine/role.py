@@ -11,13 +11,13 @@ import signal
 import sys
 
 import structlog
-import uvloop
 from temporalio.service import RPCError
 
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError, SettingsInvalid
 from firebreak.engine.compose import hands
 from firebreak.engine.dispatcher import Dispatcher
+from firebreak.engine.loop import run
 from firebreak.engine.parts import DispatcherParts
 from firebreak.engine.temporal import connect, incident_worker, task_queue
 from firebreak.logs import configure_logs
@@ -59,11 +59,6 @@ SWITCH_INTERVAL = 0.0005
 statement of a transaction."""
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
-    """The loop of worker processes (ADR 0014)."""
-    return uvloop.new_event_loop()
-
-
 def _tune_the_interpreter() -> None:
     """What start-up made stays for good, and is left out of every later collection: none then stops the loop long."""
     gc.collect()
@@ -88,8 +83,7 @@ def main() -> None:
         configure_logs(settings.log_level)
         if not settings.temporal_address:
             raise SettingsInvalid("a worker process needs FIREBREAK_TEMPORAL_ADDRESS")
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_until_told(settings, IntakeClass(sys.argv[1])))
+        run(_until_told(settings, IntakeClass(sys.argv[1])))
     except FirebreakError as error:
         raise SystemExit(f"{error}\n{error.next_step()}") from None
     except (RPCError, RuntimeError, OSError) as error:  # what the SDK raises when Temporal cannot be reached

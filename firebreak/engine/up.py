@@ -29,6 +29,7 @@ from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
 from firebreak.engine.data_dir import locked
+from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import ready_file
@@ -177,6 +178,7 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
                 postmortems=settings.data_dir / "postmortems",
                 fallback_key=fallback,
                 chat_pace=PACE,
+                file_pace=FILE_PACE,
             )
         )
         watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from firebreak.domain.errors import FirebreakError
+from firebreak.engine.loop import run
 from firebreak.engine.up import Running, run_engine
 from firebreak.logs import configure_logs
 from firebreak.settings import load_settings
@@ -21,7 +21,7 @@ def main() -> None:
             sys.stdout.write(f"worker runs, mode {settings.mode.value}, Temporal at {running.temporal_address}\n")
             sys.stdout.flush()
 
-        asyncio.run(run_engine(settings, gateway=False, announce=announce))
+        run(run_engine(settings, gateway=False, announce=announce))
     except FirebreakError as error:
         sys.stderr.write(f"{error}\n{error.next_step()}\n")
         raise SystemExit(2) from None

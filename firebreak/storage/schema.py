@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-TIMELINE_REVISION = "timeline_0001"
+TIMELINE_REVISION = "timeline_0002"
 INBOX_REVISION = "inbox_0001"
 
 timeline_metadata = MetaData()
@@ -111,6 +111,7 @@ Index(
     messages.c.number,
     sqlite_where=text("state = 'waiting'"),
 )
+Index("messages_due", messages.c.channel, messages.c.due_at, sqlite_where=text("state = 'waiting'"))
 
 restores = Table(
     "restores",

@@ -18,7 +18,7 @@ from firebreak.domain.action import Progress, ProgressState, StepContext
 from firebreak.domain.errors import TargetChanged, TargetNotFound
 from firebreak.domain.ports import ClusterPort, KubeObject, PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
-from firebreak.engine.role import new_loop
+from firebreak.engine.loop import new_loop
 from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
 
 STAMP = datetime(2026, 11, 21, 8, 36, 44, 123456, tzinfo=UTC)

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestServer
 
 from firebreak.connectors.prometheus import Prometheus
 from firebreak.domain.condition import MetricQuery
-from firebreak.engine.role import new_loop
+from firebreak.engine.loop import new_loop
 from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
 from firebreak.servers.process import ManagedProcess, free_port
 from firebreak.servers.prometheus import PrometheusServer, start_prometheus

@@ -18,6 +18,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.sweeper import Sweeper
 from firebreak.gateway.poke import Poke
 
 pytestmark = pytest.mark.servers
@@ -333,6 +334,7 @@ async def test_an_incident_whose_workflow_ended_without_it_pages_once(
         ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
     await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
     monkeypatch.setattr("firebreak.engine.sweeper.LOOK_AT_WORKFLOWS", 0.0)
+    monkeypatch.setattr("firebreak.engine.sweeper.YOUNG", timedelta(0))
     async with office.dispatching():
 
         async def told() -> bool:
@@ -343,6 +345,32 @@ async def test_an_incident_whose_workflow_ended_without_it_pages_once(
     assert waiting(office, f"orphan-{incident_id}") == {"pager/fault": "trigger_high"}
     assert len(_faults(office)) == 1
     assert "firebreak close" in _faults(office)[0]
+
+
+async def test_a_young_incident_is_not_asked_about(
+    office: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a storm there are hundreds of them; its deadline pages without its workflow."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+    await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+    looks: list[Sweeper] = []
+    look = Sweeper._orphans
+
+    async def counted(sweeper: Sweeper) -> None:
+        await look(sweeper)
+        looks.append(sweeper)
+
+    monkeypatch.setattr(Sweeper, "_orphans", counted)
+    monkeypatch.setattr("firebreak.engine.sweeper.LOOK_AT_WORKFLOWS", 0.0)
+    async with office.dispatching():
+
+        async def looked() -> bool:
+            return len(looks) >= 2
+
+        await eventually(looked)
+    assert _faults(office) == []
+    assert waiting(office, incident_id) == {"deadline/unclassified/0": "trigger_high"}
 
 
 def _faults(office: Any) -> list[str]:

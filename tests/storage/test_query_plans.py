@@ -96,6 +96,17 @@ async def test_what_waits_for_its_time_is_read_from_the_index_alone(store: Timel
     assert await store._read(lambda connection: read_of_rows(driver(connection))) == []
 
 
+async def test_what_is_due_of_one_channel_passes_over_no_other(store: TimelineStore, make: Make) -> None:
+    """A chat that is behind has thousands of lines waiting, and the pager is looked at many times a second."""
+    asked: list[str] = []
+    await store._peek(lambda raw: None)
+    await store._peek(lambda raw: raw.set_trace_callback(asked.append))
+    await store.due(make.time(), limit=9, channel=Channel.PAGER)
+    (count,) = asked
+    plan = await store._read(lambda connection: driver(connection).execute(f"EXPLAIN QUERY PLAN {count}").fetchall())
+    assert "messages_due (channel=? AND due_at<?)" in " ".join(row[3] for row in plan)
+
+
 async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, timeline_path: Path) -> None:
     """An incident costs its writer the same, however many there were before."""
     incident = make.incident()

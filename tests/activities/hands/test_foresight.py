@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activities.foresight import MOST, Foresight
+from activities.foresight import CROWD, MOST, Foresight
 from firebreak.domain.errors import TransientError
 from firebreak.domain.incident import Mode
 from firebreak.domain.plan import StepStatus
@@ -164,3 +164,45 @@ async def test_readings_that_nobody_takes_are_let_go() -> None:
     await asyncio.sleep(0)
     assert await foresight.take("0") is None
     assert await foresight.take(str(MOST + 4)) == 1
+
+
+async def test_in_a_crowd_nothing_more_is_begun() -> None:
+    """In a storm it would be too old before its turn: the step reads once, by itself."""
+    foresight = Foresight()
+    begun: list[str] = []
+
+    def reading(key: str) -> None:
+        async def read() -> str:
+            begun.append(key)
+            return key
+
+        foresight.begin(key, read, kind="check")
+
+    for number in range(CROWD + 2):
+        reading(str(number))
+    await asyncio.sleep(0)
+    assert await foresight.take(str(CROWD)) is None
+    assert begun == [str(number) for number in range(CROWD)]
+    assert await foresight.take("0") == "0"
+    reading("next")
+    assert await foresight.take("next") == "next"
+
+
+async def test_a_crowd_of_one_kind_is_none_of_another() -> None:
+    """A first look is always begun: what it finds is written down at once."""
+    foresight = Foresight()
+    for number in range(CROWD):
+        foresight.begin(f"check/{number}", lambda: value(1), kind="check")
+    foresight.begin("look", lambda: value(2))
+    foresight.begin("object", lambda: value(3), kind="object")
+    assert (await foresight.take("look"), await foresight.take("object")) == (2, 3)
+
+
+async def test_readings_that_grew_old_are_no_crowd() -> None:
+    """Nobody took them; those that come later are read ahead again."""
+    foresight = Foresight(fresh=timedelta(milliseconds=50))
+    for number in range(CROWD):
+        foresight.begin(str(number), lambda: value(1), kind="check")
+    await asyncio.sleep(0.06)
+    foresight.begin("later", lambda: value(2), kind="check")
+    assert await foresight.take("later") == 2

@@ -18,6 +18,7 @@ from firebreak.domain.errors import TransientError
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction, Route
 from firebreak.domain.timeline import EntryKind
 from firebreak.engine.clock import SystemClock
+from firebreak.engine.delivery import LONGEST_LEISURE
 from firebreak.engine.outbox import BATCH, GIVE_UP_LOW
 
 LOW = PagerAction.TRIGGER_LOW
@@ -263,3 +264,43 @@ async def test_slack_refuses_nothing_that_comes_at_its_pace(desk: Any, monkeypat
     assert [message.metadata["event_payload"]["dedup"] for message in channel.messages] == [
         f"{who}/chat/x" for who in incidents
     ]
+
+
+def written(desk: Any) -> int:
+    """How many post-mortems are on disk."""
+    return len(list((desk.folder / "postmortems").glob("*.md")))
+
+
+async def closed(desk: Any, *incident_ids: str) -> None:
+    """Incidents whose post-mortems are due now, and a call for a person beside each."""
+    await desk.open(*incident_ids)
+    messages = [notices.postmortem(incident_id, "postmortem", desk.clock.at) for incident_id in incident_ids]
+    calls = [
+        notices.pager(i, NoticeKind.PERSON_NEEDED, "pager/high", PagerAction.TRIGGER_HIGH, desk.clock.at)
+        for i in incident_ids
+    ]
+    await desk.store.append([], messages=[*messages, *calls])
+
+
+async def test_post_mortems_are_written_at_leisure(desk: Any) -> None:
+    """In a storm, others are still being healed; a call for a person waits for none of them."""
+    desk.with_pace(0, file_pace=timedelta(milliseconds=250))
+    await closed(desk, "inc-1", "inc-2", "inc-3")
+    await desk.all()
+    assert (written(desk), desk.people.sent) == (1, [("pager", "trigger_high")] * 3)
+    desk.clock.forward(0.2)
+    await desk.all()
+    assert written(desk) == 1
+    for expected in (2, 3):
+        desk.clock.forward(0.25)
+        await desk.all()
+        assert written(desk) == expected
+
+
+async def test_a_post_mortem_that_has_waited_long_waits_no_more(desk: Any) -> None:
+    """However many come, each is there about a minute after its incident's end."""
+    desk.with_pace(0, file_pace=timedelta(milliseconds=250))
+    await closed(desk, *(f"inc-{number}" for number in range(9)))
+    desk.clock.forward(LONGEST_LEISURE.total_seconds())
+    await desk.all()
+    assert written(desk) == 9
