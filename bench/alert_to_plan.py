@@ -12,7 +12,7 @@ from dataclasses import field as value_of
 from datetime import timedelta
 
 from bench.calibration import Calibration, calibrate, told
-from bench.engine import Engine, running
+from bench.engine import Engine, halted, running
 from bench.field import ENGINE_USER, Field
 from bench.figures import Spread, quantile, ratios, table
 from bench.load import open_loop
@@ -72,10 +72,12 @@ async def measure(field: Field, *, rounds: int, alerts: int) -> Latencies:
         sets = {name: range(i * alerts, (i + 1) * alerts) for i, name in enumerate(engines)}
         for number in range(-1, rounds):  # round -1 warms up: imports, connections, caches
             if number >= 0:
-                calibration.append(await calibrate(field, pause=1 / PER_SECOND))
+                with halted(engines.values()):
+                    calibration.append(await calibrate(field, pause=1 / PER_SECOND))
             for name, engine in engines.items():
                 numbers = sets[name] if number >= 0 else sets[name][: max(5, alerts // 5)]
-                plan, patch, lost = await one_run(field, engine, numbers)
+                with halted(other for other in engines.values() if other is not engine):
+                    plan, patch, lost = await one_run(field, engine, numbers)
                 if number >= 0:
                     lines[name].plan.append(plan)
                     lines[name].patch.append(patch)

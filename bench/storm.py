@@ -16,7 +16,7 @@ from pathlib import Path
 from temporalio.client import Client
 
 from bench.calibration import Calibration, calibrate, told
-from bench.engine import Engine, running
+from bench.engine import Engine, halted, running
 from bench.field import Field, cpu_seconds
 from bench.figures import Spread, ratios, table
 from bench.floors import FloorSpec, measured
@@ -64,11 +64,13 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
         for engine in engines.values():  # imports, connections
             await _one_storm(field, engine, numbers[:10])
         for _ in range(rounds):
-            found.calibration.append(await calibrate(field))
+            with halted(engines.values()):
+                found.calibration.append(await calibrate(field))
             for name, engine in engines.items():
-                before = cpu_seconds(field.processes)
-                seconds, ends, incidents = await _one_storm(field, engine, numbers)
-                used = cpu_seconds(field.processes)
+                with halted(other for other in engines.values() if other is not engine):
+                    before = cpu_seconds(field.processes)
+                    seconds, ends, incidents = await _one_storm(field, engine, numbers)
+                    used = cpu_seconds(field.processes)
                 found.seconds.setdefault(name, []).append(seconds)
                 found.healed.setdefault(name, []).append(ends["healed"])
                 found.ends.setdefault(name, Counter()).update(ends)
@@ -82,7 +84,8 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
                 f"after {spec.held_after:.1f} s"
             )
             for name, kind in ((WAITS, "waits"), (NOOP, "noop")):
-                found.seconds.setdefault(name, []).append(await measured(field, replace(spec, kind=kind)))
+                with halted(engines.values()):
+                    found.seconds.setdefault(name, []).append(await measured(field, replace(spec, kind=kind)))
     return found
 
 

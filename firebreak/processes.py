@@ -1,8 +1,11 @@
-"""What the engine's processes agree on: how one says that it is ready, and how one wakes another."""
+"""What the engine's processes agree on: how one says that it is ready and alive, and how one wakes another."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from firebreak.domain.alert import IntakeClass
@@ -20,6 +23,33 @@ def say_ready(data_dir: Path, role: str, *more: object) -> None:
     draft = path.with_suffix(".new")
     draft.write_text(" ".join(str(part) for part in (os.getpid(), *more)))
     os.replace(draft, path)
+
+
+BEAT = 1.0  # seconds
+
+
+def beat_file(data_dir: Path, role: str) -> Path:
+    """Changes its time with each beat of the process in this role."""
+    return data_dir / "run" / f"{role}.beat"
+
+
+@asynccontextmanager
+async def beating(data_dir: Path, role: str) -> AsyncIterator[None]:
+    """A sign of life once a second, from the very loop that does the work: when that hangs, it ends."""
+
+    async def beat() -> None:
+        path = beat_file(data_dir, role)
+        while True:
+            with suppress(OSError):  # a disk that takes no name is told by who writes to it
+                await asyncio.to_thread(path.touch)  # a slow one must not hold up the loop
+            await asyncio.sleep(BEAT)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def dispatch_socket(data_dir: Path, intake_class: IntakeClass) -> Path:

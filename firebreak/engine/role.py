@@ -21,7 +21,7 @@ from firebreak.engine.loop import run
 from firebreak.engine.parts import DispatcherParts
 from firebreak.engine.temporal import connect, incident_worker, task_queue
 from firebreak.logs import configure_logs
-from firebreak.processes import say_ready
+from firebreak.processes import beating, say_ready
 from firebreak.settings import Settings, load_settings
 
 log = structlog.get_logger()
@@ -51,7 +51,8 @@ async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asynci
         _tune_the_interpreter()
         say_ready(settings.data_dir, intake_class.value)
         log.info("worker.ready", intake_class=intake_class.value, queue=queue, mode=settings.mode.value)
-        await dispatcher.run(stop)
+        async with beating(settings.data_dir, intake_class.value):
+            await dispatcher.run(stop)
 
 
 SWITCH_INTERVAL = 0.0005

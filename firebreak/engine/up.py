@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,13 +26,14 @@ from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeText, PagerAction
+from firebreak.engine.beats import Beats
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
 from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
 from firebreak.engine.watch import IntakeWatch
-from firebreak.processes import ready_file
+from firebreak.processes import beat_file, ready_file
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
@@ -63,6 +64,17 @@ class _Child:
     fails: int = 0
     start_at: float = 0.0
     started_at: float = 0.0
+    beat_file: Path | None = None  # None = a server, which has none
+    beats: Beats = field(default_factory=lambda: Beats(began_at=time.monotonic()))
+
+    def hung(self, now: float) -> bool:
+        if self.beat_file is None:
+            return False
+        try:
+            mark = self.beat_file.stat().st_mtime_ns
+        except OSError:
+            mark = None
+        return self.beats.hung(mark, now)
 
 
 async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[Running], None]) -> None:
@@ -95,7 +107,9 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 ready_file(data_dir, role).unlink(missing_ok=True)
                 process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
                 stack.push_async_callback(process.stop)
-                children.append(_Child(process=process, started_at=time.monotonic()))
+                children.append(
+                    _Child(process=process, started_at=time.monotonic(), beat_file=beat_file(data_dir, role))
+                )
             if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
                 return
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
@@ -131,13 +145,16 @@ async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
 
 
 async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
-    """Start again what ended: at once the first time, later with growing waits."""
+    """Start again what ended: at once the first time, later with growing waits. What hangs is ended first."""
     while not stop.is_set():
         now = time.monotonic()
         for child in children:
             if child.process.alive:
                 if child.fails and now - child.started_at > LONGEST_WAIT:
                     child.fails = 0
+                if child.hung(now):
+                    log.error("engine.child_hangs", name=child.process.name, pid=child.process.pid, killed=True)
+                    child.process.kill()
                 continue
             if not child.start_at:
                 wait = 0.0 if not child.fails else min(0.5 * 2**child.fails, LONGEST_WAIT)
@@ -145,6 +162,7 @@ async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
                 child.start_at, child.fails = now + wait, child.fails + 1
             if now >= child.start_at:
                 child.start_at, child.started_at = 0.0, now
+                child.beats.started(now)
                 try:
                     child.process.start_again()
                 except (OSError, FirebreakError) as error:  # a full disk: what runs must go on, this is tried again

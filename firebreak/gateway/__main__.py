@@ -9,7 +9,7 @@ from collections.abc import Callable
 from firebreak.domain.errors import FirebreakError
 from firebreak.gateway.serve import serve
 from firebreak.logs import configure_logs
-from firebreak.processes import say_ready
+from firebreak.processes import beating, say_ready
 from firebreak.settings import Settings, load_settings
 
 
@@ -23,7 +23,8 @@ async def run(settings: Settings, announce: Callable[[int], None] = lambda port:
         say_ready(settings.data_dir, "gateway", port)
         announce(port)
 
-    await serve(settings, stop, ready)
+    async with beating(settings.data_dir, "gateway"):
+        await serve(settings, stop, ready)
 
 
 def main() -> None:

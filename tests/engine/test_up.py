@@ -162,6 +162,12 @@ async def engine(tmp_path: Path, eventually: Eventually) -> AsyncIterator[Engine
         assert made.alive() == []
 
 
+def is_stopped(pid: int) -> bool:
+    """SIGSTOP takes a moment to reach all threads."""
+    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 async def ended(process: ManagedProcess, seconds: float) -> int | None:
     await process.exited(timedelta(seconds=seconds))
     return process.exit_code
@@ -230,6 +236,37 @@ async def test_a_child_that_keeps_ending_is_started_ever_more_slowly(engine: Eng
         await engine.eventually(again, PATIENCE)
     waits = [json.loads(line)["again_in"] for line in engine.up.tail(500).splitlines() if "engine.child_ended" in line]
     assert waits == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.servers
+@pytest.mark.faults
+async def test_a_child_that_hangs_is_ended_and_started_again(engine: Engine) -> None:
+    """It lives, but does nothing: within half a minute another one takes up what waits."""
+    await engine.start()
+    before = {role: engine.pid(role) for role in ("p1", "gateway")}
+    os.kill(before["p1"], signal.SIGSTOP)
+
+    async def stopped() -> bool:
+        return is_stopped(before["p1"])
+
+    await engine.eventually(stopped, PATIENCE)
+    assert await engine.post(engine.port) == 200
+    os.kill(before["gateway"], signal.SIGSTOP)
+    assert engine.incidents() == []
+
+    async def again() -> bool:
+        return all(engine.pid(role) not in (0, pid) for role, pid in before.items())
+
+    await engine.eventually(again, PATIENCE)
+
+    async def opened() -> bool:
+        return len(engine.incidents()) == 1
+
+    await engine.eventually(opened, PATIENCE)
+    assert await engine.post(engine.port) == 200
+    assert [start_time(pid) for pid in before.values()] == [None, None]
+    hung = [json.loads(line)["name"] for line in engine.up.tail(500).splitlines() if "engine.child_hangs" in line]
+    assert sorted(hung) == ["gateway", "p1"]
 
 
 @pytest.mark.servers
