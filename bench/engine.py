@@ -80,5 +80,6 @@ def _family(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").iterdir():
-            found.extend(int(child) for child in (task / "children").read_text().split())
+            with suppress(FileNotFoundError):  # a thread that has just ended
+                found.extend(int(child) for child in (task / "children").read_text().split())
     return found

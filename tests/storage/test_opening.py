@@ -55,6 +55,25 @@ async def test_migrations_lead_to_the_schema_of_the_code(
     assert script.get_current_head() == store_class.revision == database.present_revision()
 
 
+async def test_an_older_store_is_migrated_with_all_that_it_holds(
+    timeline_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record still holds, what waited is still due; who only reads says that an engine must start once."""
+    with monkeypatch.context() as older:
+        older.setattr(TimelineStore, "revision", "timeline_0001")
+        async with await TimelineStore.open(timeline_path) as store:
+            await store.append([make.draft()], messages=[make.message("m")])
+    assert TimelineStore.database(timeline_path).present_revision() == "timeline_0001"
+    with pytest.raises(LedgerError, match="holds schema timeline_0001") as refused:
+        await TimelineStore.open(timeline_path, read_only=True)
+    assert "Start this version's engine once" in refused.value.next_step()
+    async with await TimelineStore.open(timeline_path) as store:
+        assert [entry.key for entry in await store.entries("inc-a")] == ["k"]
+        assert [message.draft.key for message in await store.due(make.time(1), limit=9)] == ["m"]
+    assert TimelineStore.database(timeline_path).present_revision() == TimelineStore.revision
+    assert verify_store(timeline_path).ok
+
+
 async def test_a_store_is_found_as_it_was_left(timeline_path: Path, make: Make) -> None:
     """Closed and opened again, the numbering goes on; closing twice does nothing."""
     async with await TimelineStore.open(timeline_path) as store:
