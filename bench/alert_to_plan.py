@@ -12,7 +12,7 @@ from dataclasses import field as value_of
 from datetime import timedelta
 
 from bench.calibration import Calibration, calibrate, told
-from bench.engine import Engine, halted, running
+from bench.engine import Engine, alone, halted, running
 from bench.field import ENGINE_USER, Field
 from bench.figures import Spread, quantile, ratios, table
 from bench.load import open_loop
@@ -76,7 +76,7 @@ async def measure(field: Field, *, rounds: int, alerts: int) -> Latencies:
                     calibration.append(await calibrate(field, pause=1 / PER_SECOND))
             for name, engine in engines.items():
                 numbers = sets[name] if number >= 0 else sets[name][: max(5, alerts // 5)]
-                with halted(other for other in engines.values() if other is not engine):
+                async with alone(engine, engines.values()):
                     plan, patch, lost = await one_run(field, engine, numbers)
                 if number >= 0:
                     lines[name].plan.append(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from firebreak.servers import local_http
 from firebreak.servers.process import Launch, ManagedProcess, free_port
 
 _READY = timedelta(seconds=60)
+_CATCH_UP = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ async def running(
         yield Engine(name, f"{base}/v1/alerts/alertmanager", data_dir, process)
     finally:
         await process.stop(timedelta(seconds=30))
+
+
+@asynccontextmanager
+async def alone(engine: Engine, engines: Iterable[Engine]) -> AsyncIterator[None]:
+    """It has the machine to itself, and has had the time to catch up with what it missed while it was halted."""
+    with halted(other for other in engines if other is not engine):
+        await asyncio.sleep(_CATCH_UP.total_seconds())
+        yield
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from temporalio.client import Client
 
 from bench.calibration import Calibration, calibrate, told
-from bench.engine import Engine, halted, running
+from bench.engine import Engine, alone, halted, running
 from bench.field import Field, cpu_seconds
 from bench.figures import Spread, ratios, table
 from bench.floors import FloorSpec, measured
@@ -67,7 +67,7 @@ async def measure(field: Field, *, rounds: int) -> StormFigures:
             with halted(engines.values()):
                 found.calibration.append(await calibrate(field))
             for name, engine in engines.items():
-                with halted(other for other in engines.values() if other is not engine):
+                async with alone(engine, engines.values()):
                     before = cpu_seconds(field.processes)
                     seconds, ends, incidents = await _one_storm(field, engine, numbers)
                     used = cpu_seconds(field.processes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -37,11 +38,14 @@ def beat_file(data_dir: Path, role: str) -> Path:
 async def beating(data_dir: Path, role: str) -> AsyncIterator[None]:
     """A sign of life once a second, from the very loop that does the work: when that hangs, it ends."""
 
+    loop, path = asyncio.get_running_loop(), beat_file(data_dir, role)
+    # A thread of its own: a slow disk must not hold up the loop, nor a full pool of threads the beats.
+    hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="beat")
+
     async def beat() -> None:
-        path = beat_file(data_dir, role)
         while True:
             with suppress(OSError):  # a disk that takes no name is told by who writes to it
-                await asyncio.to_thread(path.touch)  # a slow one must not hold up the loop
+                await loop.run_in_executor(hand, path.touch)
             await asyncio.sleep(BEAT)
 
     task = asyncio.create_task(beat())
@@ -50,6 +54,7 @@ async def beating(data_dir: Path, role: str) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        hand.shutdown(wait=False)
 
 
 def dispatch_socket(data_dir: Path, intake_class: IntakeClass) -> Path:
