@@ -19,8 +19,8 @@ from firebreak.domain.errors import FirebreakError
 FRESH = timedelta(seconds=1)
 MOST = 1_000  # readings kept; the oldest goes first
 CROWD = 10
-"""Readings of one kind that may wait to be taken: as many as workflow tasks are under way at once. In a storm a further
-one would be too old before its turn, and all its work be done twice."""
+"""Fresh readings of one kind that may wait to be taken: as many as the P1 process has slots by default. In a storm a
+further one would be too old before its turn, and all its work be done twice."""
 
 
 class Foresight:

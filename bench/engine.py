@@ -77,7 +77,8 @@ def halted(engines: Iterable[Engine]) -> Iterator[None]:
     pids = [pid for engine in engines for pid in _family(engine.process.pid)]
     try:
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in reversed(pids):  # children first: their parent must not find them silent
@@ -89,7 +90,8 @@ def _family(pid: int) -> list[int]:
     """A process and its descendants, parents first."""
     found = [pid]
     for parent in found:
-        for task in Path(f"/proc/{parent}/task").iterdir():
-            with suppress(FileNotFoundError):  # a thread that has just ended
-                found.extend(int(child) for child in (task / "children").read_text().split())
+        with suppress(FileNotFoundError):  # what has just ended
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                with suppress(FileNotFoundError):
+                    found.extend(int(child) for child in (task / "children").read_text().split())
     return found

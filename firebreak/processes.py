@@ -34,6 +34,14 @@ def beat_file(data_dir: Path, role: str) -> Path:
     return data_dir / "run" / f"{role}.beat"
 
 
+def last_beat(path: Path) -> int | None:
+    """When it was (nanoseconds); None before the first, and where that cannot be read."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 @asynccontextmanager
 async def beating(data_dir: Path, role: str) -> AsyncIterator[None]:
     """A sign of life once a second, from the very loop that does the work: when that hangs, it ends."""
@@ -44,7 +52,7 @@ async def beating(data_dir: Path, role: str) -> AsyncIterator[None]:
 
     async def beat() -> None:
         while True:
-            with suppress(OSError):  # a disk that takes no name is told by who writes to it
+            with suppress(OSError, RuntimeError):  # a disk that takes nothing, no thread: who watches knows that
                 await loop.run_in_executor(hand, path.touch)
             await asyncio.sleep(BEAT)
 

@@ -29,13 +29,13 @@ class Beats:
     beat_at: float | None = None  # since it was started
     looked_at: float | None = None
 
-    def started(self, now: float) -> None:
-        """It was started again: the marks of the one before say nothing."""
-        self.began_at, self.beat_at, self.looked_at = now, None, None
+    def started(self, mark: int | None, now: float) -> None:
+        """It is started, or has been killed: what the one before has left says nothing."""
+        self.began_at, self.mark, self.beat_at, self.looked_at = now, mark, None, None
 
-    def hung(self, mark: int | None, now: float) -> bool:
-        """Look at it once."""
-        slept = self.looked_at is not None and now - self.looked_at > ASLEEP
+    def hung(self, mark: int | None, now: float, *, kept: bool = True) -> bool:
+        """Look at it once. Not `kept`: not even ours are (a disk that takes nothing), so that silence says nothing."""
+        slept = not kept or (self.looked_at is not None and now - self.looked_at > ASLEEP)
         self.looked_at = now
         if mark != self.mark:
             self.mark, self.beat_at = mark, now
@@ -45,3 +45,17 @@ class Beats:
         if self.beat_at is None:
             return now - self.began_at > STARTING
         return now - self.beat_at > HUNG
+
+
+@dataclass(slots=True)
+class OwnBeats:
+    """The parent beats, too: where that leaves no mark, no child can leave one."""
+
+    mark: int | None = None
+    changed_at: float | None = None
+
+    def kept(self, mark: int | None, now: float) -> bool:
+        """Whether the disk has taken one of ours lately."""
+        if mark is not None and mark != self.mark:
+            self.mark, self.changed_at = mark, now
+        return self.changed_at is not None and now - self.changed_at <= ASLEEP

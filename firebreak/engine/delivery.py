@@ -33,7 +33,7 @@ _ENDS = {
 }
 """Which trigger a resolve ends."""
 
-FILE_PACE = timedelta(milliseconds=250)
+FILE_PACE = timedelta(milliseconds=400)
 """Between two post-mortems: each is work for a core, some milliseconds, while others are still being healed."""
 
 LONGEST_LEISURE = timedelta(seconds=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -27,8 +27,13 @@ from workflows.restore import RestoreWorkflow
 LOOK_AT_WORKFLOWS = 30.0  # seconds between two looks at whether open incidents have a living workflow
 YOUNG = timedelta(seconds=60)
 """Incidents that are not asked about yet: each question costs Temporal as much as a task of a workflow, and in a storm
-there are hundreds that would all be answered with "running". What a P1 has not healed by then has paged by itself."""
+there are hundreds that would all be answered with "running"."""
 _ALIVE = {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW}
+
+
+def is_young(opened_at: datetime, now: datetime) -> bool:
+    """Not what was opened later than now: the clock was set back, and would hide it for as long."""
+    return now - YOUNG < opened_at <= now
 
 
 class Sweeper:
@@ -57,12 +62,12 @@ class Sweeper:
     async def _orphans(self) -> None:
         """An open incident whose workflow has ended (failed, terminated) would swallow every further alert of its
         service: a person is told, once, and ends it by hand."""
-        old = self._parts.clock.now() - YOUNG
+        now = self._parts.clock.now()
         for incident in await self._parts.incidents.open_incidents():
             name = f"orphan-{incident.id}"
             if incident.intake_class is not self._parts.intake_class or name in self._faults:
                 continue
-            if incident.opened_at > old:
+            if is_young(incident.opened_at, now):
                 continue
             handle = self._parts.client.get_workflow_handle(ids.incident_workflow_id(incident.id))
             try:

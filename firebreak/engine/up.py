@@ -1,7 +1,7 @@
 """The whole engine as one command: Temporal server, gateway, two worker processes, and the outbox in this process.
 
 Every child is known by pid and start time; what a kill -9 left is reaped at the next start. A child that ends is
-started again. Nothing is decided here.
+started again, one that hangs is killed first. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeText, PagerAction
-from firebreak.engine.beats import Beats
+from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
 from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
 from firebreak.engine.watch import IntakeWatch
-from firebreak.processes import beat_file, ready_file
+from firebreak.processes import beat_file, beating, last_beat, ready_file
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
@@ -67,14 +67,16 @@ class _Child:
     beat_file: Path | None = None  # None = a server, which has none
     beats: Beats = field(default_factory=lambda: Beats(began_at=time.monotonic()))
 
-    def hung(self, now: float) -> bool:
-        if self.beat_file is None:
+    def hung(self, now: float, *, kept: bool) -> bool:
+        """True once: a child that was killed may take a moment to end."""
+        if self.beat_file is None or not self.beats.hung(last_beat(self.beat_file), now, kept=kept):
             return False
-        try:
-            mark = self.beat_file.stat().st_mtime_ns
-        except OSError:
-            mark = None
-        return self.beats.hung(mark, now)
+        self.begun(now)
+        return True
+
+    def begun(self, now: float) -> None:
+        if self.beat_file is not None:
+            self.beats.started(last_beat(self.beat_file), now)
 
 
 async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[Running], None]) -> None:
@@ -114,8 +116,8 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 return
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
             announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
-            async with _people(settings):
-                await _watch(children, stop)
+            async with _people(settings), beating(data_dir, "up"):
+                await _watch(children, beat_file(data_dir, "up"), stop)
             log.info("engine.stopping")
 
 
@@ -144,15 +146,18 @@ async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
     return False
 
 
-async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
+async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) -> None:
     """Start again what ended: at once the first time, later with growing waits. What hangs is ended first."""
+    ours = OwnBeats()
+    for child in children:  # all are ready
+        child.beats.beat_at = time.monotonic()
     while not stop.is_set():
         now = time.monotonic()
         for child in children:
             if child.process.alive:
                 if child.fails and now - child.started_at > LONGEST_WAIT:
                     child.fails = 0
-                if child.hung(now):
+                if child.hung(now, kept=ours.kept(last_beat(own_file), now)):
                     log.error("engine.child_hangs", name=child.process.name, pid=child.process.pid, killed=True)
                     child.process.kill()
                 continue
@@ -162,7 +167,7 @@ async def _watch(children: list[_Child], stop: asyncio.Event) -> None:
                 child.start_at, child.fails = now + wait, child.fails + 1
             if now >= child.start_at:
                 child.start_at, child.started_at = 0.0, now
-                child.beats.started(now)
+                child.begun(now)
                 try:
                     child.process.start_again()
                 except (OSError, FirebreakError) as error:  # a full disk: what runs must go on, this is tried again

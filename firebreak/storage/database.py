@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,9 @@ class Database:
         except OSError as error:
             raise LedgerError(f"{self.path.name}: {error.strerror} ({self.path.parent})") from None
 
-    def check_readable(self) -> None:
-        """LedgerError with what to do when there is no file, or one of another schema. Writes nothing."""
+    def check_readable(self, *, also: Collection[str] = ()) -> None:
+        """LedgerError with what to do when there is no file, or one of another schema than ours or `also`. Writes
+        nothing."""
         if not self.path.exists():
             raise LedgerError(
                 f"there is no {self.path.name} in {self.path.parent}",
@@ -58,7 +59,7 @@ class Database:
             present = self.present_revision()
         except sqlite3.Error as error:
             raise translated(error, self.path) from None
-        if present != self.revision:
+        if present != self.revision and present not in also:
             raise LedgerError(
                 f"{self.path.name} holds schema {present}, this program reads {self.revision}",
                 advice="Start this version's engine once (it migrates the store), or use the version that wrote it.",

@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 
 TIMELINE_REVISION = "timeline_0002"
+SAME_RECORD = frozenset({"timeline_0001"})
+"""Earlier revisions whose entries and documents are those of today: their record is verified before it is migrated."""
 INBOX_REVISION = "inbox_0001"
 
 timeline_metadata = MetaData()

@@ -17,7 +17,7 @@ from firebreak.domain.timeline import TimelineEntry
 from firebreak.storage.database import Database
 from firebreak.storage.entries import entry_of, select_entries
 from firebreak.storage.faults import sqlite_code, translated
-from firebreak.storage.schema import TIMELINE_REVISION, documents
+from firebreak.storage.schema import SAME_RECORD, TIMELINE_REVISION, documents
 from firebreak.timeline.canonical import canonical
 from firebreak.timeline.chain import GENESIS, verify_chain
 
@@ -52,7 +52,7 @@ def verify_store(path: Path) -> StoreReport:
     """Reads the whole file, read-only. Raises LedgerError when it cannot be read at all (missing, other schema);
     damage inside is a report."""
     database = Database(path=path, schema="timeline", revision=TIMELINE_REVISION)
-    database.check_readable()
+    database.check_readable(also=SAME_RECORD)
     with database.connection(read_only=True) as connection:
         return verify_connection(connection, path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firebreak.engine.beats import ASLEEP, HUNG, STARTING, Beats
+from firebreak.engine.beats import ASLEEP, HUNG, STARTING, Beats, OwnBeats
 
 STEP = 0.1
 
@@ -38,9 +38,8 @@ def test_the_beats_of_the_one_before_say_nothing() -> None:
     """Its file is still there, with the last mark of the one that was killed."""
     beats = Beats(began_at=0.0)
     assert not beats.hung(7, 0.0)
-    assert beats.hung(7, HUNG + 1) is False  # we were asleep
-    beats.started(100.0)
-    silent = seconds_until_hung(beats, 7, 100.0)
+    beats.started(8, 100.0)  # it beat once more before it died
+    silent = seconds_until_hung(beats, 8, 100.0)
     assert silent is not None
     assert silent > STARTING
 
@@ -64,6 +63,22 @@ def test_looks_that_are_a_little_late_are_no_sleep() -> None:
         now += ASLEEP - STEP
         assert now < 2 * HUNG
     assert now > HUNG
+
+
+def test_where_no_beat_can_be_left_nobody_is_ended() -> None:
+    """A disk that takes nothing: who lives must go on, since it can still call a person."""
+    beats, ours, now = Beats(began_at=0.0), OwnBeats(), 0.0
+    while now < 10:
+        assert not beats.hung(int(now), now, kept=ours.kept(int(now), now))
+        now += STEP
+    while now < 300:  # from here on neither we nor the child leave a mark
+        assert not beats.hung(9, now, kept=ours.kept(9, now))
+        now += STEP
+    began = now
+    while not beats.hung(9, now, kept=ours.kept(int(now), now)):  # it takes ours again, and the child is still silent
+        now += STEP
+        assert now - began < 2 * HUNG
+    assert now - began > HUNG - 1
 
 
 def test_a_clock_that_is_set_back_is_a_beat_like_any() -> None:

@@ -18,7 +18,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.sweeper import Sweeper
+from firebreak.engine.sweeper import Sweeper, is_young
 from firebreak.gateway.poke import Poke
 
 pytestmark = pytest.mark.servers
@@ -371,6 +371,13 @@ async def test_a_young_incident_is_not_asked_about(
         await eventually(looked)
     assert _faults(office) == []
     assert waiting(office, incident_id) == {"deadline/unclassified/0": "trigger_high"}
+
+
+def test_a_clock_that_was_set_back_hides_no_orphan() -> None:
+    """Opened three hours ahead of now: asked about at once, as of any age above a minute."""
+    now = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+    ages = {"new": 0, "young": 59, "old": 61, "ahead": -3 * 3600}
+    assert {n for n, s in ages.items() if is_young(now - timedelta(seconds=s), now)} == {"new", "young"}
 
 
 def _faults(office: Any) -> list[str]:

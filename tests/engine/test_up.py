@@ -29,6 +29,7 @@ from firebreak.engine.up import check_record, child_environment
 from firebreak.processes import ready_file
 from firebreak.servers.process import Launch, ManagedProcess, Registry, free_port, start_time
 from firebreak.settings import Settings, load_settings
+from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
 
 Eventually = Callable[..., Awaitable[None]]
 PATIENCE = 60.0  # seconds for a start on a busy machine
@@ -412,6 +413,23 @@ async def test_a_changed_record_stops_the_start_also_when_nobody_can_be_paged(
     )
     with pytest.raises(ChainBroken):
         await check_record(settings)
+
+
+async def test_a_record_of_an_earlier_version_is_checked_before_it_is_migrated(
+    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version starts on it; one that was changed stops it as ever."""
+    with monkeypatch.context() as older:
+        older.setattr(TimelineStore, "revision", "timeline_0001")
+        async with await TimelineStore.open(tmp_path / TIMELINE_FILE) as store:
+            draft = EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})
+            await store.append([draft])
+    await check_record(Settings(data_dir=tmp_path))
+    with closing(sqlite3.connect(tmp_path / TIMELINE_FILE)) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 1""")
+    with pytest.raises(ChainBroken):
+        await check_record(Settings(data_dir=tmp_path))
 
 
 async def test_a_first_start_has_no_record_to_check(tmp_path: Path) -> None:

@@ -200,9 +200,9 @@ async def test_a_crowd_of_one_kind_is_none_of_another() -> None:
 
 async def test_readings_that_grew_old_are_no_crowd() -> None:
     """Nobody took them; those that come later are read ahead again."""
-    foresight = Foresight(fresh=timedelta(milliseconds=50))
+    foresight = Foresight(fresh=timedelta(milliseconds=500))
     for number in range(CROWD):
         foresight.begin(str(number), lambda: value(1), kind="check")
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.6)
     foresight.begin("later", lambda: value(2), kind="check")
     assert await foresight.take("later") == 2
