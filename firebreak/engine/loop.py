@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop; what is no process of the engine (gateway, command line, lab) stays on asyncio's own."""
+    """uvloop; gateway, command line and lab stay on asyncio's own."""
     return uvloop.new_event_loop()
 
 
