@@ -45,7 +45,6 @@ def last_beat(path: Path) -> int | None:
 @asynccontextmanager
 async def beating(data_dir: Path, role: str) -> AsyncIterator[None]:
     """A sign of life once a second, from the very loop that does the work: when that hangs, it ends."""
-
     loop, path = asyncio.get_running_loop(), beat_file(data_dir, role)
     # A thread of its own: a slow disk must not hold up the loop, nor a full pool of threads the beats.
     hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="beat")

@@ -33,6 +33,10 @@ class Beats:
         """It is started, or has been killed: what the one before has left says nothing."""
         self.began_at, self.mark, self.beat_at, self.looked_at = now, mark, None, None
 
+    def ready(self, now: float) -> None:
+        """It has said that it is ready: from here on its silence counts, even before its first beat was seen."""
+        self.beat_at = now
+
     def hung(self, mark: int | None, now: float, *, kept: bool = True) -> bool:
         """Look at it once. Not `kept`: not even ours are (a disk that takes nothing), so that silence says nothing."""
         slept = not kept or (self.looked_at is not None and now - self.looked_at > ASLEEP)

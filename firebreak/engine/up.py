@@ -149,8 +149,8 @@ async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
 async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) -> None:
     """Start again what ended: at once the first time, later with growing waits. What hangs is ended first."""
     ours = OwnBeats()
-    for child in children:  # all are ready
-        child.beats.beat_at = time.monotonic()
+    for child in children:
+        child.beats.ready(time.monotonic())
     while not stop.is_set():
         now = time.monotonic()
         for child in children:

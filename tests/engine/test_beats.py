@@ -34,6 +34,15 @@ def test_a_child_may_take_its_time_to_start() -> None:
     assert STARTING < silent < STARTING + 2 * STEP
 
 
+def test_one_that_is_ready_and_never_beats_hangs() -> None:
+    """It has had its time to start already."""
+    beats = Beats(began_at=0.0)
+    beats.ready(100.0)
+    silent = seconds_until_hung(beats, None, 100.0)
+    assert silent is not None
+    assert HUNG < silent < HUNG + 2 * STEP
+
+
 def test_the_beats_of_the_one_before_say_nothing() -> None:
     """Its file is still there, with the last mark of the one that was killed."""
     beats = Beats(began_at=0.0)
