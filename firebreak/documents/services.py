@@ -19,7 +19,8 @@ runs, not what is broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -131,6 +132,9 @@ class Service:
     thresholds: Mapping[str, float]
     params: Mapping[str, str]
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return all(labels.get(label) == value for label, value in self.match.items())
+
     @property
     def route(self) -> Route:
         return Route(team=self.team, chat_channel=self.chat_channel, pager_key=self.pager_key)
@@ -145,6 +149,16 @@ class Services:
     cluster_label: str
     services: Mapping[str, Service]
     document: YamlDocument = field(repr=False, compare=False)
+    _by_label: Mapping[tuple[str, str], tuple[tuple[int, Service], ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_label", _by_rarest_label(self.services.values()))
+
+    def matching(self, labels: Mapping[str, str]) -> tuple[Service, ...]:
+        """All services whose every `match` label is among `labels`, in the document's order. Only those are looked at
+        that share a pair with `labels`: of each service's, the one that the fewest others have."""
+        found = [one for pair in labels.items() for one in self._by_label.get(pair, ()) if one[1].matches(labels)]
+        return tuple(service for _, service in sorted(found, key=lambda one: one[0]))
 
     def route(self, service: str) -> Route:
         """Where messages of a service go; an empty route for a service that is not listed."""
@@ -156,6 +170,15 @@ class Services:
         """Bindings that every service gives: a query may use these beside the standard ones."""
         names = [frozenset(service.params) for service in self.services.values()]
         return frozenset.intersection(*names) if names else frozenset()
+
+
+def _by_rarest_label(services: Collection[Service]) -> dict[tuple[str, str], tuple[tuple[int, Service], ...]]:
+    """Each service, with its place in the document, under that pair of its `match` which the fewest others have."""
+    common = Counter(pair for service in services for pair in service.match.items())
+    found: defaultdict[tuple[str, str], list[tuple[int, Service]]] = defaultdict(list)
+    for place, service in enumerate(services):
+        found[min(service.match.items(), key=lambda pair: common[pair])].append((place, service))
+    return {pair: tuple(of_pair) for pair, of_pair in found.items()}
 
 
 def load_services(data: bytes, source: str) -> Services:

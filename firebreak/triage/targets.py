@@ -66,11 +66,7 @@ def resolve(labels: Mapping[str, str], services: Services, cluster: str) -> Reso
 
 
 def _service(labels: Mapping[str, str], services: Services) -> Service:
-    fitting = [
-        service
-        for service in services.services.values()
-        if all(labels.get(label) == value for label, value in service.match.items())
-    ]
+    fitting = services.matching(labels)
     if not fitting:
         said = f"service={_shown(labels['service'])}" if "service" in labels else "no label service"
         raise _Refused(f"no service of {services.source} matches the alert ({said})")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firebreak.documents.services import FromLabel, load_services
 from firebreak.domain.errors import RunbookInvalid
@@ -46,6 +50,20 @@ def test_the_pagers_key_is_in_no_text_of_the_value() -> None:
     """A value that is logged by mistake tells no secret."""
     found = load_services(services("pager_key: topsecret", TARGET), "s.yaml")
     assert "topsecret" not in repr(found)
+
+
+PAIRS = st.dictionaries(st.sampled_from(("service", "team", "region")), st.sampled_from("abc"), max_size=3)
+
+
+@settings(deadline=None)
+@given(matches=st.lists(PAIRS.filter(bool), min_size=1, max_size=6), labels=PAIRS)
+def test_all_that_match_are_found_in_the_documents_order(matches: list[dict[str, str]], labels: dict[str, str]) -> None:
+    """As if each service were asked, whatever pairs they share."""
+    blocks = [f"  s{i}:\n    match: {json.dumps(match)}\n    {TARGET}\n" for i, match in enumerate(matches)]
+    found = load_services(f"kind: services\nservices:\n{''.join(blocks)}".encode(), "s.yaml").matching(labels)
+    assert [service.name for service in found] == [
+        f"s{i}" for i, match in enumerate(matches) if match.items() <= labels.items()
+    ]
 
 
 @pytest.mark.parametrize(
