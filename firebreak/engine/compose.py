@@ -42,8 +42,8 @@ class Hands:
     foresee: Callable[[Incident], None]
 
 
-LOOK_AT_FILES = 0.05
-"""Seconds between two looks at the documents' times and sizes."""
+LOOK_AT_FILES = 0.5
+"""Seconds between two looks at the documents' times and sizes: each reads a folder and asks for every file in it."""
 
 
 class Routes:
