@@ -172,6 +172,6 @@ def form_body(form: Mapping[str, str]) -> bytes:
     return "&".join(pairs).encode("ascii")
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1_024)  # some 10 KB each; fewer than the services of a storm would keep nothing
 def _quoted(value: str) -> str:
     return quote_plus(value)
