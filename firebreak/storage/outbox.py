@@ -7,6 +7,7 @@ high urgency, so that a low-urgency notice that cannot be delivered never holds 
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -235,6 +236,7 @@ def cancel_waiting_after(raw: sqlite3.Connection, incident_id: str, at: datetime
     _CANCEL_AFTER.run(raw, incident=incident_id, after=format_time(at))
 
 
+@functools.lru_cache(maxsize=4_096)  # what waits for a slow chat is read once a second, mostly unchanged
 def _message(
     number: int,
     incident_id: str,
