@@ -71,6 +71,7 @@ def incident_worker(
         max_concurrent_activities=100,
         max_concurrent_local_activities=100,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        max_workflow_task_external_storage_concurrency=1,  # no external storage: so no tasks to walk the payloads
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )
 
