@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import Client, TLSConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
@@ -18,8 +20,13 @@ from workflows.converter import DATA_CONVERTER
 from workflows.incident import IncidentWorkflow
 from workflows.restore import RestoreWorkflow
 
-STICKY_TIMEOUT = timedelta(seconds=1)
-"""A sticky task of a dead worker goes to another one after this long (the default is 10 s)."""
+STICKY_TIMEOUT = timedelta(seconds=3)
+"""So long a workflow's task waits for the worker that has the workflow in its memory; then another one gets it, and
+replays (the default is 10 s). In a storm tasks wait longer than a second for a slot. An incident that wakes once a
+killed worker has its successor does not wait for it: the successor lets it go (ADR 0016)."""
+
+LET_GO_LIMIT = timedelta(seconds=1)
+"""For one request whose only use is that something happens sooner."""
 
 SHUTDOWN_GRACE = timedelta(seconds=3)
 
@@ -74,6 +81,20 @@ def incident_worker(
         max_workflow_task_external_storage_concurrency=1,  # no external storage: so no tasks to walk the payloads
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )
+
+
+async def let_go(client: Client, workflow_id: str) -> None:
+    """The workflow's next task goes to any worker, not only to the one that had it in its memory. A task that waits for
+    that one already goes on waiting, STICKY_TIMEOUT at most. A workflow that has ended, or is unknown, needs nothing.
+    RPCError when Temporal does not answer, or not within LET_GO_LIMIT."""
+    request = ResetStickyTaskQueueRequest(
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+    )
+    try:
+        await client.workflow_service.reset_sticky_task_queue(request, timeout=LET_GO_LIMIT)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 async def tell_workflow(client: Client, incident_id: str, signal: str, fact: object) -> bool:

@@ -7,9 +7,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from temporalio import workflow
+from temporalio.api.enums.v1 import EventType, TaskQueueKind
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
 
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, Alert, Disposition, IntakeClass
@@ -19,7 +24,9 @@ from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.sweeper import Sweeper, is_young
+from firebreak.engine.temporal import tell_workflow
 from firebreak.gateway.poke import Poke
+from workflows.messages import AlertResolved, IncidentInput
 
 pytestmark = pytest.mark.servers
 
@@ -93,6 +100,71 @@ async def test_what_resolves_and_nobody_knows_is_ignored(office: Any) -> None:
         ((disposition, reason),) = await office.settled(*await office.accept(office.alert(resolved=True)))
     assert (disposition, reason) == (Disposition.IGNORED, "no incident knows this alert")
     assert await office.store.rows(limit=9) == ()
+
+
+@workflow.defn(name="Incident", sandboxed=False)
+class Parked:
+    """Stands in for the story: wakes at each signal, and goes on waiting."""
+
+    @workflow.run
+    async def run(self, given: IncidentInput) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def alert_resolved(self, fact: AlertResolved) -> None:
+        """Nothing."""
+
+
+async def test_a_dispatcher_that_starts_lets_open_incidents_go(office: Any, eventually: Eventually) -> None:
+    """Temporal keeps a workflow's tasks for the worker that has it in its memory, which may have been killed. Once a
+    dispatcher has started, the next task is anybody's."""
+    anybodys, its_workers = TaskQueueKind.TASK_QUEUE_KIND_NORMAL, TaskQueueKind.TASK_QUEUE_KIND_STICKY
+
+    async with Worker(office.client, task_queue=office.queue, workflows=[Parked]):
+        async with office.dispatching():
+            ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+        workflow = office.client.get_workflow_handle(ids.incident_workflow_id(incident_id))
+
+        async def next_task() -> Any:
+            """Wake the workflow; whose that task was."""
+            history = await workflow.fetch_history()
+            done = sum(e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED for e in history.events)
+            await tell_workflow(office.client, incident_id, "alert_resolved", AlertResolved(firing=0))
+
+            async def ended() -> bool:
+                return bool((await office.events(workflow.id)).count("WORKFLOW_TASK_COMPLETED") > done)
+
+            await eventually(ended)
+            scheduled = EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
+            events = [e for e in (await workflow.fetch_history()).events if e.event_type == scheduled]
+            return events[-1].workflow_task_scheduled_event_attributes.task_queue.kind
+
+        await next_task()
+        assert await next_task() == its_workers
+        async with office.dispatching():
+
+            async def is_anybodys() -> bool:
+                return bool(await next_task() == anybodys)
+
+            await eventually(is_anybodys)
+
+
+async def test_a_temporal_that_lets_nothing_go_stops_nothing(office: Any) -> None:
+    """Some do not allow it: the dispatcher goes on to what is new, and asks no more."""
+    async with office.dispatching():
+        await office.settled(*await office.accept(office.alert()))
+    asked: list[str] = []
+
+    async def refused(request: Any, **_: Any) -> None:
+        asked.append(request.execution.workflow_id)
+        raise RPCError("not for you", RPCStatusCode.PERMISSION_DENIED, b"")
+
+    client = office.away(0)
+    client.workflow_service = SimpleNamespace(reset_sticky_task_queue=refused)
+    async with office.dispatching(client=client):
+        ((disposition, _),) = await office.settled(*await office.accept(office.alert("PaySlow")))
+    assert disposition is Disposition.JOINED
+    assert len(asked) == 1
 
 
 async def test_an_alert_without_labels_still_ends(office: Any) -> None:

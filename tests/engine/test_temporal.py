@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from temporalio import activity
 
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import SettingsInvalid
-from firebreak.engine.temporal import STICKY_TIMEOUT, connect, incident_worker, task_queue
+from firebreak.engine.temporal import STICKY_TIMEOUT, connect, incident_worker, let_go, task_queue
 from firebreak.servers.process import free_port
 from firebreak.settings import Settings
 
@@ -46,14 +47,24 @@ async def test_the_client_speaks_our_values(temporal_address: str) -> None:
 
 @pytest.mark.servers
 async def test_a_worker_hands_a_dead_ones_tasks_on_soon(temporal_address: str) -> None:
-    """Sticky tasks of a killed worker wait a second, not ten; slots and cache are as set."""
+    """Sticky tasks of a killed worker wait three seconds, not ten; slots and cache are as set."""
     client = await connect(Settings(), temporal_address)
     worker = incident_worker(client, "q", [hand], slots=7, cached=11)
     config = worker.config(active_config=False)
-    assert config["sticky_queue_schedule_to_start_timeout"] == STICKY_TIMEOUT == timedelta(seconds=1)
+    assert config["sticky_queue_schedule_to_start_timeout"] == STICKY_TIMEOUT == timedelta(seconds=3)
     assert config["max_concurrent_workflow_tasks"] == 7
     assert config["max_cached_workflows"] == 11
     assert len(config["workflows"]) == 2
+
+
+@pytest.mark.servers
+async def test_a_workflow_that_is_gone_needs_not_be_let_go(temporal_address: str) -> None:
+    """It has ended, or Temporal is a new one: no error."""
+    client = await connect(Settings(), temporal_address)
+    ended = await client.start_workflow("Any", id=f"ended-{uuid.uuid4()}", task_queue="nobody-listens")
+    await ended.terminate()
+    await let_go(client, ended.id)
+    await let_go(client, "nobody-knows-it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
