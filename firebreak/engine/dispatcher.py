@@ -40,6 +40,9 @@ POLL = 1.0  # seconds: the net under a lost poke, and between two sweeps
 BATCH = 200  # alerts under way at once
 SETTLE_PAUSE = 0.05  # seconds in which dispositions gather for one commit
 AT_ONCE = 20  # workflow starts under way at once
+HEAD_START = 0.002
+"""Seconds that the queries get before Temporal is asked to start the workflow, which is a millisecond of this loop and
+a burst of work on that server: else they wait for both, and the story for them."""
 PARK_AFTER = 3  # failures of one alert, of a kind that is no outage, before it is parked and a person paged
 
 
@@ -245,6 +248,7 @@ class Dispatcher:
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
             self._parts.foresee(incident)
+            await asyncio.sleep(HEAD_START)
             await self._start(incident)
         elif incident_id not in self._started:
             known = await self._parts.incidents.incident(incident_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -165,6 +166,25 @@ async def test_a_temporal_that_lets_nothing_go_stops_nothing(office: Any) -> Non
         ((disposition, _),) = await office.settled(*await office.accept(office.alert("PaySlow")))
     assert disposition is Disposition.JOINED
     assert len(asked) == 1
+
+
+async def test_the_queries_go_before_the_start(office: Any) -> None:
+    """Temporal is asked for the workflow when the first look at the evidence is under way."""
+    told: list[str] = []
+
+    async def look() -> None:
+        told.append("look")
+
+    class Start(type(office.away(0))):  # type: ignore[misc]
+        async def start_workflow(self, *args: Any, **kwargs: Any) -> Any:
+            told.append("start")
+            return await super().start_workflow(*args, **kwargs)
+
+    looks = []
+    parts = {"foresee": lambda _: looks.append(asyncio.ensure_future(look())), "client": Start(office.client, 0)}
+    async with office.dispatching(**parts):
+        await office.settled(*await office.accept(office.alert()))
+    assert told == ["look", "start"]
 
 
 async def test_an_alert_without_labels_still_ends(office: Any) -> None:
