@@ -27,7 +27,7 @@ from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.parts import DispatcherParts, tell_fault
 from firebreak.engine.sweeper import Sweeper
-from firebreak.engine.temporal import let_go, tell_workflow
+from firebreak.engine.temporal import reset_stickiness, tell_workflow
 from firebreak.processes import dispatch_socket, socket_address
 from firebreak.triage.intake import correlation_key
 from workflows.incident import IncidentWorkflow
@@ -63,7 +63,7 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         with self._listening():
-            works = (self._wake_on(stop), self._sweep_on(), self._settle_on(), self._let_go())
+            works = (self._wake_on(stop), self._sweep_on(), self._settle_on(), self._reset_stickiness())
             beside = [asyncio.create_task(work) for work in works]
             try:
                 await self._resume(stop)
@@ -127,15 +127,15 @@ class Dispatcher:
                 log.warning("dispatcher.resume_failed", error=str(error))
                 await asyncio.sleep(POLL)
 
-    async def _let_go(self) -> None:
+    async def _reset_stickiness(self) -> None:
         """After a start, beside all else: no open incident waits for the worker that was here before. One try: without
         it their next tasks come a few seconds later."""
         try:
             for incident in await self._parts.incidents.open_incidents():
                 if incident.intake_class is self._parts.intake_class:
-                    await let_go(self._parts.client, ids.incident_workflow_id(incident.id))
+                    await reset_stickiness(self._parts.client, ids.incident_workflow_id(incident.id))
         except (FirebreakError, RPCError) as error:
-            log.warning("dispatcher.not_let_go", error=str(error))
+            log.warning("dispatcher.stickiness_not_reset", error=str(error))
 
     async def _round(self) -> bool:
         """One look at the inbox; what is new there is handled beside the next look. True = look again at once."""

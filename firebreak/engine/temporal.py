@@ -21,11 +21,11 @@ from workflows.incident import IncidentWorkflow
 from workflows.restore import RestoreWorkflow
 
 STICKY_TIMEOUT = timedelta(seconds=3)
-"""So long a workflow's task waits for the worker that has the workflow in its memory; then another one gets it, and
-replays (the default is 10 s). In a storm tasks wait longer than a second for a slot. An incident that wakes once a
-killed worker has its successor does not wait for it: the successor lets it go (ADR 0016)."""
+"""Schedule-to-start time-out of a sticky task: so long it waits for the worker that has its workflow in memory; then
+any worker gets it, and replays (the default is 10 s). In a storm tasks wait longer than a second for a slot. What wakes
+once a killed worker has its successor does not wait for it: `reset_stickiness` (ADR 0016)."""
 
-LET_GO_LIMIT = timedelta(seconds=1)
+RESET_LIMIT = timedelta(seconds=1)
 """For one request whose only use is that something happens sooner."""
 
 SHUTDOWN_GRACE = timedelta(seconds=3)
@@ -83,15 +83,15 @@ def incident_worker(
     )
 
 
-async def let_go(client: Client, workflow_id: str) -> None:
+async def reset_stickiness(client: Client, workflow_id: str) -> None:
     """The workflow's next task goes to any worker, not only to the one that had it in its memory. A task that waits for
     that one already goes on waiting, STICKY_TIMEOUT at most. A workflow that has ended, or is unknown, needs nothing.
-    RPCError when Temporal does not answer, or not within LET_GO_LIMIT."""
+    RPCError when Temporal does not answer, or not within RESET_LIMIT."""
     request = ResetStickyTaskQueueRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
     )
     try:
-        await client.workflow_service.reset_sticky_task_queue(request, timeout=LET_GO_LIMIT)
+        await client.workflow_service.reset_sticky_task_queue(request, timeout=RESET_LIMIT)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise

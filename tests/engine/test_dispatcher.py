@@ -124,48 +124,77 @@ async def test_a_dispatcher_that_starts_lets_open_incidents_go(office: Any, even
     async with Worker(office.client, task_queue=office.queue, workflows=[Parked]):
         async with office.dispatching():
             ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
-        workflow = office.client.get_workflow_handle(ids.incident_workflow_id(incident_id))
+        story = office.client.get_workflow_handle(ids.incident_workflow_id(incident_id))
 
         async def next_task() -> Any:
             """Wake the workflow; whose that task was."""
-            history = await workflow.fetch_history()
+            history = await story.fetch_history()
             done = sum(e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED for e in history.events)
             await tell_workflow(office.client, incident_id, "alert_resolved", AlertResolved(firing=0))
 
             async def ended() -> bool:
-                return bool((await office.events(workflow.id)).count("WORKFLOW_TASK_COMPLETED") > done)
+                return bool((await office.events(story.id)).count("WORKFLOW_TASK_COMPLETED") > done)
 
             await eventually(ended)
             scheduled = EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
-            events = [e for e in (await workflow.fetch_history()).events if e.event_type == scheduled]
+            events = [e for e in (await story.fetch_history()).events if e.event_type == scheduled]
             return events[-1].workflow_task_scheduled_event_attributes.task_queue.kind
 
         await next_task()
         assert await next_task() == its_workers
-        async with office.dispatching():
+        reset = asyncio.Event()
 
-            async def is_anybodys() -> bool:
-                return bool(await next_task() == anybodys)
+        async def told(*args: Any, **kwargs: Any) -> None:
+            await office.client.workflow_service.reset_sticky_task_queue(*args, **kwargs)
+            reset.set()
 
-            await eventually(is_anybodys)
+        client = office.away(0)
+        client.workflow_service = SimpleNamespace(reset_sticky_task_queue=told)
+        async with office.dispatching(client=client), asyncio.timeout(30):
+            await reset.wait()  # a task in flight meanwhile would bind it again: here its worker lives
+            assert await next_task() == anybodys
 
 
-async def test_a_temporal_that_lets_nothing_go_stops_nothing(office: Any) -> None:
-    """Some do not allow it: the dispatcher goes on to what is new, and asks no more."""
+async def test_a_temporal_that_resets_nothing_stops_nothing(office: Any, eventually: Eventually) -> None:
+    """Some do not allow it: it is asked about one of two incidents, and the dispatcher goes on to what is new."""
     async with office.dispatching():
-        await office.settled(*await office.accept(office.alert()))
+        await office.settled(*await office.accept(office.alert(), office.alert(service="another")))
     asked: list[str] = []
 
     async def refused(request: Any, **_: Any) -> None:
         asked.append(request.execution.workflow_id)
         raise RPCError("not for you", RPCStatusCode.PERMISSION_DENIED, b"")
 
+    async def was_asked() -> bool:
+        return bool(asked)
+
     client = office.away(0)
     client.workflow_service = SimpleNamespace(reset_sticky_task_queue=refused)
     async with office.dispatching(client=client):
+        await eventually(was_asked)
         ((disposition, _),) = await office.settled(*await office.accept(office.alert("PaySlow")))
     assert disposition is Disposition.JOINED
+    assert len(await office.store.open_incidents()) == 2
     assert len(asked) == 1
+
+
+async def test_a_temporal_that_hangs_holds_up_nothing(office: Any) -> None:
+    """What is new is taken while the question is still open."""
+    async with office.dispatching():
+        await office.settled(*await office.accept(office.alert()))
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hangs(request: Any, **_: Any) -> None:
+        asked.set()
+        await answer.wait()
+
+    client = office.away(0)
+    client.workflow_service = SimpleNamespace(reset_sticky_task_queue=hangs)
+    async with office.dispatching(client=client):
+        async with asyncio.timeout(30):
+            await asked.wait()
+        ((disposition, _),) = await office.settled(*await office.accept(office.alert("PaySlow")))
+    assert disposition is Disposition.JOINED
 
 
 async def test_the_queries_go_before_the_start(office: Any) -> None:

@@ -12,7 +12,7 @@ from temporalio import activity
 
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import SettingsInvalid
-from firebreak.engine.temporal import STICKY_TIMEOUT, connect, incident_worker, let_go, task_queue
+from firebreak.engine.temporal import STICKY_TIMEOUT, connect, incident_worker, reset_stickiness, task_queue
 from firebreak.servers.process import free_port
 from firebreak.settings import Settings
 
@@ -58,13 +58,13 @@ async def test_a_worker_hands_a_dead_ones_tasks_on_soon(temporal_address: str) -
 
 
 @pytest.mark.servers
-async def test_a_workflow_that_is_gone_needs_not_be_let_go(temporal_address: str) -> None:
+async def test_a_workflow_that_is_gone_needs_not_be_reset_stickiness(temporal_address: str) -> None:
     """It has ended, or Temporal is a new one: no error."""
     client = await connect(Settings(), temporal_address)
     ended = await client.start_workflow("Any", id=f"ended-{uuid.uuid4()}", task_queue="nobody-listens")
     await ended.terminate()
-    await let_go(client, ended.id)
-    await let_go(client, "nobody-knows-it")
+    await reset_stickiness(client, ended.id)
+    await reset_stickiness(client, "nobody-knows-it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
