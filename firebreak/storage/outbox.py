@@ -236,7 +236,7 @@ def cancel_waiting_after(raw: sqlite3.Connection, incident_id: str, at: datetime
     _CANCEL_AFTER.run(raw, incident=incident_id, after=format_time(at))
 
 
-@functools.lru_cache(maxsize=4_096)  # what waits for a slow chat is read once a second, mostly unchanged
+@functools.lru_cache(maxsize=4_096)  # read once a second while a chat is slow; shared, so never to be changed
 def _message(
     number: int,
     incident_id: str,
