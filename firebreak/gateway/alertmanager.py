@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from firebreak.domain.alert import Alert, AlertStatus
@@ -30,7 +30,22 @@ MAX_ANNOTATION_CHARACTERS = 8 * 1024
 MAX_ANNOTATIONS = 64
 _CUT = " [cut]"
 
-Labels = Annotated[dict[str, str], Field(max_length=MAX_LABELS)]
+MOST_NAMES = 1_000
+"""Alerts that can never be right, kept by name: more would be of no use to anybody, and a body may hold millions."""
+
+
+def _first_fault(texts: object) -> object:
+    """Of a map with other values than texts, the first of those alone: one fault is enough to refuse an alert, each
+    that is told costs a kilobyte, and a body may hold millions."""
+    if isinstance(texts, dict):
+        for name, value in texts.items():
+            if not isinstance(value, str):
+                return {name: value}
+    return texts
+
+
+Labels = Annotated[dict[str, str], Field(max_length=MAX_LABELS), BeforeValidator(_first_fault)]
+Annotations = Annotated[dict[str, str], BeforeValidator(_first_fault)]
 
 
 class WebhookAlert(BaseModel):
@@ -40,7 +55,7 @@ class WebhookAlert(BaseModel):
 
     status: Literal["firing", "resolved"]
     labels: Labels | None = Field(description="At most 256; names not empty and printable. null = none.")
-    annotations: dict[str, str] | None = Field(default=None, description="Text for people; long text is cut.")
+    annotations: Annotations | None = Field(default=None, description="Text for people; long text is cut.")
     startsAt: AwareDatetime = Field(description="RFC 3339. With the fingerprint: the identity of the alert.")  # noqa: N815 - the wire's name
     endsAt: AwareDatetime | None = Field(default=None, description="0001-01-01T00:00:00Z = still firing.")  # noqa: N815 - the wire's name
     generatorURL: str | None = Field(default=None, description="Link to the rule, for people.")  # noqa: N815 - the wire's name
@@ -56,7 +71,7 @@ class Webhook(BaseModel):
     truncatedAlerts: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = Field(  # noqa: N815 - the wire's name
         default=0, description="Alerts of the group that `max_alerts` left out."
     )
-    alerts: list[WebhookAlert] | None = Field(description="null = none.")
+    alerts: Annotated[list[WebhookAlert], Field(fail_fast=True)] | None = Field(description="null = none.")
 
 
 class Refused(AlertRejected):
@@ -69,11 +84,12 @@ class Refused(AlertRejected):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """What a body holds. Some alerts of it can never be right: `spoilt` are their names, as they may stand in a
-    sentence; `why` is said of the first of them."""
+    """What a body holds. `refused` alerts of it can never be right: `spoilt` are their names (each once, the first
+    MOST_NAMES), as they may stand in a sentence; `why` is said of the first of them."""
 
     alerts: tuple[Alert, ...]
     truncated: int
+    refused: int = 0
     spoilt: tuple[str, ...] = ()
     why: Refused | None = None
 
@@ -81,40 +97,66 @@ class Parsed:
 def parse_webhook(body: bytes) -> Parsed:
     """One alert that can never be right takes no other one with it. Raises Refused, with a sentence and a next step,
     for a body that is no webhook."""
-    why: Refused | None
-    numbers: Sequence[int]
-    spoilt: list[str]
+    spoilt = _Spoilt()
     try:
         webhook = Webhook.model_validate_json(body)
+        truncated, wires = webhook.truncatedAlerts, list(enumerate(webhook.alerts or ()))
     except ValidationError as error:
-        webhook, why, numbers, spoilt = _sound_part(error, body)
-    else:
-        why, numbers, spoilt = None, range(len(webhook.alerts or ())), []
+        truncated, wires = _sound_part(error, body, spoilt)
     alerts = []
-    for number, wire in zip(numbers, webhook.alerts or (), strict=True):
+    for number, wire in wires:
         try:
             alerts.append(_alert(wire, number))
         except Refused as refused:
-            why = why or refused
-            spoilt.append(_name(wire.labels))
-    return Parsed(alerts=tuple(alerts), truncated=webhook.truncatedAlerts or 0, spoilt=tuple(spoilt), why=why)
+            spoilt.add(wire.labels, refused)
+    return Parsed(
+        alerts=tuple(alerts),
+        truncated=truncated or 0,
+        refused=spoilt.count,
+        spoilt=tuple(spoilt.names),
+        why=spoilt.why,
+    )
 
 
-def _sound_part(error: ValidationError, body: bytes) -> tuple[Webhook, Refused, Sequence[int], list[str]]:
-    """The body without the alerts that are none, what is wrong with those, the places of the others, and the names of
-    those that were left out. Raises Refused where the fault is not an alert's own."""
+class _Spoilt:
+    """The alerts of one body that can never be right."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.names: dict[str, None] = {}  # in order, each once
+        self.why: Refused | None = None
+
+    def add(self, labels: object, why: Refused) -> None:
+        self.count += 1
+        self.why = self.why or why
+        if len(self.names) < MOST_NAMES:
+            self.names[_name(labels)] = None
+
+
+def _sound_part(
+    error: ValidationError, body: bytes, spoilt: _Spoilt
+) -> tuple[int | None, list[tuple[int, WebhookAlert]]]:
+    """`truncatedAlerts` and the alerts that are some, with their places; the others go to `spoilt`. Raises Refused
+    where the fault is not an alert's own."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     refused = _refused(problems, body)
     if any(len(problem["loc"]) < 2 or problem["loc"][0] != "alerts" for problem in problems):
         raise refused
     whole = from_json(body)  # by the parser that has just read it
-    spoilt = {int(problem["loc"][1]) for problem in problems}
-    numbers = [number for number in range(len(whole["alerts"])) if number not in spoilt]
-    sound = [{name: whole["alerts"][n].get(name) for name in WebhookAlert.model_fields} for n in numbers]
-    rest = {"version": whole["version"], "truncatedAlerts": whole.get("truncatedAlerts"), "alerts": sound}
-    left_out = [whole["alerts"][number] for number in sorted(spoilt)]
-    names = [_name(one.get("labels") if isinstance(one, dict) else None) for one in left_out]
-    return Webhook.model_validate_json(to_json(rest)), refused, numbers, names
+    sound = []
+    for number, one in enumerate(whole["alerts"]):
+        if not (isinstance(one, dict) and one.keys() >= _REQUIRED):
+            spoilt.add(one.get("labels") if isinstance(one, dict) else None, refused)
+            continue
+        try:
+            sound.append((number, WebhookAlert.model_validate_json(to_json(one))))
+        except ValidationError:
+            spoilt.add(one["labels"], refused)
+    return whole.get("truncatedAlerts"), sound
+
+
+_REQUIRED = {name for name, field in WebhookAlert.model_fields.items() if field.is_required()}
+"""What is missing one of these is no alert: told before it is looked at any closer, since a body may hold millions."""
 
 
 def _name(labels: object) -> str:

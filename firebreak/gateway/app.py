@@ -221,13 +221,13 @@ class _Intake:
         """Some alerts can never be right. A person is told, since they end nowhere else; the others are taken: what
         answers 4xx comes again at every flush."""
         if name := self._told.news(parsed.spoilt, now):
-            alert = spoilt_alert(name=name, names=parsed.spoilt, why=why, at=now)
+            alert = spoilt_alert(name=name, names=parsed.spoilt, count=parsed.refused, why=why, at=now)
             await self._inbox.accept(
                 [(alert, IntakeClass.P1_CANDIDATE)], source="gateway", truncated=0, accepted_at=now
             )
             self._told.remember(name, parsed.spoilt, now)
             self._kept([IntakeClass.P1_CANDIDATE])
-        count = len(parsed.spoilt)
+        count = parsed.refused
         self._metrics.spoilt.inc(count)
         if not receipts:
             return self._refuse(422, why, why.reason)

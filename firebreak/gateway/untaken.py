@@ -55,17 +55,17 @@ def oversize_alert(*, limit: int, at: datetime) -> Alert:
     )
 
 
-def spoilt_alert(*, name: str, names: Sequence[str], why: Refused, at: datetime) -> Alert:
-    """Alerts that can never be right, in a body that is a webhook all the same. `names` may stand in a sentence; the
-    page is the same one for as long as `name` and the hour are."""
+def spoilt_alert(*, name: str, names: Sequence[str], count: int, why: Refused, at: datetime) -> Alert:
+    """`count` alerts that can never be right, in a body that is a webhook all the same. `names` (each once) may stand
+    in a sentence; the page is the same one for as long as `name` and the hour are."""
     first = sorted(names, key=lambda each: each != name)  # who is news goes before who is known
-    some = ", ".join(dict.fromkeys(first[:_NAMED]))
+    some = ", ".join(first[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return _alert(
         "FirebreakAlertRefused",
         at,
         {
-            "summary": f"Alertmanager sent what can never be taken: {len(names)} alert(s), {some}{more}",
+            "summary": f"Alertmanager sent what can never be taken: {count} alert(s), {some}{more}",
             "description": f"{why}. Look at Alertmanager for them and handle them by hand. {why.next_step()}",
         },
         refused=name,

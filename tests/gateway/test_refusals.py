@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 from firebreak.domain.alert import AcceptedAlert, IntakeClass
 from firebreak.domain.errors import LedgerError
 from firebreak.gateway import body as body_module
+from firebreak.gateway.alertmanager import parse_webhook
 from firebreak.gateway.app import create_app
 from firebreak.gateway.metrics import GatewayMetrics
 from firebreak.settings import Settings
@@ -225,9 +227,45 @@ async def test_bad_alerts_of_ever_new_names_share_one_page_in_the_end(gateway: G
 
 
 async def test_a_long_list_of_mistakes_is_a_short_sentence(gateway: Gateway, body: dict[str, Any]) -> None:
-    """Three places are named, the rest counted."""
+    """The first alert's places are named, the others counted in the page."""
     body["alerts"] = [{}] * 1000
-    assert "(and 2997 more)" in await _refused(gateway, await gateway.post(body), 422, "schema", paged=True)
+    said = await _refused(gateway, await gateway.post(body), 422, "schema", paged=True)
+    assert "alerts[0].startsAt" in said
+    assert len(said) < 200
+    (told,) = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
+    assert "1000 alert(s), without a name" in told.alert.annotations["summary"]
+    assert gateway.count("alerts_refused_total") == 1000
+
+
+_START = '"status":"firing","startsAt":"2026-11-21T08:36:44Z"'
+
+
+@pytest.mark.parametrize(
+    ("first", "each", "last"),
+    [
+        ("", "1", ""),
+        ("", "{}", ""),
+        ("", '{"status":1,"labels":{"a":1},"startsAt":1}', ""),
+        ("{" + _START + ',"labels":{', '"%d":1', "}}"),
+        ("{" + _START + ',"labels":{},"annotations":{', '"%d":1', "}}"),
+        ("{" + _START + ',"labels":{', '"%d":"x"', "}}"),
+    ],
+    ids=["numbers", "empty", "wrong-everywhere", "label-values", "annotation-values", "labels"],
+)
+def test_a_large_body_of_mistakes_takes_little_memory(first: str, each: str, last: str) -> None:
+    """A kilobyte for each fault would be gigabytes for a body within the limit, and end the gateway."""
+    many = 1_000_000 // len(each)
+    parts = ",".join(each % n if "%" in each else each for n in range(many))
+    sent = f'{{"version":"4","alerts":[{first}{parts}{last}]}}'.encode()
+    tracemalloc.start()
+    try:
+        parsed = parse_webhook(sent)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parsed.refused == (1 if first else many)
+    assert parsed.why is not None
+    assert peak < 40 * len(sent)
 
 
 @pytest.mark.parametrize(
