@@ -51,12 +51,6 @@ class ShiftTraffic(Action):
             le=1,
             description="Ready pods of the receiving side, as a share of the pods that the route uses now.",
         )
-        pod_capacity: float | None = Field(
-            default=None,
-            gt=0,
-            description="Calls per second that one pod can carry; judged in place of the share. Refused while the "
-            "engine does not know how many calls per second the route carries.",
-        )
 
         @model_validator(mode="after")
         def _two_backends(self) -> ShiftTraffic.Params:
@@ -78,7 +72,7 @@ class ShiftTraffic(Action):
         changes = planned_changes(obj, params)
         if not changes:
             return already_so(f"{ref.text} sends nothing to {params.away_from} already", ref, obj)
-        problem = await self._too_small(ref, obj, changes, params, context)
+        problem = await self._too_small(ref, obj, changes, params)
         if problem:
             return refused(f"{ref.text} is not shifted: {problem}", ref=ref, obj=obj)
         return Proposal(
@@ -124,13 +118,11 @@ class ShiftTraffic(Action):
         return Progress(state=ProgressState.DONE, reason=f"all gateways serve generation {generation} of {ref.text}")
 
     async def _too_small(
-        self, ref: TargetRef, obj: KubeObject, changes: tuple[FieldChange, ...], params: Params, context: StepContext
+        self, ref: TargetRef, obj: KubeObject, changes: tuple[FieldChange, ...], params: Params
     ) -> str:
         """Why the receiving side cannot carry what it would get; empty when it can. Judged rule by rule.
 
         What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before."""
-        if params.pod_capacity is not None and context.observed_load is None:
-            return "pod_capacity is given, but nobody knows how many calls per second the route carries"
         paths = {c.path for c in changes}
         for index, rule in enumerate(_rules(obj)):
             weights = rule_weights(rule, index)
@@ -142,15 +134,11 @@ class ShiftTraffic(Action):
             by_name = dict(zip(names, found, strict=True))
             carrying = sum(by_name[n].present for n in names if weights[n] > 0)
             receiving = sum(by_name[n].ready for n in names if after[n] > 0)
-            if params.pod_capacity is not None and context.observed_load is not None:
-                needed = math.ceil(context.observed_load / params.pod_capacity)
-                why = f"{context.observed_load:g} calls/s at {params.pod_capacity:g} a pod"
-            else:
-                needed = math.ceil(carrying * params.min_ready_share)
-                why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
-            if receiving < max(1, needed):
+            needed = max(1, math.ceil(carrying * params.min_ready_share))
+            if receiving < needed:
                 to = ", ".join(n for n in names if after[n] > 0)
-                return f"{to} has {receiving} ready pods and needs {max(1, needed)} ({why})"
+                why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
+                return f"{to} has {receiving} ready pods and needs {needed} ({why})"
         return ""
 
     async def _capacity(self, ref: TargetRef, rule: Mapping[str, Any], name: str) -> Capacity:

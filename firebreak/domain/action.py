@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -114,5 +114,3 @@ class StepContext:
     step_key: str
     default_target: TargetRef
     stamp: datetime
-    observed_load: float | None = None  # calls per second that the target carries, where known
-    extra: Mapping[str, str] = field(default_factory=dict)

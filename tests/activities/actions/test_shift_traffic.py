@@ -49,9 +49,8 @@ class Route:
             ResourceKind.HTTP_ROUTE, {"metadata": {"name": "pay"}, "spec": {"rules": list(rules)}, **more}
         )
 
-    async def check(self, *, load: float | None = None, **params: Any) -> CheckResult:
-        context = replace(self.context, observed_load=load)
-        return await self.action.check({"route": "pay", "away_from": "pay-v2", **params}, context)
+    async def check(self, **params: Any) -> CheckResult:
+        return await self.action.check({"route": "pay", "away_from": "pay-v2", **params}, self.context)
 
     async def shift(self, **params: Any) -> Intent:
         check = await self.check(**params)
@@ -172,19 +171,17 @@ async def test_a_route_that_its_gateway_rejects_is_refused(route: Route) -> None
 
 
 @pytest.mark.parametrize(
-    ("ready", "params", "load", "allowed"),
+    ("ready", "params", "allowed"),
     [
-        (3, {}, None, True),
-        (2, {}, None, False),
-        (2, {"min_ready_share": 0.6}, None, True),  # 1.8 up to 2
-        (1, {"min_ready_share": 0.6}, None, False),
-        (0, {"min_ready_share": 0.01}, None, False),
-        (2, {"pod_capacity": 50.0}, 100.0, True),
-        (2, {"pod_capacity": 50.0}, 101.0, False),
+        (3, {}, True),
+        (2, {}, False),
+        (2, {"min_ready_share": 0.6}, True),  # 1.8 up to 2
+        (1, {"min_ready_share": 0.6}, False),
+        (0, {"min_ready_share": 0.01}, False),
     ],
 )
 async def test_the_receiving_side_must_have_ready_capacity(
-    ready: int, params: Mapping[str, Any], load: float | None, allowed: bool, route: Route
+    ready: int, params: Mapping[str, Any], allowed: bool, route: Route
 ) -> None:
     """As many ready pods as carry the load now, or what the runbook says of it; never none."""
     endpoints = [{"addresses": [f"10.1.0.{n}"], "conditions": {"ready": n < ready}} for n in range(3)]
@@ -192,17 +189,9 @@ async def test_the_receiving_side_must_have_ready_capacity(
         replace(TARGET, kind=ResourceKind.ENDPOINT_SLICE, name="pay-v1-abcde"), {"endpoints": endpoints}
     )
     await route.has(rule(pay_v1=0, pay_v2=100))
-    result = await route.check(load=load, **params)
+    result = await route.check(**params)
     assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
     assert allowed or f"{ready} ready pods" in result.reason
-
-
-async def test_a_pod_capacity_without_a_known_load_is_refused(route: Route) -> None:
-    """What the runbook asks for cannot be judged, and is not silently judged by something else."""
-    await route.has(rule(pay_v1=0, pay_v2=100))
-    result = await route.check(pod_capacity=1000.0)
-    assert result.outcome is CheckOutcome.REFUSED
-    assert "pod_capacity is given, but nobody knows how many calls per second" in result.reason
 
 
 async def test_dead_pods_count_as_load(route: Route) -> None:
