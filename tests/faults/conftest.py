@@ -58,7 +58,7 @@ tiers:
         action: %(action)s
         params: %(params)s
         check: action
-        verify: {conditions: [carries_traffic], hold: 1s, within: 20s, poll: 250ms}
+        verify: {conditions: [%(verified)s], hold: 1s, within: %(within)s, poll: 250ms}
         %(after)s
   - name: page
     steps: [{id: call-a-person, action: page}]
@@ -74,20 +74,34 @@ _NEVER = """  never:  # a restore would be a second write
     threshold: 1000000
     inputs: ['probe_success{service=$service}']
 """
+_NEVER_WELL = """  floods:
+    title: more calls per second than the shop has
+    dimension: health
+    query: sum(rate(http_requests_total{service=$service}[$window]))
+    op: ">"
+    threshold: 1000000
+    inputs: ['http_requests_total{service=$service}']
+"""
+_HEALS = {"verified": "carries_traffic", "within": "20s"}
+_DOES_NOT_HEAL = {"verified": "floods", "within": "2s", "more": _NEVER + _NEVER_WELL}
+_SHIFT = {
+    "action": "shift_traffic",
+    "params": "{route: $route, away_from: $workload}",
+    "after": _LASTING,
+    "more": _NEVER,
+}
+_FLAG = {
+    "action": "set_flag",
+    "params": '{config_map: $flags, key: recommend.enabled, value: "false"}',
+    "after": _LASTING,
+    "more": _NEVER,
+}
 _DRILLS: Mapping[str, Mapping[str, str]] = {
-    "restart": {"action": "restart_workload", "params": "{}", "after": _NOT_UNDONE, "more": ""},
-    "shift": {
-        "action": "shift_traffic",
-        "params": "{route: $route, away_from: $workload}",
-        "after": _LASTING,
-        "more": _NEVER,
-    },
-    "flag": {
-        "action": "set_flag",
-        "params": '{config_map: $flags, key: recommend.enabled, value: "false"}',
-        "after": _LASTING,
-        "more": _NEVER,
-    },
+    "restart": {"action": "restart_workload", "params": "{}", "after": _NOT_UNDONE, "more": "", **_HEALS},
+    "shift": {**_SHIFT, **_HEALS},
+    "flag": {**_FLAG, **_HEALS},
+    "shift-undone": {**_SHIFT, **_DOES_NOT_HEAL},
+    "flag-undone": {**_FLAG, **_DOES_NOT_HEAL},
 }
 
 Seen = Callable[[Sequence[TimelineEntry]], bool]
@@ -213,7 +227,7 @@ class Drill:
 
     def blocked(self, drill: str) -> dict[str, Any]:
         """An alert on which the runbook `drill` is carried out at once."""
-        service, deployment = ("order", "order-v1") if drill == "flag" else ("pay", "pay-v1")
+        service, deployment = ("order", "order-v1") if drill.startswith("flag") else ("pay", "pay-v1")
         return self.alert(service, deployment, business_impact="blocked", drill=drill)
 
     def resolved(self, alert: Mapping[str, Any]) -> dict[str, Any]:

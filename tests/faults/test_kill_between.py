@@ -1,4 +1,5 @@
-"""kill -9 of the worker around a write, for each action: exactly one such write, and the decisions of before.
+"""kill -9 of the worker around a write, for each action and its undo: exactly one such write, and the decisions of
+before.
 
 The writes are counted in the API server's own audit log.
 """
@@ -6,6 +7,8 @@ The writes are counted in the API server's own audit log.
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -46,42 +49,63 @@ def _decisions(entries: tuple[TimelineEntry, ...]) -> dict[str, str]:
     return {e.key: e.digest for e in entries if e.kind in DECISIONS}
 
 
+Case = tuple[str, Callable[[], Awaitable[None]]]
+"""An incident's id, and a wait for the worker that goes on with it."""
+
+
+@asynccontextmanager
+async def _killed(drill: Any, engine: Any, action: str, point: Point, effect: str, write: int) -> AsyncIterator[Case]:
+    """An incident whose worker has been killed at `point` of the call that is write number `write`, and is recorded as
+    `effect`; its supervisor starts another."""
+    calls, killed = 0, list[int]()
+
+    def kill() -> None:
+        killed.append(drill.pid(engine, "p1"))
+        drill.kill(killed[0], signal.SIGKILL)
+
+    async def kill_at(call: Any) -> bool:
+        nonlocal calls
+        calls += call.writes
+        if call.writes and calls == write and not killed:
+            kill()
+            return True
+        return False
+
+    if point is Point.BEFORE_THE_CALL:
+        drill.proxy.before = kill_at
+    elif point is Point.AFTER_THE_COMMIT:
+        drill.proxy.after = kill_at
+    (receipt,) = await drill.post(drill.blocked(action))
+    incident_id = await drill.incident_of(engine, receipt)
+    if point is Point.AFTER_THE_EFFECT:
+        await drill.record(engine, incident_id, lambda seen: effect in {e.key for e in seen}, "the effect")
+        kill()
+    else:
+
+        async def dead() -> bool:
+            return bool(killed)
+
+        await drill.until(dead, "the kill")
+
+    async def again() -> bool:
+        return bool(drill.pid(engine, "p1") != killed[0])
+
+    yield incident_id, lambda: drill.until(again, "another worker")
+
+
 @pytest.mark.parametrize("point", Point)
 @pytest.mark.parametrize("action", WRITTEN)
 async def test_a_killed_worker_writes_once(drill: Any, action: str, point: Point) -> None:
     """Killed at `point`, started again by its supervisor: one write, the same facts, verdict and plan, and an end."""
     since = drill.audit_size()
-    killed: list[int] = []
-    async with drill.engine("matrix") as engine:
-
-        async def kill(call: Any) -> bool:
-            if call.writes and not killed:
-                killed.append(drill.pid(engine, "p1"))
-                drill.kill(killed[0], signal.SIGKILL)
-                return True
-            return False
-
-        if point is Point.BEFORE_THE_CALL:
-            drill.proxy.before = kill
-        elif point is Point.AFTER_THE_COMMIT:
-            drill.proxy.after = kill
-        (receipt,) = await drill.post(drill.blocked(action))
-        incident_id = await drill.incident_of(engine, receipt)
-        if point is Point.AFTER_THE_EFFECT:
-            await drill.record(engine, incident_id, lambda seen: "effect/0.0" in {e.key for e in seen}, "the effect")
-            killed.append(drill.pid(engine, "p1"))
-            drill.kill(killed[0], signal.SIGKILL)
-        else:
-
-            async def dead() -> bool:
-                return bool(killed)
-
-            await drill.until(dead, "the kill")
+    async with (
+        drill.engine("matrix") as engine,
+        _killed(drill, engine, action, point, "effect/0.0", 1) as (incident_id, another),
+    ):
         before = _decisions(await drill.entries(engine, incident_id))
         assert {"verdict/0", "facts/0", "plan", "intent/0.0"} <= set(before)
-
+        await another()
         entries = await drill.closed(engine, incident_id)
-        assert drill.pid(engine, "p1") != killed[0]
         assert _decisions(entries) == before
         assert [e.kind for e in entries].count(EntryKind.EFFECT_RECORDED) == 1
         assert next(e for e in entries if e.key == "close").body["outcome"] == "healed"
@@ -90,4 +114,30 @@ async def test_a_killed_worker_writes_once(drill: Any, action: str, point: Point
         assert (about["resource"], about["name"]) == WRITTEN[action]
         assert step_annotation(step_key(incident_id, 0, 0)) in write["requestObject"]["metadata"]["annotations"]
         assert drill.attempts(since) == [write]
+        await drill.chain_is_good(engine)
+
+
+@pytest.mark.parametrize("point", Point)
+@pytest.mark.parametrize("action", ["shift", "flag"])
+async def test_a_killed_worker_takes_back_once(drill: Any, action: str, point: Point) -> None:
+    """A tier that did not heal is undone by one write, on what was decided before the kill; then a person is called."""
+    since = drill.audit_size()
+    async with (
+        drill.engine(f"undo-{action}-{point.name}") as engine,  # its incident stays open, and a next alert would join
+        _killed(drill, engine, f"{action}-undone", point, "undo/0.0", 2) as (incident_id, another),
+    ):
+        before = _decisions(await drill.entries(engine, incident_id))
+        assert "undo-intent/0.0" in before
+        await another()
+        await drill.paged(incident_id)
+        entries = await drill.entries(engine, incident_id)
+        assert _decisions(entries) == before
+        kinds = [e.kind for e in entries]
+        assert (kinds.count(EntryKind.EFFECT_RECORDED), kinds.count(EntryKind.UNDO_RECORDED)) == (1, 1)
+        did, undid = drill.writes(since)
+        for write, undo in ((did, False), (undid, True)):
+            assert (write["objectRef"]["resource"], write["objectRef"]["name"]) == WRITTEN[action]
+            key = step_annotation(step_key(incident_id, 0, 0, undo=undo))
+            assert key in write["requestObject"]["metadata"]["annotations"]
+        assert drill.attempts(since) == [did, undid]
         await drill.chain_is_good(engine)
