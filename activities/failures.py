@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from temporalio.exceptions import ApplicationError
 
 from firebreak.domain.errors import AppendConflict, ChainBroken, FirebreakError, LedgerError, TransientError
+
+LONGEST_WAIT = timedelta(seconds=5)
+"""Whatever a server asks for: while an activity waits, its story hears nothing, not even a close by hand, and the time
+limits of `workflows.options` hold for tries that follow each other."""
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -22,11 +27,12 @@ def application_error(error: FirebreakError) -> ApplicationError:
     retryable = isinstance(error, (TransientError, AppendConflict)) or (
         isinstance(error, LedgerError) and not isinstance(error, ChainBroken)
     )
+    asked: timedelta | None = getattr(error, "retry_after", None)
     return ApplicationError(
         f"{error} {error.next_step()}",
         type=type(error).__name__,
         non_retryable=not retryable,
-        next_retry_delay=getattr(error, "retry_after", None),
+        next_retry_delay=None if asked is None else min(asked, LONGEST_WAIT),
     )
 
 

@@ -12,7 +12,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
-from activities.failures import application_error, translated
+from activities.failures import LONGEST_WAIT, application_error, translated
 from firebreak.domain import errors
 from firebreak.domain.errors import FirebreakError, TransientError
 
@@ -35,10 +35,15 @@ def test_each_error_has_its_type_and_its_retry(kind: type[FirebreakError]) -> No
 
 def test_a_busy_world_says_when_to_come_back() -> None:
     """Retry-After becomes the delay of the next attempt; none is none."""
-    assert application_error(TransientError("busy", retry_after=timedelta(seconds=7))).next_retry_delay == timedelta(
-        seconds=7
-    )
+    busy = TransientError("busy", retry_after=timedelta(seconds=2))
+    assert application_error(busy).next_retry_delay == timedelta(seconds=2)
     assert application_error(TransientError("busy")).next_retry_delay is None
+
+
+def test_a_world_that_asks_for_an_hour_gets_seconds() -> None:
+    """While an activity waits, its incident hears nobody: not even who closes it by hand."""
+    away = TransientError("maintenance", retry_after=timedelta(hours=1))
+    assert application_error(away).next_retry_delay == LONGEST_WAIT <= timedelta(seconds=5)
 
 
 async def test_a_secret_in_the_chain_does_not_enter_history() -> None:
