@@ -166,14 +166,18 @@ class Gathering:
             return None, str(error)
 
     async def _labels(self, incident: Incident, tree: SeverityTree) -> Mapping[str, str]:
-        """The opener's labels, and what any alert that joined says for a label that the tree or the policy asks for."""
-        labels = dict(incident.alert.labels)
-        if await self._casebook.incidents.firing(incident.id) <= 1:
+        """The opener's labels; but for a label that the tree or the policy asks for, what any alert says that still
+        fires: the opener's where it does, and that of those that joined. What has resolved says nothing any more."""
+        labels, opener = dict(incident.alert.labels), incident.alert.key
+        firing = await self._casebook.incidents.firing_alerts(incident.id)
+        if firing == {opener}:
             return labels
         asked = {c.label: c.label_values for c in tree.conditions if c.label}
         asked |= {t.label: (*asked.get(t.label, ()), *t.values) for t in tree.trusted_labels}
-        for entry in await self._casebook.ledger.entries(incident.id):
-            if entry.kind is EntryKind.ALERT_JOINED:
+        if opener not in firing:
+            labels = {name: value for name, value in labels.items() if name not in asked}
+        for entry in await self._casebook.ledger.entries(incident.id) if firing - {opener} else ():
+            if entry.kind is EntryKind.ALERT_JOINED and entry.key.removeprefix("joined/") in firing:
                 said = entry.body.get("alert", {}).get("labels", {})
                 labels |= {name: said[name] for name, values in asked.items() if said.get(name) in values}
         return labels

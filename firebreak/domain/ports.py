@@ -200,6 +200,9 @@ class IncidentsPort(Protocol):
     async def firing(self, incident_id: str) -> int:
         """How many of its alerts still fire, as far as their source has told."""
 
+    async def firing_alerts(self, incident_id: str) -> frozenset[str]:
+        """Keys of those that `firing` counts."""
+
     async def close_requests(self) -> tuple[TimelineEntry, ...]:
         """CLOSE_REQUESTED entries of incidents that are still open."""
 

@@ -112,6 +112,11 @@ class IncidentsStore(Store):
         """How many of its alerts still fire, as far as their source has told."""
         return await self._peek(lambda raw: _firing(raw, incident_id))
 
+    async def firing_alerts(self, incident_id: str) -> frozenset[str]:
+        """Keys of those that `firing` counts."""
+        rows = await self._peek(lambda raw: _FIRING_KEYS.run(raw, incident=incident_id).fetchall())
+        return frozenset(row[0] for row in rows)
+
     async def close_requests(self) -> tuple[TimelineEntry, ...]:
         """CLOSE_REQUESTED entries of incidents that are still open, in order."""
         found = await self._peek(lambda raw: [entry_of(row) for row in _CLOSE_REQUESTS.run(raw)])
@@ -162,7 +167,9 @@ _NEWEST = Sql(select(alerts.c.incident_id).where(*_covered).order_by(alerts.c.st
 _RESOLVE = Sql(
     update(alerts).where(*_covered, alerts.c.firing == 1).values(firing=0, resolved_at=bindparam("resolved_at"))
 )
-_FIRING = Sql(select(func.count()).where(alerts.c.incident_id == bindparam("incident"), alerts.c.firing == 1))
+_fires_in = (alerts.c.incident_id == bindparam("incident"), alerts.c.firing == 1)
+_FIRING = Sql(select(func.count()).where(*_fires_in))
+_FIRING_KEYS = Sql(select(alerts.c.alert_key).where(*_fires_in))
 # The kind is spelled out: a bound parameter would miss the partial index.
 # Not sorted: asked to sort, SQLite would rather walk all entries in their order.
 _CLOSE_REQUESTS = Sql(

@@ -44,6 +44,7 @@ async def test_a_new_alert_opens_an_incident(store: TimelineStore, make: Make) -
     assert [entry.key for entry in await store.entries(incident.id)] == ["opened"]
     assert await store.next_due() == make.time(60)
     assert await store.firing(incident.id) == 1
+    assert await store.firing_alerts(incident.id) == {incident.alert.key}
     (row,) = await store.rows(limit=5)
     assert (row.id, row.alertname, row.service, row.alerts_firing) == (incident.id, "PayDown", "pay", 1)
     assert (row.outcome, row.closed_at) == (IncidentOutcome.OPEN, None)
@@ -56,6 +57,7 @@ async def test_a_second_delivery_changes_nothing(store: TimelineStore, make: Mak
     assert await _tell(store, make, make.incident(accepted=5)) == (incident.id, Disposition.DUPLICATE)
     assert len(await store.entries(incident.id)) == 1
     assert await store.firing(incident.id) == 1
+    assert await store.firing_alerts(incident.id) == {incident.alert.key}
 
 
 async def test_an_alert_of_an_open_correlation_joins(store: TimelineStore, make: Make) -> None:
@@ -153,6 +155,7 @@ async def test_a_late_resolution_of_an_earlier_episode_leaves_the_new_one_firing
     await _tell(store, make, incident)
     assert await store.resolve_alert(_resolved(make, start=0, end=60), at=make.time(130)) is None
     assert await store.firing(incident.id) == 1
+    assert await store.firing_alerts(incident.id) == {incident.alert.key}
 
 
 async def test_an_alert_that_fires_again_with_the_same_start_joins_its_open_incident(
@@ -164,6 +167,7 @@ async def test_an_alert_that_fires_again_with_the_same_start_joins_its_open_inci
     await store.resolve_alert(_resolved(make), at=make.time(61))
     assert await _tell(store, make, make.incident(accepted=90)) == (incident.id, Disposition.JOINED)
     assert await store.firing(incident.id) == 1
+    assert await store.firing_alerts(incident.id) == {incident.alert.key}
 
 
 async def test_an_alert_that_fires_again_after_the_close_opens_a_new_incident(store: TimelineStore, make: Make) -> None:

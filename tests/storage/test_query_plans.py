@@ -57,6 +57,7 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
             store.open_restores,
             store.close_requests,
             lambda: store.firing("inc-a"),
+            lambda: store.firing_alerts("inc-a"),
             lambda: store.rows(limit=9),
         ],
     )
