@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from firebreak.documents.durations import spoken
 from firebreak.domain.condition import Truth
 from firebreak.domain.verdict import LookAhead, NextLook, Verdict
 
@@ -33,7 +34,8 @@ def look_ahead(
     truncated: int = 0,
 ) -> LookAhead:
     """`quiet_since` and `doubtful_since` as the look before gave them. Rules: issue item 6 (pending, resolves or
-    breaks first), item 7 (inconclusive pages), A1 (one dimension classifies and pages, two act)."""
+    breaks first), item 7 (inconclusive pages), A1 (one dimension classifies and pages, two act). Evidence that keeps
+    changing ends, too: doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that."""
     now = verdict.pinned_at
     if verdict.truth is Truth.TRUE:
         return _after_true(verdict, now, target_refusal)
@@ -41,9 +43,10 @@ def look_ahead(
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
     if alerts_firing == 0:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
+    age = now - opened_at
     if verdict.truth is Truth.INCONCLUSIVE:
         since = doubtful_since or now
-        if now - since >= times.doubt:
+        if now - since >= times.doubt or age >= times.watch + times.doubt:
             return LookAhead(
                 next=NextLook.CALL_PERSON,
                 reason=f"the evidence is inconclusive: {verdict.reason}",
@@ -56,6 +59,11 @@ def look_ahead(
             doubtful_since=since,
         )
     if verdict.truth is Truth.PENDING:
+        if age >= 2 * times.watch + times.doubt:
+            return LookAhead(
+                next=NextLook.CALL_PERSON,
+                reason=f"for {spoken(age)} neither true for its time nor well for long: {verdict.reason}",
+            )
         later = verdict.holds_at is not None and verdict.holds_at > now
         return LookAhead(
             next=NextLook.AGAIN,
