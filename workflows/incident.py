@@ -35,6 +35,11 @@ with workflow.unsafe.imports_passed_through():
 
 Look = Callable[[Any, "VerifyInput"], Awaitable["VerifyResult"]]
 
+AT_ONCE = 10
+PAUSE = timedelta(seconds=1)
+"""So many looks may follow each other without a pause, then each waits: the workers, which say when to look again, may
+be behind Temporal's clock for longer than they want to wait."""
+
 
 @workflow.defn(name="Incident")
 class IncidentWorkflow:
@@ -46,6 +51,7 @@ class IncidentWorkflow:
         self._state = given.state
         self._close_request: CloseRequested | None = None
         self._seen_at: datetime | None = None  # time of the latest evidence
+        self._unslept = 0  # looks in a row that were due at once
 
     @workflow.run
     async def run(self, given: IncidentInput) -> IncidentResult:
@@ -227,6 +233,9 @@ class IncidentWorkflow:
     async def _until(self, at: datetime | None, *, or_resolved: bool = False) -> None:
         """Sleep until `at`; wake when a person closes, or (`or_resolved`) when the alerts resolve."""
         left = timedelta(0) if at is None else at - workflow.now()
+        self._unslept = 0 if left > timedelta(0) else self._unslept + 1
+        if self._unslept > AT_ONCE:
+            left = PAUSE
         heard = self._state.resolutions
 
         def woken() -> bool:

@@ -16,7 +16,7 @@ from activities.messages import GatherResult
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.plan import StepStatus
 from firebreak.domain.verdict import NextLook
-from workflows.incident import IncidentWorkflow
+from workflows.incident import AT_ONCE, PAUSE, IncidentWorkflow
 from workflows.messages import AlertResolved, CloseRequested, IncidentInput, IncidentResult
 
 pytestmark = pytest.mark.servers
@@ -115,6 +115,20 @@ async def test_pending_is_waited_for_and_looked_at_again(stage: Any, plan_of: An
         result = await (await start(stage)).result()
     assert result.outcome is IncidentOutcome.HEALED
     assert stage.hands.names()[:2] == ["gather", "gather"]
+
+
+async def test_looks_that_are_always_due_get_a_pause(stage: Any) -> None:
+    """Workers whose clock is behind Temporal's name times that have passed: ten looks at once, then one a second."""
+    passed = datetime.now(UTC) - timedelta(seconds=5)
+    again = GatherResult(next=NextLook.AGAIN, reason="healthy so far", again_at=passed)
+    stage.hands.gather_script = [*([again] * (AT_ONCE + 2)), GatherResult(next=NextLook.NOTHING, reason="resolved")]
+    async with stage.worker():
+        handle = await start(stage)
+        await handle.result()
+    assert stage.hands.names() == ["gather"] * (AT_ONCE + 3) + ["close"]
+    timers = [e async for e in handle.fetch_history_events() if e.HasField("timer_started_event_attributes")]
+    waited = [t.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta() for t in timers]
+    assert waited == [PAUSE, PAUSE]
 
 
 async def test_what_resolves_while_pending_closes_with_nothing_done(stage: Any) -> None:
