@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from firebreak.domain.alert import Alert
+from firebreak.domain.codec import to_data
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
+from firebreak.domain.timeline import EntryDraft, EntryKind
 
 UNCLASSIFIED_AFTER = timedelta(seconds=60)
 """How long after it was due a look may be missing before a person is called."""
@@ -94,3 +97,19 @@ def unclassified(incident_id: str, look: int, now: datetime, deadline: timedelta
         now + deadline,
         reason="the alert was accepted, but nothing has classified it in time: look at the engine and at Temporal",
     )
+
+
+def fault(
+    record_id: str, where: str, reason: str, now: datetime, *, alert: Alert | None = None
+) -> tuple[EntryDraft, MessageDraft]:
+    """A fault of the engine itself, in a record of its own, and the page about it."""
+    body = {"where": where, "error": reason, "next_step": "Handle it by hand."}
+    entry = EntryDraft(
+        incident_id=record_id,
+        key="fault",
+        kind=EntryKind.ENGINE_FAULT,
+        at=now,
+        body=body if alert is None else {**body, "alert": to_data(alert)},
+    )
+    page = pager(record_id, NoticeKind.PERSON_NEEDED, "pager/fault", PagerAction.TRIGGER_HIGH, now, reason=reason)
+    return entry, page

@@ -14,6 +14,8 @@ from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
+_HEALTHY = (IncidentOutcome.HEALED, IncidentOutcome.RECOVERED)
+
 
 class PeopleHands:
     """`person.call`, `incident.close`."""
@@ -64,8 +66,10 @@ class PeopleHands:
     @activity.defn(name="incident.close")
     @translated
     async def close(self, given: CloseInput) -> bool:
-        """One keyed record. Its messages are rows of the same transaction: a repeat adds nothing. False when nothing
-        was done and an alert has joined since the last look: it must be looked at first."""
+        """One keyed record. Its messages are rows of the same transaction: a repeat adds nothing. An alert that has
+        joined since the last look: False when nothing was done (it must be looked at first), a page of its own when
+        the incident ends as healthy (what was done is over, and the sender may not tell of the alert again for hours).
+        """
         now = self._clock.now()
         draft = EntryDraft(
             incident_id=given.incident_id,
@@ -76,11 +80,18 @@ class PeopleHands:
             body={"outcome": given.outcome.value, "reason": given.reason},
         )
         messages = notices.closing(given.incident_id, now)
+        late = (
+            f"an alert joined {given.incident_id} just before it closed as {given.outcome.value}: no look at the "
+            f"evidence has seen it (firebreak timeline {given.incident_id})"
+        )
         closed = await self._casebook.ledger.close_incident(
             draft,
             given.outcome,
             messages=messages,
             cancel_all=True,
             unless_joined=given.outcome is IncidentOutcome.NOTHING_DONE,
+            if_joined=notices.fault(f"late-{given.incident_id}", "close", late, now)
+            if given.outcome in _HEALTHY
+            else None,
         )
         return closed is not None

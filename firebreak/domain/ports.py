@@ -164,9 +164,11 @@ class LedgerPort(Protocol):
         messages: Sequence[MessageDraft],
         cancel_all: bool,
         unless_joined: bool = False,
+        if_joined: tuple[EntryDraft, MessageDraft] | None = None,
     ) -> Appended | None:
-        """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction. With `unless_joined`
-        None, and nothing is changed, when an alert has joined since the last verdict."""
+        """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction. Where an alert has joined
+        since the evidence was looked at for the last time: with `unless_joined` None, and nothing is changed; and
+        `if_joined` is written, too."""
 
     async def end_restore(
         self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]

@@ -12,11 +12,8 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.rulebook import Rulebook
 from firebreak.domain.alert import Alert, IntakeClass
-from firebreak.domain.codec import to_data
 from firebreak.domain.incident import Incident
-from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort
-from firebreak.domain.timeline import EntryDraft, EntryKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +37,5 @@ async def tell_fault(
     parts: DispatcherParts, incident_id: str, where: str, reason: str, alert: Alert | None = None
 ) -> None:
     """A fault of ours: written down, and a person is paged about it, once per `incident_id`."""
-    now = parts.clock.now()
-    body = {"where": where, "error": reason, "next_step": "Handle it by hand."}
-    entry = EntryDraft(
-        incident_id=incident_id,
-        key="fault",
-        kind=EntryKind.ENGINE_FAULT,
-        at=now,
-        body=body if alert is None else {**body, "alert": to_data(alert)},
-    )
-    page = notices.pager(
-        incident_id, NoticeKind.PERSON_NEEDED, "pager/fault", PagerAction.TRIGGER_HIGH, now, reason=reason
-    )
+    entry, page = notices.fault(incident_id, where, reason, parts.clock.now(), alert=alert)
     await parts.ledger.append([entry], messages=[page])

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.errors import LedgerError, TargetHeld
@@ -118,14 +118,17 @@ class LedgerStore(Store):
         messages: Sequence[MessageDraft],
         cancel_all: bool,
         unless_joined: bool = False,
+        if_joined: tuple[EntryDraft, MessageDraft] | None = None,
     ) -> Appended | None:
         """As the port says; a second close finds the first one's entry, and lets go of targets taken since.
         `cancel_all` cancels the unsent messages that are due after `draft.at` (deadlines); what is due already is
         still told."""
         items = prepared((draft,))
+        told = () if if_joined is None else prepared((if_joined[0],))
 
         def unit(raw: sqlite3.Connection) -> Appended | None:
-            if unless_joined and _JOINED_SINCE.run(raw, incident=draft.incident_id).fetchone():
+            late = (unless_joined or told) and _JOINED_SINCE.run(raw, incident=draft.incident_id).fetchone()
+            if late and unless_joined:
                 return None
             (done,) = append_entries(raw, items)
             _release_targets(raw, draft.incident_id)
@@ -134,19 +137,25 @@ class LedgerStore(Store):
                 if cancel_all:
                     cancel_waiting_after(raw, draft.incident_id, draft.at)
                 enqueue_messages(raw, messages)
+                if late and if_joined is not None:
+                    append_entries(raw, told)
+                    enqueue_messages(raw, (if_joined[1],))
             return done
 
         return await self._write(unit)
 
 
-_verdicts = entries.alias("verdicts")
+_looks = entries.alias("looks")
+_LOOKS = or_(
+    *(_looks.c.kind == k.value for k in (EntryKind.VERDICT_REACHED, EntryKind.HOLD_ENDED, EntryKind.RECOVERY_SEEN))
+)
 _JOINED_SINCE = Sql(
     select(entries.c.seq).where(
         entries.c.incident_id == bindparam("incident"),
         entries.c.kind == EntryKind.ALERT_JOINED.value,
         entries.c.seq
-        > select(func.coalesce(func.max(_verdicts.c.seq), 0))
-        .where(_verdicts.c.incident_id == bindparam("incident"), _verdicts.c.kind == EntryKind.VERDICT_REACHED.value)
+        > select(func.coalesce(func.max(_looks.c.seq), 0))
+        .where(_looks.c.incident_id == bindparam("incident"), _LOOKS)
         .scalar_subquery(),
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -63,6 +64,31 @@ async def test_an_alert_that_joined_meanwhile_keeps_the_incident_open(world: Any
     assert await world.bodies(incident, EntryKind.INCIDENT_CLOSED) == []
     await world.gather(incident, 1)
     assert await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE)) is True
+
+
+@pytest.mark.parametrize("outcome", [IncidentOutcome.HEALED, IncidentOutcome.RECOVERED])
+async def test_an_alert_that_joined_as_all_was_well_is_a_page_of_its_own(world: Any, outcome: IncidentOutcome) -> None:
+    """What was done is over, so it closes; the sender may not tell of that alert again for hours, so a person hears
+    of it, once."""
+    incident = await world.opened()
+    await world.gather(incident)
+    await world.opened(alertname="PaySlow")
+    for _ in range(2):
+        assert await world.run(world.people.close, ending(incident, outcome)) is True
+    late = f"late-{incident.id}"
+    (fault,) = await world.store.entries(late)
+    assert incident.id in fault.body["error"]
+    told = world.messages(dataclasses.replace(incident, id=late))
+    assert {key: action for key, (action, _, _) in told.items()} == {"pager/fault": "trigger_high"}
+
+
+async def test_an_alert_that_a_look_has_seen_is_no_such_page(world: Any) -> None:
+    """It joined before the last look: the end speaks of it, too."""
+    incident = await world.opened()
+    await world.opened(alertname="PaySlow")
+    await world.gather(incident)
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.HEALED)) is True
+    assert await world.store.entries(f"late-{incident.id}") == ()
 
 
 async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> None:
