@@ -16,7 +16,7 @@ from activities.actions.base import Action, ActionParams, Proposal, refused
 from activities.disruption_budgets import budget_objection
 from activities.fields import canonical, field_path, read_field
 from activities.workloads import WORKLOAD_KINDS, hopeless_containers, pods_of, replicas_of, rollout, unreplaced
-from firebreak.domain.action import CheckResult, Effect, FieldChange, Progress, ProgressState, StepContext
+from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
 from firebreak.domain.codec import format_time, parse_time
 from firebreak.domain.ports import KubeObject
 from firebreak.domain.target import ResourceKind
@@ -59,6 +59,10 @@ class RestartWorkload(Action):
             changes=(FieldChange(path=_PATH, before=before, after=after),),
             reason=f"all {replicas_of(obj, ref.kind)} pods of {ref.text} are replaced, a few at a time",
         )
+
+    def still_planned(self, intent: Intent, obj: KubeObject) -> str:
+        """Somebody may have paused it, or begun a roll-out, since the check."""
+        return _objection(obj, intent.target.ref.kind)
 
     async def progress(self, effect: Effect) -> Progress:
         """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason."""

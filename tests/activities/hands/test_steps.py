@@ -16,6 +16,7 @@ from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied, TransientError
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.plan import StepStatus
+from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.domain.timeline import EntryKind
 
 
@@ -125,6 +126,22 @@ async def test_after_a_crash_a_target_that_is_gone_stays_unknown(world: Any) -> 
     record = await act(world, incident, local=False)
     assert (record.status, record.wrote) == (StepStatus.FAILED, True)
     assert await effects(world, incident) == ["unknown"]
+
+
+@pytest.mark.parametrize("spec", [{"paused": True}, {"strategy": {"type": "Recreate"}}, {"replicas": 0}])
+async def test_what_must_not_be_restarted_any_more_is_not(world: Any, spec: dict[str, Any]) -> None:
+    """Between the intent and the write a worker died, and somebody took the workload in hand."""
+    incident = await world.planned()
+    world.metrics.say("app_probe", 1.0)  # so that the step of tier 0 is not the one
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await world.run(world.steps.act, world.step(incident, 1))
+    workload = TargetRef(cluster="lab", namespace="shop", kind=ResourceKind.DEPLOYMENT, name="pay-v1")
+    world.cluster.change(workload, {"spec": spec})
+    world.again()
+    record = await world.run(world.steps.act, world.step(incident, 1), local=False)
+    assert record.status is StepStatus.REFUSED, record.reason
+    assert world.cluster.writes == 0
 
 
 async def test_two_attempts_at_once_write_once(world: Any) -> None:
