@@ -78,7 +78,13 @@ class RestoreHands:
             why = f"{why}; yet it cannot be taken back: {held_back}"
         if not overdue:
             return again
-        reason = f"not taken back within {rule.within}: {why}. Nothing was flipped."
+        begun = await self._casebook.found(given.incident_id, ids.move_key("undo-intent", given.tier, given.step))
+        flipped = (
+            "Nothing was flipped."
+            if begun is None
+            else "It was begun, and whether the write took effect is not known: look at the target."
+        )
+        reason = f"not taken back within {rule.within}: {why}. {flipped}"
         body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason)
         return await self._end(record, key, "overdue", body, page=True)
 

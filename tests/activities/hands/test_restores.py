@@ -141,6 +141,19 @@ async def test_a_lost_reply_is_read_back(world: Any) -> None:
     assert world.cluster.writes == 2
 
 
+async def test_a_write_whose_answer_is_lost_at_the_time_limit_is_not_denied(world: Any) -> None:
+    """The person who is called is not told that nothing was flipped: it was, and nobody has heard of it."""
+    incident, opened = await promised(world)
+    world.clock.at = opened + timedelta(hours=1)
+    world.metrics.say("app_probe", 1.0, since=opened)
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    seen = await check(world, incident, opened, local=False)
+    assert (seen.outcome, world.flag) == ("overdue", "true")
+    (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
+    assert "Nothing was flipped" not in body["reason"]
+    assert "look at the target" in body["reason"]
+
+
 async def test_observing_takes_nothing_back_and_pages_when_it_is_overdue(world: Any) -> None:
     """Switched to observe while a promise is open: it says that it was not taken back, and the flag stays."""
     incident, opened = await promised(world)
