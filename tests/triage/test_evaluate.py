@@ -140,6 +140,7 @@ CASES: list[tuple[str, tuple[str | None, ...], dict[str, Any], Truth, str]] = [
     ("just enough calls count", (HALF,) * 8, {"volume": FLOOR, "calls": "20"}, TRUE, "held"),
     ("NaN over too few calls does not apply", ("NaN",), {"volume": FLOOR, "calls": "0"}, NA, "0 calls"),
     ("an unknown number of calls is inconclusive", (HALF,) * 8, {"volume": FLOOR}, DOUBT, "how many calls"),
+    ("no number of calls is inconclusive", (HALF,) * 8, {"volume": FLOOR, "calls": "+Inf"}, DOUBT, "how many calls"),
     (
         "no calls at all do not apply where absence is zero",
         (),
