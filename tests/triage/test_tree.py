@@ -174,6 +174,14 @@ def test_the_shipped_tree_has_the_figures_of_row_a1(shipped: SeverityDocument, p
     assert span_of(tree.conditions) == timedelta(seconds=135)
 
 
+def test_each_main_flow_must_report_by_itself(shipped: SeverityDocument, policy: Policy) -> None:
+    """One input over both would be fresh as long as either reports, and a flow whose exporter stopped would count as
+    one that fails."""
+    tree = render_tree(shipped, policy, None, BINDINGS)
+    (down,) = (c for c in tree.conditions if c.name == "main_flow_down")
+    assert down.inputs == tuple(f'main_flow_attempts_total{{flow="{flow}"}}' for flow in ("order", "pay"))
+
+
 def test_every_query_of_the_shipped_tree_parses_for_every_service(
     shipped: SeverityDocument, policy: Policy, services: Services
 ) -> None:
