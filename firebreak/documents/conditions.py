@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from firebreak.documents.durations import promql_duration
+from firebreak.documents.durations import promql_duration, spoken
 from firebreak.documents.fields import Block, Name, NumberOrName, Query, SpanOrName
 from firebreak.documents.promql import QueryFault, check_query, placeholders, render_query, selectors
 from firebreak.documents.yaml_file import Finding
@@ -39,6 +39,9 @@ from firebreak.domain.condition import (
     VolumeFloor,
 )
 from firebreak.domain.errors import RunbookInvalid
+
+MOST_POINTS = 10_000
+"""Of one range query. Prometheus refuses more than 11,000 (`web/api/v1`), and with one condition its whole batch."""
 
 DEFAULT_STEP = timedelta(seconds=15)  # of range queries, where a document names no `step`
 STANDARD_BINDINGS = frozenset({"service", "namespace", "workload", "cluster"})
@@ -116,7 +119,7 @@ class ConditionBlock(Block):
 class KnownNames:
     """Names that a document may use: what `check_condition` checks against."""
 
-    durations: frozenset[str]
+    durations: Mapping[str, timedelta]
     thresholds: frozenset[str]
     bindings: frozenset[str] = STANDARD_BINDINGS
 
@@ -170,7 +173,8 @@ def check_condition(name: str, block: ConditionBlock, known: KnownNames) -> tupl
 def _findings(block: ConditionBlock, known: KnownNames) -> Iterator[Finding]:
     for key, span in (("for", block.for_), ("stale_after", block.stale_after)):
         if block.kind is not ConditionKind.LABEL:
-            yield from _unknown((key,), span, known.durations, "duration")
+            yield from _unknown((key,), span, frozenset(known.durations), "duration")
+    yield from _points(block.for_, known)
     if block.threshold is not None:
         yield from _unknown(("threshold",), block.threshold, known.thresholds, "threshold")
     if block.query is not None:
@@ -204,9 +208,23 @@ def _unknown(path: NodePath, value: Any, known: frozenset[str], what: str) -> It
         yield Finding(path, f"unknown {what} {value}; known here: {names}", token=value)
 
 
+def _points(span: timedelta | str, known: KnownNames) -> Iterator[Finding]:
+    held_for = known.durations.get(span[1:]) if isinstance(span, str) else span
+    if held_for is not None and (why := too_many_points(held_for, known.durations.get("step", DEFAULT_STEP))):
+        yield Finding(("for",), why)
+
+
+def too_many_points(held_for: timedelta, step: timedelta) -> str:
+    """Why a range query of that length cannot be asked; empty when it can."""
+    points = held_for / step if step > timedelta(0) else 0.0  # a step of nothing is a finding of its own
+    if points <= MOST_POINTS:
+        return ""
+    return f"{spoken(held_for)} in steps of {step.total_seconds():g} s are {points:.0f} points, more than {MOST_POINTS}"
+
+
 def _query(path: NodePath, query: str, known: KnownNames, *, selector_only: bool = False) -> Iterator[Finding]:
     faults: tuple[QueryFault, ...] = check_query(
-        query, durations=known.durations, bindings=known.bindings, selector_only=selector_only
+        query, durations=frozenset(known.durations), bindings=known.bindings, selector_only=selector_only
     )
     for fault in faults:
         yield Finding(path, fault.message, token=fault.token)
@@ -246,6 +264,9 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
         )
         for flow_name, flow in (block.score.flows if block.score else {}).items()
     )
+    held_for = rendering.span(block.for_)
+    if why := too_many_points(held_for, rendering.step):
+        raise ValueError(why)
     volume = None
     if block.volume is not None:
         at_least = rendering.number(block.volume.at_least)
@@ -260,7 +281,7 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
         own=bool(_OWN & set(placeholders(block.query))) if block.query else False,
         comparison=block.op or Comparison.GT,
         threshold=rendering.number(block.threshold if block.threshold is not None else 0.0),
-        held_for=rendering.span(block.for_),
+        held_for=held_for,
         inputs=tuple(rendering.query(selector) for selector in block.inputs) or _inputs_of(flows),
         stale_after=rendering.span(block.stale_after),
         sample_step=rendering.step,

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 
-from firebreak.documents.conditions import STANDARD_BINDINGS, ConditionBlock, KnownNames, Rendering, check_condition
+from firebreak.documents.conditions import (
+    DEFAULT_STEP,
+    STANDARD_BINDINGS,
+    ConditionBlock,
+    KnownNames,
+    Rendering,
+    check_condition,
+    too_many_points,
+)
 from firebreak.documents.names import is_object_name, refuse_namespace
 from firebreak.documents.promql import BASELINE, Selector, selectors
 from firebreak.documents.yaml_file import Finding
@@ -72,13 +80,18 @@ def timings(model: RunbookModel, overrides: Mapping[str, timedelta]) -> Iterator
     def span(value: timedelta | str) -> timedelta:
         return values[value[1:]] if isinstance(value, str) else value
 
+    step = values.get("step", DEFAULT_STEP)
     if span(model.hold) <= _NOTHING:
         yield Finding(("hold",), "hold must be longer than nothing")
+    if why := too_many_points(span(model.hold), step):
+        yield Finding(("hold",), why)
     for path, block, settle in _watches(model):
         what = path[-1]
         hold, within, poll, settled = span(block.hold), span(block.within), span(block.poll), span(settle)
         if hold <= _NOTHING:
             yield Finding((*path, "hold"), f"{what}: hold must be longer than nothing: one moment proves nothing")
+        if why := too_many_points(hold, step):
+            yield Finding((*path, "hold"), f"{what}: {why}")
         if within <= hold + settled:
             sums = "settle and hold together" if settled else "hold"
             yield Finding((*path, "within"), f"{what}: within must be longer than {sums}, or it can never be met")
@@ -137,9 +150,7 @@ def _tiers(model: RunbookModel) -> Iterator[Finding]:
 
 
 def _conditions(model: RunbookModel) -> Iterator[Finding]:
-    known = KnownNames(
-        durations=frozenset(model.durations), thresholds=frozenset(model.thresholds), bindings=bindings_of(model)
-    )
+    known = KnownNames(durations=model.durations, thresholds=frozenset(model.thresholds), bindings=bindings_of(model))
     used = {name for _, name in _uses(model)}
     for name, block in model.conditions.items():
         for finding in check_condition(name, block, known):

@@ -174,7 +174,7 @@ def _wrong(model: SeverityModel, nodes: tuple[TreeNode, ...]) -> Iterator[Findin
         if name in STANDARD_BINDINGS or name == BASELINE or name in model.params:
             yield Finding(path, f"{name!r} means something else in queries", on_key=True)
     known = KnownNames(
-        durations=frozenset(model.durations),
+        durations=model.durations,
         thresholds=frozenset(model.thresholds),
         bindings=STANDARD_BINDINGS | frozenset(model.params),
     )

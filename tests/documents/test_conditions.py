@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ from firebreak.domain.condition import Absence, Comparison, Condition, Condition
 from firebreak.domain.errors import RunbookInvalid
 
 KNOWN = KnownNames(
-    durations=frozenset({"window", "held", "stale_after"}), thresholds=frozenset({"limit", "calls", "heavy"})
+    durations={"window": timedelta(minutes=2), "held": timedelta(seconds=90), "stale_after": timedelta(seconds=30)},
+    thresholds=frozenset({"limit", "calls", "heavy"}),
 )
 RENDERING = Rendering(
     durations={
@@ -169,6 +171,25 @@ def test_a_score_is_checked_flow_by_flow(flow: dict[str, Any], key: str) -> None
     block = SCORE | {"score": {"flows": {"pay": FLOW, "order": FLOW | flow}}}
     (found,) = check_condition("c", ConditionBlock.model_validate(block), KNOWN)
     assert found.path == ("score", "flows", "order", key)
+
+
+@pytest.mark.parametrize(
+    ("held_for", "step", "found"),
+    [("$held", 0.01, False), ("$held", 0.005, True), ("2d", 15, True), ("1d", 15, False), ("$held", 0, False)],
+)
+def test_a_range_query_of_too_many_points_is_found(held_for: str, step: float, found: bool) -> None:
+    """Prometheus would refuse it with the whole batch that it is in, and every alert would page."""
+    known = replace(KNOWN, durations={**KNOWN.durations, "step": timedelta(seconds=step)})
+    block = ConditionBlock.model_validate({**METRIC, "for": held_for})
+    places = [finding.path for finding in check_condition("errors", block, known)]
+    assert places == ([("for",)] if found else [])
+
+
+def test_a_range_query_of_too_many_points_is_not_rendered() -> None:
+    """A policy may have shortened the step."""
+    fine = replace(RENDERING, durations={**RENDERING.durations, "step": timedelta(milliseconds=1)})
+    with pytest.raises(RunbookInvalid, match="90000 points"):
+        render_condition("errors", ConditionBlock.model_validate({**METRIC, "for": "$held"}), fine)
 
 
 def test_a_good_block_has_no_finding() -> None:
