@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def close(
-    incident: Annotated[str, typer.Argument(help="Incident id, a unique beginning of it, or `last`.")],
+    incident: Annotated[str, typer.Argument(help="Incident id, a unique part of it, or `last`.")],
     reason: Annotated[str, typer.Option(help="Why it is over; goes into the record.")],
     by: Annotated[str | None, typer.Option(help="Who closes it; default: your user name.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="The engine's data directory.")] = None,

@@ -49,7 +49,7 @@ async def engine_record(store: TimelineStore, text: str) -> tuple[TimelineEntry,
 
 
 async def find_row(store: TimelineStore, text: str) -> IncidentRow:
-    """The incident that `text` names: its id, a beginning of it, the end of it (as pages show it), or `last`.
+    """The incident that `text` names: its id, a part of it that no other one has, or `last`.
     ContractError with the nearest ids when it names none or several."""
     wanted = text.strip().lower()
     if await engine_record(store, wanted):
@@ -67,7 +67,7 @@ async def find_row(store: TimelineStore, text: str) -> IncidentRow:
         return rows[0]
     if wanted:
         found = [row for row in rows if row.id == wanted]
-        found = found or [row for row in rows if row.id.startswith(wanted) or row.id.endswith(f"-{wanted}")]
+        found = found or [row for row in rows if wanted in row.id]
         if len(found) == 1:
             return found[0]
         if found:

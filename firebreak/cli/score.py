@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    incident: Annotated[str, typer.Argument(help="Incident id, a unique beginning of it, or `last`.")],
+    incident: Annotated[str, typer.Argument(help="Incident id, a unique part of it, or `last`.")],
     health: Annotated[
         float, typer.Argument(min=0, max=100, help="Business health 0-100, low is bad; P1 at 70 or less.")
     ],
