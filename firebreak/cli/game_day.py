@@ -124,7 +124,7 @@ class GameDay:
                 await control.heal(self.state)
             await self._quiet()
             others = [row.id for row in await store.rows(limit=1000) if row.id not in before and row.id != incident_id]
-            return self._ending(fault, incident_id, entries, seconds, began, postmortem, others)
+            return ending_of(fault, incident_id, entries, seconds, began, postmortem, others)
 
     async def _opened(self, store: TimelineStore, before: set[str]) -> str:
         end = time.monotonic() + _OPENS.total_seconds()
@@ -191,47 +191,49 @@ class GameDay:
 
         await control.until(silent, timedelta(seconds=60), "the silence of all alerts")
 
-    @staticmethod
-    def _ending(
-        fault: Fault,
-        incident_id: str,
-        entries: Sequence[TimelineEntry],
-        seconds: float,
-        began: datetime,
-        postmortem: Path,
-        others: list[str],
-    ) -> Ending:
-        closed = next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
-        outcome = IncidentOutcome(closed.body["outcome"]) if closed else IncidentOutcome.OPEN
-        verified = [e for e in entries if e.kind is EntryKind.VERIFICATION and e.body.get("outcome") == "verified"]
-        tier = str(verified[-1].body["tier_name"]) if verified else Tier.NONE.value
-        writes = sum(
-            e.kind is EntryKind.EFFECT_RECORDED and e.body["effect"]["outcome"] in ("applied", "already_applied")
-            for e in entries
-        )
-        problems = []
-        if outcome is not fault.outcome:
-            problems.append(f"ended {outcome.value}, not {fault.outcome.value}")
-        if tier != fault.heals_by.value:
-            problems.append(f"healed by {tier}, not by {fault.heals_by.value}")
-        if _paged(entries) != fault.pages:
-            problems.append("a person was paged" if not fault.pages else "no person was paged")
-        if fault.outcome is IncidentOutcome.NOTHING_DONE and writes:
-            problems.append(f"{writes} writes, although nothing was to be done")
-        if others:
-            problems.append(f"further incidents were opened: {', '.join(others)}")
-        return Ending(
-            fault=fault,
-            incident_id=incident_id,
-            outcome=outcome,
-            tier=tier,
-            paged=_paged(entries),
-            writes=writes,
-            seconds=seconds,
-            healed_after=(verified[-1].at - began).total_seconds() if verified else None,
-            postmortem=postmortem,
-            problems=tuple(problems),
-        )
+
+def ending_of(
+    fault: Fault,
+    incident_id: str,
+    entries: Sequence[TimelineEntry],
+    seconds: float,
+    began: datetime,
+    postmortem: Path,
+    others: list[str],
+) -> Ending:
+    """How the incident `incident_id` ended, judged by what its fault class says; `others`: incidents that the fault
+    opened beside it."""
+    closed = next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
+    outcome = IncidentOutcome(closed.body["outcome"]) if closed else IncidentOutcome.OPEN
+    verified = [e for e in entries if e.kind is EntryKind.VERIFICATION and e.body.get("outcome") == "verified"]
+    tier = str(verified[-1].body["tier_name"]) if verified else Tier.NONE.value
+    writes = sum(
+        e.kind is EntryKind.EFFECT_RECORDED and e.body["effect"]["outcome"] in ("applied", "already_applied")
+        for e in entries
+    )
+    problems = []
+    if outcome is not fault.outcome:
+        problems.append(f"ended {outcome.value}, not {fault.outcome.value}")
+    if tier != fault.heals_by.value:
+        problems.append(f"healed by {tier}, not by {fault.heals_by.value}")
+    if _paged(entries) != fault.pages:
+        problems.append("a person was paged" if not fault.pages else "no person was paged")
+    if fault.outcome is IncidentOutcome.NOTHING_DONE and writes:
+        problems.append(f"{writes} writes, although nothing was to be done")
+    if others:
+        problems.append(f"further incidents were opened: {', '.join(others)}")
+    return Ending(
+        fault=fault,
+        incident_id=incident_id,
+        outcome=outcome,
+        tier=tier,
+        paged=_paged(entries),
+        writes=writes,
+        seconds=seconds,
+        healed_after=(verified[-1].at - began).total_seconds() if verified else None,
+        postmortem=postmortem,
+        problems=tuple(problems),
+    )
 
 
 def _closed(entries: Sequence[TimelineEntry]) -> bool:

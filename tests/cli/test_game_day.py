@@ -1,0 +1,126 @@
+"""A demo says so, by its exit code too, when an incident did not end as its fault class says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import firebreak.cli.demo
+from firebreak.cli.game_day import Ending, ending_of
+from firebreak.cli.main import main
+from firebreak.domain.errors import TransientError
+from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.lab.faults import FAULTS
+
+BEGAN = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+
+
+def entry(kind: EntryKind, **body: Any) -> TimelineEntry:
+    return TimelineEntry(
+        seq=1,
+        incident_id="inc-1",
+        key=kind.value,
+        kind=kind,
+        at=BEGAN + timedelta(seconds=15),
+        actor="engine",
+        target="",
+        uid="",
+        duration_ms=None,
+        body=body,
+    )
+
+
+WROTE = entry(EntryKind.EFFECT_RECORDED, effect={"outcome": "applied"})
+WOULD_HAVE = entry(EntryKind.EFFECT_RECORDED, effect={"outcome": "would_apply"})
+PAGED = entry(EntryKind.MESSAGE_DELIVERED, pager="trigger_high")
+TOLD = entry(EntryKind.MESSAGE_DELIVERED, pager="trigger_low")
+
+
+def verified(tier: str, outcome: str = "verified") -> TimelineEntry:
+    return entry(EntryKind.VERIFICATION, tier_name=tier, outcome=outcome)
+
+
+def closed(outcome: IncidentOutcome) -> TimelineEntry:
+    return entry(EntryKind.INCIDENT_CLOSED, outcome=outcome.value)
+
+
+HEALED, NOTHING, RECOVERED = (
+    closed(o) for o in (IncidentOutcome.HEALED, IncidentOutcome.NOTHING_DONE, IncidentOutcome.RECOVERED)
+)
+
+
+def ended(fault: str, entries: Sequence[TimelineEntry], others: Sequence[str] = ()) -> Ending:
+    return ending_of(FAULTS[fault], "inc-1", entries, 20.0, BEGAN, Path("inc-1.md"), list(others))
+
+
+@pytest.mark.parametrize(
+    ("fault", "entries"),
+    [
+        ("wedged-pods", [TOLD, WROTE, verified("restart"), HEALED]),
+        ("bad-release", [WROTE, verified("restart", "not_verified"), WROTE, verified("reroute"), HEALED]),
+        ("dead-dependency", [WROTE, verified("degrade"), HEALED]),
+        ("unfixable", [WROTE, PAGED, RECOVERED]),
+        ("blip", [NOTHING]),
+    ],
+)
+def test_what_ends_as_its_fault_class_says_is_no_problem(fault: str, entries: Sequence[TimelineEntry]) -> None:
+    assert ended(fault, entries).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("fault", "entries", "others", "says"),
+    [
+        ("wedged-pods", [WROTE, verified("reroute"), HEALED], (), "healed by reroute, not by restart"),
+        ("wedged-pods", [WROTE, PAGED, verified("restart"), HEALED], (), "a person was paged"),
+        ("wedged-pods", [WOULD_HAVE, RECOVERED], (), "ended recovered, not healed"),
+        ("wedged-pods", [WROTE, verified("restart")], (), "ended open, not healed"),
+        ("wedged-pods", [WROTE, verified("restart"), HEALED], ("inc-2",), "further incidents were opened: inc-2"),
+        ("unfixable", [WROTE, TOLD, RECOVERED], (), "no person was paged"),
+        ("blip", [WROTE, NOTHING], (), "1 writes, although nothing was to be done"),
+        ("blip", [WROTE, verified("restart"), HEALED], (), "ended healed, not nothing_done"),
+    ],
+)
+def test_each_other_end_is_named(
+    fault: str, entries: Sequence[TimelineEntry], others: Sequence[str], says: str
+) -> None:
+    assert says in ended(fault, entries, others).problems
+
+
+@pytest.mark.parametrize(
+    ("good", "code"), [(True, 0), (False, 1)], ids=["all as it should be", "an end that should not be"]
+)
+def test_the_exit_code_is_the_days(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: bool, code: int) -> None:
+    """Zero only when every incident ended as it should."""
+
+    async def play(*_: Any) -> bool:
+        return good
+
+    monkeypatch.setattr(firebreak.cli.demo, "_play", play)
+    assert _exit_code(monkeypatch, tmp_path) == code
+
+
+def test_a_day_that_breaks_off_is_no_success(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An incident that never comes, or never ends, within its limit."""
+
+    async def play(*_: Any) -> bool:
+        raise TransientError("no incident was opened within 30 s of the fault")
+
+    monkeypatch.setattr(firebreak.cli.demo, "_play", play)
+    assert _exit_code(monkeypatch, tmp_path) not in (0, None)
+
+
+def _exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.setattr("sys.argv", ["firebreak", "demo", "--keep", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended_with:
+        main()
+    return ended_with.value.code
+
+
+def test_every_fault_class_has_an_end_of_its_own() -> None:
+    """The table above leaves none out."""
+    assert set(FAULTS) == {"wedged-pods", "bad-release", "dead-dependency", "unfixable", "blip"}
