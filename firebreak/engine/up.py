@@ -47,6 +47,7 @@ log = structlog.get_logger()
 LOOK = 0.1  # seconds between two looks at the children
 LONGEST_WAIT = 30.0  # seconds before a child that keeps ending is started again
 READY = timedelta(seconds=60)
+LAST_WORDS = 5.0  # seconds for what is due, when it cannot start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})
         async with AsyncExitStack() as stack:
+            watch_intake = await stack.enter_async_context(_people(settings))
             address, children = settings.temporal_address, []
             if not address:
                 server = await start_temporal(
@@ -116,7 +118,8 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 return
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
             announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
-            async with _people(settings), beating(data_dir, "up"):
+            watch_intake()
+            async with beating(data_dir, "up"):
                 await _watch(children, beat_file(data_dir, "up"), stop)
             log.info("engine.stopping")
 
@@ -178,10 +181,9 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def _people(settings: Settings) -> AsyncIterator[None]:
-    """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do.
-
-    Raises ChainBroken when the record was changed: no automation on top of a record that cannot be trusted."""
+async def _people(settings: Settings) -> AsyncIterator[Callable[[], None]]:
+    """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do, also
+    when they cannot be started. What it yields begins the watch: workers that start have a right to find alerts."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / TIMELINE_FILE))
         inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / INBOX_FILE))
@@ -205,13 +207,28 @@ async def _people(settings: Settings) -> AsyncIterator[None]:
             )
         )
         watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)
-        tasks = [asyncio.create_task(sender.run()), asyncio.create_task(watch.run())]
+        tasks = [asyncio.create_task(sender.run())]
         try:
-            yield
+            yield lambda: tasks.append(asyncio.create_task(watch.run()))
+        except FirebreakError:  # it does not start, perhaps never will: who is to be called is called before it leaves
+            try:
+                await watch.look()
+                await _sent(store, clock)
+            except FirebreakError as error:  # the reason of the stop is the other one
+                log.error("engine.nobody_paged", error=str(error))
+            raise
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _sent(store: TimelineStore, clock: SystemClock) -> None:
+    """Wait till nothing is due, but not for long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS):
+            while (due := await store.next_due()) is not None and due <= clock.now():  # noqa: ASYNC110 # another process may have written it
+                await asyncio.sleep(LOOK)
 
 
 def check_pager(settings: Settings) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,17 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
+from activities import notices
+from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.errors import ChainBroken
+from firebreak.domain.ids import label_fingerprint
 from firebreak.domain.incident import Mode
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.up import check_record, child_environment
 from firebreak.processes import ready_file
 from firebreak.servers.process import Launch, ManagedProcess, Registry, free_port, start_time
 from firebreak.settings import Settings, load_settings
-from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
+from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 
 Eventually = Callable[..., Awaitable[None]]
 PATIENCE = 60.0  # seconds for a start on a busy machine
@@ -307,6 +310,29 @@ async def test_what_an_earlier_run_left_is_ended_first(engine: Engine) -> None:
 
 
 @pytest.mark.servers
+async def test_who_is_due_to_be_called_is_called_also_when_it_cannot_start(engine: Engine) -> None:
+    """Temporal's database is damaged: each start ends with an error, and the page that waits goes out all the same;
+    so does one about an alert that was taken and that no worker will take up."""
+    now = datetime.now(UTC)
+    engine.data.mkdir()
+    entry, page = notices.fault("engine-1", "workflow", "look at it", now)
+    async with await TimelineStore.open(engine.data / TIMELINE_FILE) as store:
+        await store.append([entry], messages=[page])
+    labels = {"alertname": "PayDown", "severity": "critical", "service": "pay"}
+    alert = Alert(fingerprint=label_fingerprint(labels), status=AlertStatus.FIRING, labels=labels, starts_at=now)
+    async with await InboxStore.open(engine.data / INBOX_FILE) as inbox:
+        long_ago = now - timedelta(minutes=2)
+        await inbox.accept([(alert, IntakeClass.P1_CANDIDATE)], source="t", truncated=0, accepted_at=long_ago)
+    (engine.data / "temporal.sqlite").write_bytes(os.urandom(8192))
+    async with pager() as (url, got):
+        settings = {"FIREBREAK_PAGERDUTY_URL": url, "FIREBREAK_FALLBACK_PAGER_KEY": "k" * 32}
+        process = await ManagedProcess.start(engine.launch(**settings), engine.folder)
+        assert await process.exited(timedelta(seconds=PATIENCE))
+        assert process.exit_code not in (0, None)
+        assert sorted(event["event_action"] for event in got) == ["trigger", "trigger"]
+        assert sorted(event["dedup_key"].split("-")[0] for event in got) == ["engine", "intake"]
+
+
 async def test_a_part_that_does_not_start_stops_the_start(engine: Engine) -> None:
     """The workers cannot read the kubeconfig: an error that shows their log, exit code not 0, nothing left."""
     launch = engine.launch(FIREBREAK_KUBECONFIG=str(engine.folder / "missing"))
