@@ -16,7 +16,7 @@ from activities.looking import Looking
 from activities.messages import RestoreInput, RestoreResult, StepInput
 from activities.undoing import undo_step
 from firebreak.domain import ids
-from firebreak.domain.action import Effect, EffectOutcome
+from firebreak.domain.action import Effect, EffectOutcome, Intent
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import PermanentError, TransientError
@@ -65,6 +65,7 @@ class RestoreHands:
         )
         why = "; ".join(f"{r.name}: {r.reason}" for r in results)
         overdue = now - given.opened_at >= rule.within
+        begun = await self._casebook.found(given.incident_id, ids.move_key("undo-intent", given.tier, given.step))
         again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll)
         if all(r.truth is Truth.TRUE for r in results):
             held_back = await self._held_back(given, plan)
@@ -76,6 +77,12 @@ class RestoreHands:
                         raise
                     held_back = str(error)
             why = f"{why}; yet it cannot be taken back: {held_back}"
+        elif begun is not None:
+            intent = from_data(Intent, begun.body["intent"])
+            effect = await self._actions[intent.action].read_back(intent)
+            if effect.outcome is not EffectOutcome.NOT_APPLIED:
+                return await self._taken_back(record, key, plan, why, effect)
+        await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again
         begun = await self._casebook.found(given.incident_id, ids.move_key("undo-intent", given.tier, given.step))
@@ -109,6 +116,9 @@ class RestoreHands:
             incident_id=record.incident_id, plan_digest=record.plan_digest, tier=record.tier, step=record.step
         )
         effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
+        return await self._taken_back(record, key, plan, why, effect)
+
+    async def _taken_back(self, record: RestoreRecord, key: str, plan: Plan, why: str, effect: Effect) -> RestoreResult:
         good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
         outcome = "restored" if good else "refused"
         reason = f"{why}; {effect.reason}"

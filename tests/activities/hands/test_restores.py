@@ -141,6 +141,34 @@ async def test_a_lost_reply_is_read_back(world: Any) -> None:
     assert world.cluster.writes == 2
 
 
+async def test_a_lost_reply_is_read_back_also_when_the_part_is_ill_again(world: Any) -> None:
+    """It was taken back: the promise is over, and its targets are free for what heals the part now."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    with pytest.raises(ApplicationError):
+        await check(world, incident, opened)
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    seen = await check(world, incident, opened, local=False)
+    assert (seen.outcome, world.flag, world.cluster.writes) == ("restored", "true", 2)
+    assert await world.store.lock_target(world.flags, "inc-next") == "inc-next"
+
+
+async def test_a_write_that_failed_leaves_its_targets_to_others(world: Any) -> None:
+    """It is tried again one day; until then an incident may heal what the promise is about."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    world.cluster.fail["patch"] = [TransientError("timed out")]
+    with pytest.raises(ApplicationError):
+        await check(world, incident, opened)
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    assert not (await check(world, incident, opened, local=False)).ended
+    assert (world.flag, world.cluster.writes) == ("false", 1)
+    assert await world.store.lock_target(world.flags, "inc-next") == "inc-next"
+
+
 async def test_a_write_whose_answer_is_lost_at_the_time_limit_is_not_denied(world: Any) -> None:
     """The person who is called is not told that nothing was flipped: it was, and nobody has heard of it."""
     incident, opened = await promised(world)
