@@ -15,6 +15,7 @@ from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import StepInput, VerifyInput, VerifyResult
 from activities.step_records import WROTE, StepEntries, record_of, step_entry
+from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import ConditionResult, Truth
@@ -119,7 +120,9 @@ class VerifyHands:
         messages = () if healed else (self._entries.tell(at, NoticeKind.STEP_FAILED, "not-verified"),)
         written = await self._casebook.ledger.append(
             [draft, *(self._restore_entry(at, plan) for _ in restores)],
-            messages=notices.healed(at.incident_id, now) if last else messages,
+            messages=notices.healed(at.incident_id, ids.move_key("healed", at.tier, at.step), now)
+            if last
+            else messages,
             cancel=((at.incident_id, notices.DEADLINE),) if last else (),
             restores=restores,
             phase=(at.incident_id, IncidentPhase.HOLDING if last else IncidentPhase.VERIFYING),

@@ -6,12 +6,13 @@ import asyncio
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from firebreak.domain.codec import format_time
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
@@ -47,6 +48,15 @@ _HEADS = ("chat/classified", "chat/person/high")
 
 _SERVICE, _FALLBACK = "service", "fallback"  # whose routing key; stored in delivered entries, never the key itself
 _FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
+
+
+STALE = timedelta(hours=1)
+
+
+class LongOver(PermanentError):
+    """A call about an incident that ended long ago. It is not sent."""
+
+    advice = "Nothing to do: the post-mortem tells of it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +119,8 @@ class Delivery:
         entries = record.entries
         if _needless(draft, entries):
             return None
+        if over := _long_over(draft, entries, self._parts.clock.now()):
+            raise LongOver(f"not sent: the incident has been over since {format_time(over)}")
         if draft.channel is Channel.POSTMORTEM:
             return Sent(receipt=await asyncio.to_thread(self._write_postmortem, record))
         route = self._parts.routes.route(service_of(entries))
@@ -208,6 +220,15 @@ def _needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
     pair = (draft.pager, _ENDS[draft.pager])
     told = [body["pager"] for body in _delivered(entries) if body.get("pager") in pair]
     return not told or told[-1] == draft.pager
+
+
+def _long_over(draft: MessageDraft, entries: Sequence[TimelineEntry], now: datetime) -> datetime | None:
+    """When the incident closed that a call was about, where that is STALE: the call could not go out before (no key,
+    a pager that was away), and would get somebody up for nothing. A restore's call is due later than the close."""
+    if draft.pager not in _ENDS.values():
+        return None
+    closed = next((e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
+    return closed if closed is not None and draft.due_at < closed < now - STALE else None
 
 
 def _thread(entries: Sequence[TimelineEntry]) -> str:

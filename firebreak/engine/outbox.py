@@ -15,7 +15,7 @@ import structlog
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Channel, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.delivery import Delivery, OutboxParts, Sent
+from firebreak.engine.delivery import Delivery, LongOver, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
 
 __all__ = ["GIVE_UP_LOW", "OTHERS", "OutboxParts", "OutboxSender"]
@@ -233,7 +233,8 @@ class OutboxSender:
         high = message.draft.pager in _HIGH
         call = message.draft.pager is PagerAction.TRIGGER_HIGH
         spared = not high and _asked(error) is not None  # no failure of the message: it is not counted
-        gone = not call and not spared and (isinstance(error, PermanentError) or attempts >= GIVE_UP_LOW)
+        hopeless = isinstance(error, PermanentError) or (not high and attempts >= GIVE_UP_LOW)
+        gone = isinstance(error, LongOver) or (hopeless and not call and not spared)
         next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))
         entry = None

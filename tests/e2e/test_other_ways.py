@@ -146,5 +146,5 @@ async def test_people_who_cannot_be_reached_never_stop_the_healing(world: Any) -
 
         await world.until(arrived, "what was kept back", seconds=150)
         told = [key for key, *_ in world.posts(since, ending.incident_id)]
-        assert told == ["chat/classified", "chat/applied/0.0", "chat/healed", "chat/closed"]
+        assert told == ["chat/classified", "chat/applied/0.0", "chat/healed/0.0", "chat/closed"]
         assert world.pages(since, ending.incident_id)[0] == ("trigger", "warning", "notice")

@@ -31,7 +31,7 @@ async def test_healthy_for_the_hold_time_is_verified(world: Any) -> None:
     assert seen.record.status is StepStatus.VERIFIED
     messages = world.messages(incident)
     assert messages["deadline"][1] == "cancelled"
-    assert messages["pager/resolve-low"][0] == "resolve_low"
+    assert messages["pager/healed/0.0/low"][0] == "resolve_low"
 
 
 async def test_a_verification_is_decided_once(world: Any) -> None:

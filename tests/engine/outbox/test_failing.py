@@ -10,8 +10,9 @@ import pytest
 
 from activities import notices
 from firebreak.domain.errors import LedgerError, PermanentError, TransientError
+from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.message import Channel, NoticeKind, NoticeText, PagerAction
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.outbox import GIVE_UP_LOW
 
 
@@ -56,6 +57,49 @@ async def test_a_receiver_that_asks_for_an_hour_does_not_get_it(desk: Any, actio
     desk.clock.forward(1)
     await desk.all()
     assert desk.people.sent == [("pager", action.value)]
+
+
+async def test_the_end_of_a_page_is_told_however_long_the_pager_is_away(desk: Any) -> None:
+    """Else a page about what healed meanwhile would stay open."""
+    await desk.tell(*notices.person_needed(desk.incident_id, "person/high", "why", desk.now))
+    await desk.all()
+    desk.people.dead["resolve_high"] = TransientError("503")
+    await desk.tell(*notices.closing(desk.incident_id, desk.now))
+    for _ in range(2 * GIVE_UP_LOW):
+        await desk.all()
+        desk.clock.forward(120)
+    del desk.people.dead["resolve_high"]
+    desk.clock.forward(120)
+    await desk.all()
+    assert desk.people.sent[-1] == ("pager", "resolve_high")
+
+
+@pytest.mark.parametrize(("hours", "sent"), [(0.9, ["trigger_high", "resolve_high"]), (1.1, [])])
+async def test_nobody_is_called_about_what_has_long_been_over(desk: Any, hours: float, sent: list[str]) -> None:
+    """No key was set, or the pager was away: on the day on which it can be told, old calls are not; that they were
+    never told is on record."""
+    desk.people.dead["trigger_high"] = TransientError("503")
+    await desk.tell(*notices.person_needed(desk.incident_id, "person/high", "why", desk.now))
+    await desk.all()
+    desk.clock.forward(60)
+    await desk.store.close_incident(
+        EntryDraft(
+            incident_id=desk.incident_id,
+            key="close",
+            kind=EntryKind.INCIDENT_CLOSED,
+            at=desk.now,
+            body={"outcome": "recovered", "reason": "healthy"},
+        ),
+        IncidentOutcome.RECOVERED,
+        messages=notices.closing(desk.incident_id, desk.now),
+        cancel_all=True,
+    )
+    del desk.people.dead["trigger_high"]
+    desk.clock.forward(3600 * hours)
+    await desk.all()
+    assert [what for channel, what in desk.people.sent if channel == "pager"] == sent
+    told = [entry["error"] for entry in await desk.entries(EntryKind.MESSAGE_FAILED) if entry["given_up"]]
+    assert any("the incident has been over since" in error for error in told) is (not sent)
 
 
 async def test_information_is_given_up_in_the_end(desk: Any) -> None:

@@ -96,7 +96,7 @@ async def test_a_call_behind_the_end_of_an_earlier_one_goes_out(desk: Any) -> No
     await desk.open("inc-1")
     await desk.tell(told_low("inc-1", desk.now), *desk.classified())
     await desk.all()
-    await desk.tell(*notices.healed(desk.incident_id, desk.now))
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now))
     await desk.tell(*notices.person_needed(desk.incident_id, "relapse", "it broke again", desk.now))
     await desk.all()
     assert ("pager", "trigger_high") in desk.people.sent

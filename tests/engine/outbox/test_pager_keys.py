@@ -53,7 +53,7 @@ async def test_a_key_that_is_refused_makes_the_call_go_to_the_fallback(desk: Any
     assert "fallback-key" not in str(await desk.store.entries(desk.incident_id))
     assert "fallback-key" not in repr(desk.sender._parts)
     desk.sender = desk.with_fallback(pager)  # a new process
-    await desk.tell(*notices.healed(desk.incident_id, desk.now))
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now))
     await desk.all()
     assert pager.sent[1:] == [("fallback-key", "resolve_high")]
 
@@ -84,11 +84,11 @@ async def test_a_resolve_that_one_key_refuses_still_ends_the_other(desk: Any) ->
     pager.keys = {"paykey"}
     await desk.tell(*notices.person_needed(desk.incident_id, "two", "why", desk.now))
     await desk.all()
-    await desk.tell(*notices.healed(desk.incident_id, desk.now))
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now))
     await desk.all()
     assert pager.sent[-1] == ("fallback-key", "resolve_high")
-    assert desk.state("pager/resolve-high")[0] == "delivered"
-    assert "pager/resolve-high" in [f["key"] for f in await desk.entries(EntryKind.MESSAGE_FAILED)]
+    assert desk.state("pager/healed/0.0/high")[0] == "delivered"
+    assert "pager/healed/0.0/high" in [f["key"] for f in await desk.entries(EntryKind.MESSAGE_FAILED)]
 
 
 async def test_a_call_that_both_keys_refuse_is_tried_for_ever(desk: Any) -> None:

@@ -43,7 +43,7 @@ async def test_a_deadline_that_was_taken_back_never_goes_out(desk: Any) -> None:
     """Verified healing before its time."""
     await desk.tell(*desk.classified())
     await desk.all()
-    await desk.tell(*notices.healed(desk.incident_id, desk.now), cancel=(notices.DEADLINE,))
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=(notices.DEADLINE,))
     desk.clock.forward(3600)
     await desk.all()
     assert ("pager", "trigger_high") not in desk.people.sent
@@ -81,7 +81,7 @@ async def test_a_resolve_goes_out_once(desk: Any) -> None:
     """Healed resolves, the close does not resolve a second time."""
     await desk.tell(*desk.classified())
     await desk.all()
-    await desk.tell(*notices.healed(desk.incident_id, desk.now), cancel=(notices.DEADLINE,))
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=(notices.DEADLINE,))
     await desk.all()
     await desk.tell(*notices.closing(desk.incident_id, desk.now))
     await desk.all()
@@ -93,7 +93,7 @@ async def test_a_page_after_a_resolve_is_resolved_again_at_the_end(desk: Any) ->
     await desk.tell(*desk.classified())
     desk.clock.forward(60)
     await desk.all()
-    await desk.tell(*notices.healed(desk.incident_id, desk.now))
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now))
     await desk.all()
     await desk.tell(*notices.person_needed(desk.incident_id, "relapse/0.0", "relapsed", desk.now))
     await desk.all()
@@ -101,6 +101,18 @@ async def test_a_page_after_a_resolve_is_resolved_again_at_the_end(desk: Any) ->
     await desk.all()
     high = [what for channel, what in desk.people.sent if what.endswith("_high")]
     assert high == ["trigger_high", "resolve_high", "trigger_high", "resolve_high"]
+
+
+async def test_a_second_healing_is_told_as_the_first(desk: Any) -> None:
+    """Healed, relapsed, healed by another tier: the page of the relapse ends then, not at the close."""
+    await desk.tell(*desk.classified(), *notices.healed(desk.incident_id, "healed/0.0", desk.now))
+    await desk.all()
+    await desk.tell(*notices.person_needed(desk.incident_id, "relapse/0.0", "relapsed", desk.now))
+    await desk.all()
+    await desk.tell(*notices.healed(desk.incident_id, "healed/1.0", desk.now))
+    await desk.all()
+    assert [what for channel, what in desk.people.sent if channel == "pager"][-1] == "resolve_high"
+    assert desk.people.sent[-1][0] == "chat"
 
 
 async def test_a_classified_incident_that_ends_with_nothing_done_leaves_no_notice_open(desk: Any) -> None:
@@ -179,7 +191,7 @@ async def test_messages_of_one_moment_are_told_from_one_case(desk: Any, monkeypa
     await desk.tell(*desk.classified())
     await desk.sender.drain()
     assert made == [1]
-    chat, low, _ = notices.healed(desk.incident_id, desk.now)
+    chat, low, _ = notices.healed(desk.incident_id, "healed/0.0", desk.now)
     await desk.tell(chat, low)
     await desk.all()
     assert made == [1, 3]

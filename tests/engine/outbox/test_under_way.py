@@ -148,7 +148,7 @@ async def test_a_resolve_waits_for_the_call_that_was_taken_back_under_way(
     desk.clock.forward(60)
     async with desk.running():
         await asyncio.wait_for(begun.wait(), 10)
-        await desk.tell(*notices.healed(desk.incident_id, desk.now), cancel=(notices.DEADLINE,))
+        await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=(notices.DEADLINE,))
         looks = 0
         due = desk.store.due
 
