@@ -55,12 +55,13 @@ def person_needed(incident_id: str, key: str, reason: str, now: datetime) -> tup
     )
 
 
-def healed(incident_id: str, now: datetime) -> tuple[MessageDraft, ...]:
-    """Verified: the low-urgency notice ends by itself, and so does a page that had gone out meanwhile."""
+def healed(incident_id: str, key: str, now: datetime) -> tuple[MessageDraft, ...]:
+    """Verified: the low-urgency notice ends by itself, and so does a page that had gone out meanwhile. `key` names the
+    step: after a relapse another one may heal, and is told, too."""
     return (
-        chat(incident_id, NoticeKind.HEALED, "healed", now),
-        pager(incident_id, NoticeKind.HEALED, "pager/resolve-low", PagerAction.RESOLVE_LOW, now),
-        pager(incident_id, NoticeKind.HEALED, "pager/resolve-high", PagerAction.RESOLVE_HIGH, now),
+        chat(incident_id, NoticeKind.HEALED, key, now),
+        pager(incident_id, NoticeKind.HEALED, f"pager/{key}/low", PagerAction.RESOLVE_LOW, now),
+        pager(incident_id, NoticeKind.HEALED, f"pager/{key}/high", PagerAction.RESOLVE_HIGH, now),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from temporalio import activity
 
 from activities import notices
@@ -10,7 +12,7 @@ from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
-from firebreak.domain.message import NoticeText, PagerAction
+from firebreak.domain.message import MessageDraft, NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
@@ -90,8 +92,14 @@ class PeopleHands:
             messages=messages,
             cancel_all=True,
             unless_joined=given.outcome is IncidentOutcome.NOTHING_DONE,
-            if_joined=notices.fault(f"late-{given.incident_id}", "close", late, now)
-            if given.outcome in _HEALTHY
-            else None,
+            if_joined=_called_about(given.incident_id, late, now) if given.outcome in _HEALTHY else None,
         )
         return closed is not None
+
+
+def _called_about(incident_id: str, reason: str, now: datetime) -> tuple[EntryDraft, tuple[MessageDraft, ...]]:
+    """A call that comes after the incident's last word: nothing of ours ends it."""
+    key = "person/late"
+    body = {"reason": reason, "urgency": "high"}
+    entry = EntryDraft(incident_id=incident_id, key=key, kind=EntryKind.PERSON_CALLED, at=now, body=body)
+    return entry, notices.person_needed(incident_id, key, reason, now)

@@ -164,7 +164,7 @@ class LedgerPort(Protocol):
         messages: Sequence[MessageDraft],
         cancel_all: bool,
         unless_joined: bool = False,
-        if_joined: tuple[EntryDraft, MessageDraft] | None = None,
+        if_joined: tuple[EntryDraft, Sequence[MessageDraft]] | None = None,
     ) -> Appended | None:
         """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction. Where an alert has joined
         since the evidence was looked at for the last time: with `unless_joined` None, and nothing is changed; and

@@ -118,7 +118,7 @@ class LedgerStore(Store):
         messages: Sequence[MessageDraft],
         cancel_all: bool,
         unless_joined: bool = False,
-        if_joined: tuple[EntryDraft, MessageDraft] | None = None,
+        if_joined: tuple[EntryDraft, Sequence[MessageDraft]] | None = None,
     ) -> Appended | None:
         """As the port says; a second close finds the first one's entry, and lets go of targets taken since.
         `cancel_all` cancels the unsent messages that are due after `draft.at` (deadlines); what is due already is
@@ -139,7 +139,7 @@ class LedgerStore(Store):
                 enqueue_messages(raw, messages)
                 if late and if_joined is not None:
                     append_entries(raw, told)
-                    enqueue_messages(raw, (if_joined[1],))
+                    enqueue_messages(raw, if_joined[1])
             return done
 
         return await self._write(unit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -75,11 +74,11 @@ async def test_an_alert_that_joined_as_all_was_well_is_a_page_of_its_own(world: 
     await world.opened(alertname="PaySlow")
     for _ in range(2):
         assert await world.run(world.people.close, ending(incident, outcome)) is True
-    late = f"late-{incident.id}"
-    (fault,) = await world.store.entries(late)
-    assert incident.id in fault.body["error"]
-    told = world.messages(dataclasses.replace(incident, id=late))
-    assert {key: action for key, (action, _, _) in told.items()} == {"pager/fault": "trigger_high"}
+    called = [body["reason"] for body in await world.bodies(incident, EntryKind.PERSON_CALLED)]
+    assert len(called) == 1
+    assert "no look at the evidence has seen it" in called[0]
+    action, state, due = world.messages(incident)["pager/person/late"]
+    assert (action, state, due) == ("trigger_high", "waiting", world.due())
 
 
 async def test_an_alert_that_a_look_has_seen_is_no_such_page(world: Any) -> None:
@@ -88,7 +87,7 @@ async def test_an_alert_that_a_look_has_seen_is_no_such_page(world: Any) -> None
     await world.opened(alertname="PaySlow")
     await world.gather(incident)
     assert await world.run(world.people.close, ending(incident, IncidentOutcome.HEALED)) is True
-    assert await world.store.entries(f"late-{incident.id}") == ()
+    assert await world.bodies(incident, EntryKind.PERSON_CALLED) == []
 
 
 async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> None:
@@ -167,7 +166,7 @@ def made(world: Any) -> list[MessageDraft]:
     return [
         *notices.classified("inc-1", now, timedelta(seconds=60), Mode.ACT),
         *notices.person_needed("inc-1", "person/high", "why", now),
-        *notices.healed("inc-1", now),
+        *notices.healed("inc-1", "healed/0.0", now),
         *notices.closing("inc-1", now),
         *(notices.unclassified("inc-1", look, now, timedelta(seconds=60)) for look in range(2)),
     ]
