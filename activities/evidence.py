@@ -120,6 +120,7 @@ class EvidenceHands:
             times=look.rules.look_times,
             target_refusal=look.refusal,
             truncated=incident.truncated,
+            looks=given.round,
         )
         plan: Plan | None = None
         if ahead.next is NextLook.ACT:
@@ -219,6 +220,8 @@ class EvidenceHands:
             return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
         since = given.quiet_since or now
         firing = await self._casebook.incidents.firing(given.incident_id)
+        if incident.truncated > 0:
+            firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
         if now - since < rules.look_times.quiet and (firing > 0 or given.quiet_since is None):
             return RecoveryResult(
                 recovered=False, reason="healthy; must stay so", again_at=now + wait, quiet_since=since

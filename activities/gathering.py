@@ -170,6 +170,8 @@ class Gathering:
         fires: the opener's where it does, and that of those that joined. What has resolved says nothing any more."""
         labels, opener = dict(incident.alert.labels), incident.alert.key
         firing = await self._casebook.incidents.firing_alerts(incident.id)
+        if incident.truncated > 0:  # the source left alerts out: nobody knows that none of those says it still
+            firing |= {opener}
         if firing == {opener}:
             return labels
         asked = {c.label: c.label_values for c in tree.conditions if c.label}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,6 +100,21 @@ async def test_what_a_label_classified_recovers_when_its_alert_resolves(label_in
     quiet = await _recovery(world, incident, 2)
     world.clock.forward(60)
     assert (await _recovery(world, incident, 3, quiet.quiet_since)).recovered
+
+
+async def test_what_a_label_classified_waits_for_a_person_while_alerts_were_left_out(label_in_the_tree: Any) -> None:
+    """One of those that the source left out may say the label still."""
+    world = label_in_the_tree
+    incident = await world.opened(business_impact="blocked")
+    world.casebook.remember(replace(incident, truncated=2))
+    assert (await world.gather(incident)).next is NextLook.CALL_PERSON
+    await world.resolve(incident)
+    quiet_since = None
+    for look in range(1, 5):
+        world.clock.forward(60)
+        seen = await _recovery(world, incident, look, quiet_since)
+        quiet_since = seen.quiet_since
+        assert not seen.recovered
 
 
 async def _recovery(world: Any, incident: Any, round: int, quiet_since: Any = None) -> Any:
