@@ -32,10 +32,13 @@ def look_ahead(
     times: LookTimes,
     target_refusal: str = "",
     truncated: int = 0,
+    looks: int = 0,
 ) -> LookAhead:
     """`quiet_since` and `doubtful_since` as the look before gave them. Rules: issue item 6 (pending, resolves or
     breaks first), item 7 (inconclusive pages), A1 (one dimension classifies and pages, two act). Evidence that keeps
-    changing ends, too: doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that."""
+    changing ends, too: doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that. Only
+    time that `looks` were made in counts, a `recheck` for each: not the one in which the engine or its evidence was
+    away."""
     now = verdict.pinned_at
     if verdict.truth is Truth.TRUE:
         return _after_true(verdict, now, target_refusal)
@@ -43,10 +46,10 @@ def look_ahead(
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
     if alerts_firing == 0:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
-    age = now - opened_at
+    watched = min(now - opened_at, looks * times.recheck)
     if verdict.truth is Truth.INCONCLUSIVE:
         since = doubtful_since or now
-        if now - since >= times.doubt or age >= times.watch + times.doubt:
+        if now - since >= times.doubt or watched >= times.watch + times.doubt:
             return LookAhead(
                 next=NextLook.CALL_PERSON,
                 reason=f"the evidence is inconclusive: {verdict.reason}",
@@ -59,10 +62,10 @@ def look_ahead(
             doubtful_since=since,
         )
     if verdict.truth is Truth.PENDING:
-        if age >= 2 * times.watch + times.doubt:
+        if watched >= 2 * times.watch + times.doubt:
             return LookAhead(
                 next=NextLook.CALL_PERSON,
-                reason=f"for {spoken(age)} neither true for its time nor well for long: {verdict.reason}",
+                reason=f"for {spoken(now - opened_at)} neither true for its time nor well for long: {verdict.reason}",
             )
         later = verdict.holds_at is not None and verdict.holds_at > now
         return LookAhead(

@@ -40,6 +40,7 @@ class Case:
     quiet: float | None = None
     doubtful: float | None = None
     refusal: str = ""
+    looks: int = 1000
     again_in: float | None = None
     says: str = ""
 
@@ -67,6 +68,7 @@ class Case:
             times=TIMES,
             target_refusal=self.refusal,
             truncated=truncated,
+            looks=self.looks,
         )
 
 
@@ -188,6 +190,14 @@ CASES = (
         sentence="doubt in turn with health is borne until then",
         truth=Truth.INCONCLUSIVE,
         opened=-959,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
+        sentence="doubt right after a time in which nobody looked is borne as any doubt",
+        truth=Truth.INCONCLUSIVE,
+        opened=-7200,
+        looks=10,
         expected=NextLook.AGAIN,
         again_in=15,
     ),
