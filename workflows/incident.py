@@ -234,7 +234,7 @@ class IncidentWorkflow:
         """Sleep until `at`; wake when a person closes, or (`or_resolved`) when the alerts resolve."""
         left = timedelta(0) if at is None else at - workflow.now()
         self._unslept = 0 if left > timedelta(0) else self._unslept + 1
-        if self._unslept > AT_ONCE:
+        if self._unslept > AT_ONCE and workflow.patched("pause-between-looks"):
             left = PAUSE
         heard = self._state.resolutions
 
