@@ -44,6 +44,7 @@ class Sweeper:
         self._watched: set[str] = set()
         self._told: set[int] = set()
         self._faults: set[str] = set()
+        self._documents_fault = ""  # that a person knows of
         self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
 
     async def sweep(self) -> None:
@@ -90,10 +91,11 @@ class Sweeper:
         """A broken edit is told when it is made, not at the next alert."""
         self._parts.rulebook.current()
         fault = self._parts.rulebook.fault
-        if fault and fault not in self._faults:
-            name = hashlib.sha256(fault.encode()).hexdigest()[:8]
+        if fault and fault != self._documents_fault:
+            # With its hour: what was mended and breaks again in the same way is told again.
+            name = f"{hashlib.sha256(fault.encode()).hexdigest()[:8]}-{self._parts.clock.now():%Y%m%d%H}"
             await tell_fault(self._parts, f"documents-{name}", "documents", fault)
-            self._faults.add(fault)
+        self._documents_fault = fault  # only now: what could not be told is told at the next look
 
     async def _close(self, request: TimelineEntry) -> None:
         fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))

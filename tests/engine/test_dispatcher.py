@@ -24,6 +24,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.clock import SystemClock
 from firebreak.engine.sweeper import Sweeper, is_young
 from firebreak.engine.temporal import tell_workflow
 from firebreak.gateway.poke import Poke
@@ -414,6 +415,36 @@ async def test_a_broken_edit_pages_once(office: Any, eventually: Eventually) -> 
         assert (await office.settled(*receipts))[0][0] is Disposition.OPENED
     assert len(_faults(office)) == 1
     assert "services.yaml" in _faults(office)[0]
+
+
+class Ahead(SystemClock):
+    """The system's clock, moved forward `by` hand."""
+
+    by = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+async def test_a_mended_document_that_breaks_again_pages_again(office: Any, eventually: Eventually) -> None:
+    """In the same way, an hour or more later: whoever mended it then believes that it is well."""
+    path = office.documents / "services.yaml"
+    good, clock = path.read_text(), Ahead()
+    async with office.dispatching(clock=clock):
+        for pages in (1, 2):
+            path.write_text(good + "\nnonsense: 1\n")
+
+            async def told(pages: int = pages) -> bool:
+                return len(_faults(office)) == pages
+
+            await eventually(told)
+            path.write_text(good)
+
+            async def well() -> bool:
+                return not office.rulebook.fault
+
+            await eventually(well)
+            clock.by += timedelta(hours=1)
 
 
 class Stumbling:
