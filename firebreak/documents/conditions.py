@@ -119,7 +119,7 @@ class ConditionBlock(Block):
 class KnownNames:
     """Names that a document may use: what `check_condition` checks against."""
 
-    durations: Mapping[str, timedelta]
+    durations: frozenset[str]
     thresholds: frozenset[str]
     bindings: frozenset[str] = STANDARD_BINDINGS
 
@@ -173,8 +173,7 @@ def check_condition(name: str, block: ConditionBlock, known: KnownNames) -> tupl
 def _findings(block: ConditionBlock, known: KnownNames) -> Iterator[Finding]:
     for key, span in (("for", block.for_), ("stale_after", block.stale_after)):
         if block.kind is not ConditionKind.LABEL:
-            yield from _unknown((key,), span, frozenset(known.durations), "duration")
-    yield from _points(block.for_, known)
+            yield from _unknown((key,), span, known.durations, "duration")
     if block.threshold is not None:
         yield from _unknown(("threshold",), block.threshold, known.thresholds, "threshold")
     if block.query is not None:
@@ -208,12 +207,6 @@ def _unknown(path: NodePath, value: Any, known: frozenset[str], what: str) -> It
         yield Finding(path, f"unknown {what} {value}; known here: {names}", token=value)
 
 
-def _points(span: timedelta | str, known: KnownNames) -> Iterator[Finding]:
-    held_for = known.durations.get(span[1:]) if isinstance(span, str) else span
-    if held_for is not None and (why := too_many_points(held_for, known.durations.get("step", DEFAULT_STEP))):
-        yield Finding(("for",), why)
-
-
 def too_many_points(held_for: timedelta, step: timedelta) -> str:
     """Why a range query of that length cannot be asked; empty when it can."""
     points = held_for / step if step > timedelta(0) else 0.0  # a step of nothing is a finding of its own
@@ -224,7 +217,7 @@ def too_many_points(held_for: timedelta, step: timedelta) -> str:
 
 def _query(path: NodePath, query: str, known: KnownNames, *, selector_only: bool = False) -> Iterator[Finding]:
     faults: tuple[QueryFault, ...] = check_query(
-        query, durations=frozenset(known.durations), bindings=known.bindings, selector_only=selector_only
+        query, durations=known.durations, bindings=known.bindings, selector_only=selector_only
     )
     for fault in faults:
         yield Finding(path, fault.message, token=fault.token)

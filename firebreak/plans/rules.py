@@ -75,7 +75,8 @@ def queries_of(block: ConditionBlock) -> Iterator[tuple[NodePath, str]]:
 
 def timings(model: RunbookModel, overrides: Mapping[str, timedelta]) -> Iterator[Finding]:
     """Times that do not fit together with a policy's `overrides` in force. Every `$name` must be known."""
-    values = {**model.durations, **{name: span for name, span in overrides.items() if name in model.durations}}
+    ours = {*model.durations, "step"}  # `step` is everybody's (plans.pin)
+    values = {**model.durations, **{name: span for name, span in overrides.items() if name in ours}}
 
     def span(value: timedelta | str) -> timedelta:
         return values[value[1:]] if isinstance(value, str) else value
@@ -85,6 +86,9 @@ def timings(model: RunbookModel, overrides: Mapping[str, timedelta]) -> Iterator
         yield Finding(("hold",), "hold must be longer than nothing")
     if why := too_many_points(span(model.hold), step):
         yield Finding(("hold",), why)
+    for name, condition in model.conditions.items():
+        if why := too_many_points(span(condition.for_), step):
+            yield Finding(("conditions", name, "for"), why)
     for path, block, settle in _watches(model):
         what = path[-1]
         hold, within, poll, settled = span(block.hold), span(block.within), span(block.poll), span(settle)
@@ -150,7 +154,9 @@ def _tiers(model: RunbookModel) -> Iterator[Finding]:
 
 
 def _conditions(model: RunbookModel) -> Iterator[Finding]:
-    known = KnownNames(durations=model.durations, thresholds=frozenset(model.thresholds), bindings=bindings_of(model))
+    known = KnownNames(
+        durations=frozenset(model.durations), thresholds=frozenset(model.thresholds), bindings=bindings_of(model)
+    )
     used = {name for _, name in _uses(model)}
     for name, block in model.conditions.items():
         for finding in check_condition(name, block, known):

@@ -16,12 +16,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from firebreak.documents.conditions import (
+    DEFAULT_STEP,
     STANDARD_BINDINGS,
     ConditionBlock,
     KnownNames,
     Rendering,
     check_condition,
     render_condition,
+    too_many_points,
 )
 from firebreak.documents.fields import Block, Name, Number, Span
 from firebreak.documents.policy import Policy, TrustedLabel
@@ -174,7 +176,7 @@ def _wrong(model: SeverityModel, nodes: tuple[TreeNode, ...]) -> Iterator[Findin
         if name in STANDARD_BINDINGS or name == BASELINE or name in model.params:
             yield Finding(path, f"{name!r} means something else in queries", on_key=True)
     known = KnownNames(
-        durations=model.durations,
+        durations=frozenset(model.durations),
         thresholds=frozenset(model.thresholds),
         bindings=STANDARD_BINDINGS | frozenset(model.params),
     )
@@ -182,6 +184,9 @@ def _wrong(model: SeverityModel, nodes: tuple[TreeNode, ...]) -> Iterator[Findin
     for name, block in model.conditions.items():
         for finding in check_condition(name, block, known):
             yield finding.under(("conditions", name))
+        held_for = model.durations.get(block.for_[1:]) if isinstance(block.for_, str) else block.for_
+        if held_for is not None and (why := too_many_points(held_for, model.durations.get("step", DEFAULT_STEP))):
+            yield Finding(("conditions", name, "for"), why)
         if name not in used:
             yield Finding(("conditions", name), f"condition {name!r} is not in the tree", on_key=True)
         if block.dimension is Dimension.HEALTH:

@@ -70,6 +70,12 @@ MISTAKES = {
     "a placeholder inside a text": ("route: $route", "route: x-$route", "x-$route", "must be the whole value"),
     "a hold of nothing": ("hold: 10s", "hold: 0s", "$hold, within: $within, settle", "verify: hold must be longer"),
     "a hold of too many points": ("hold: 10s", "hold: 2d", "$hold, within: $within, settle", "more than 10000"),
+    "a condition of too many points": (
+        "threshold: $errors",
+        "for: 2d\n    threshold: $errors",
+        "2d\n    threshold",
+        "are 11520 points",
+    ),
     "a limit that can never be met": ("within: 60s", "within: 12s", "$within, settle", "settle and hold together"),
     "a poll of nothing": ("poll: 1s", "poll: 0s", "$poll}\n        undo: none", "poll must be longer than nothing"),
     "a system namespace": (
