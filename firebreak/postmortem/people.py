@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firebreak.domain.message import Channel, NoticeKind
+from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
 from firebreak.postmortem.model import FaultLine, PersonLine
@@ -15,6 +15,7 @@ _WHAT = {
     EntryKind.MESSAGE_DELIVERED: "delivered",
     EntryKind.MESSAGE_FAILED: "failed",
 }
+_PAGED = {PagerAction.TRIGGER_HIGH.value: "high", PagerAction.TRIGGER_LOW.value: "low"}
 _URGENCY = {EntryKind.PERSON_CALLED: "high", EntryKind.PERSON_NOTIFIED: "low"}
 
 
@@ -24,7 +25,7 @@ def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
         PersonLine(
             at=entry.at,
             what=_WHAT[entry.kind],
-            urgency=reading.text(entry.body, "urgency") or _URGENCY.get(entry.kind, ""),
+            urgency=_urgency(entry),
             channel=reading.text(entry.body, "channel"),
             notice=reading.text(entry.body, "notice"),
             detail=next((t for name in ("reason", "error", "receipt") if (t := reading.text(entry.body, name))), ""),
@@ -35,15 +36,20 @@ def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
     )
 
 
+def _urgency(entry: TimelineEntry) -> str:
+    """As it was decided, or as the pager was told; empty for what calls nobody."""
+    told = _PAGED.get(reading.text(entry.body, "pager"), "")
+    return reading.text(entry.body, "urgency") or _URGENCY.get(entry.kind, "") or told
+
+
 def _is_own_file(entry: TimelineEntry) -> bool:
     """The post-mortem's files were written: nobody was told by that (that they could not be is told)."""
     return entry.kind is EntryKind.MESSAGE_DELIVERED and reading.text(entry.body, "channel") == Channel.POSTMORTEM.value
 
 
 def was_called(people: Sequence[PersonLine]) -> bool:
-    """Whether a person was called with high urgency, by decision or by the deadline."""
-    deadline = NoticeKind.DEADLINE.value
-    return any(p.what == "called" or (p.what == "delivered" and p.notice == deadline) for p in people)
+    """Whether a person was called with high urgency: by decision, by a deadline, by a relapse."""
+    return any(p.urgency == "high" and p.what in ("called", "delivered") for p in people)
 
 
 def faults_of(entries: Sequence[TimelineEntry]) -> tuple[FaultLine, ...]:

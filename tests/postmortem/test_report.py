@@ -53,6 +53,13 @@ def test_a_healed_incident_tells_what_healed_it(tell: Tell) -> None:
     assert report.head == tell("healed")[-1].digest
 
 
+@pytest.mark.parametrize(("pager", "who"), [("trigger_high", "a person was called"), ("trigger_low", "nobody was")])
+def test_whoever_was_paged_was_called(tell: Tell, pager: str, who: str) -> None:
+    """By a relapse, or since nothing classified it in time: no decision to call somebody stands in the record."""
+    page = {"channel": "pager", "notice": "person_needed", "key": "pager/relapse/0.0", "pager": pager, "receipt": "r"}
+    assert who in report_of(_with(tell("healed"), EntryKind.MESSAGE_DELIVERED, page)).summary[-1]
+
+
 def test_a_paged_incident_tells_each_tier_and_the_call(tell: Tell) -> None:
     """Not verified, refused and called are told apart, and each leaves a follow-up."""
     report = report_of(tell("paged"))
