@@ -227,8 +227,8 @@ def _by_the_rule(rows: list[tuple[Any, ...]], now: str, channel: Channel | None)
     found = []
     for lane in lanes.values():
         pages = [row for row in lane if row[3] in (HIGH.value, PagerAction.RESOLVE_HIGH.value)]
-        fronts = {lane[0], *(row for row in pages[:1] if row[3] == HIGH.value)}
-        ready = sorted((row for row in fronts if row[5] <= now), key=lambda r: r[3] != HIGH.value)
+        fronts = {lane[0], *pages[:1]}
+        ready = sorted((row for row in fronts if row[5] <= now), key=lambda row: row not in pages)
         found += ready[:1]
     found.sort(key=lambda r: (r[3] != HIGH.value, r[4], r[0]))
     return [row[0] for row in found if channel is None or row[2] == channel.value]
