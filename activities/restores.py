@@ -65,7 +65,6 @@ class RestoreHands:
         )
         why = "; ".join(f"{r.name}: {r.reason}" for r in results)
         overdue = now - given.opened_at >= rule.within
-        begun = await self._casebook.found(given.incident_id, ids.move_key("undo-intent", given.tier, given.step))
         again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll)
         if all(r.truth is Truth.TRUE for r in results):
             held_back = await self._held_back(given, plan)
@@ -77,23 +76,36 @@ class RestoreHands:
                         raise
                     held_back = str(error)
             why = f"{why}; yet it cannot be taken back: {held_back}"
-        elif begun is not None:
-            intent = from_data(Intent, begun.body["intent"])
-            effect = await self._actions[intent.action].read_back(intent)
-            if effect.outcome is not EffectOutcome.NOT_APPLIED:
-                return await self._taken_back(record, key, plan, why, effect)
+        elif (effect := await self._found_back(given)) is not None:
+            return await self._taken_back(record, key, plan, f"{why}; an earlier try had taken it back", effect)
         await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again
-        begun = await self._casebook.found(given.incident_id, ids.move_key("undo-intent", given.tier, given.step))
         flipped = (
             "Nothing was flipped."
-            if begun is None
+            if await self._begun(given) is None
             else "It was begun, and whether the write took effect is not known: look at the target."
         )
         reason = f"not taken back within {rule.within}: {why}. {flipped}"
         body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason)
         return await self._end(record, key, "overdue", body, page=True)
+
+    async def _begun(self, given: RestoreInput) -> Intent | None:
+        """What an earlier look has recorded that it would write."""
+        entry = await self._casebook.found(given.incident_id, ids.move_key("undo-intent", given.tier, given.step))
+        return None if entry is None else from_data(Intent, entry.body["intent"])
+
+    async def _found_back(self, given: RestoreInput) -> Effect | None:
+        """The effect of a write whose answer was lost; None when there was none, or when nobody can tell now: the next
+        look asks again, and at the time limit a person is told so."""
+        intent = await self._begun(given)
+        if intent is None:
+            return None
+        try:
+            effect = await self._actions[intent.action].read_back(intent)
+        except (TransientError, PermanentError):
+            return None
+        return None if effect.outcome is EffectOutcome.NOT_APPLIED else effect
 
     async def _held_back(self, given: RestoreInput, plan: Plan) -> str:
         """Why it may not be written now: mode observe, or another actor has one of the targets. Empty = go on."""

@@ -10,7 +10,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import CloseInput
-from firebreak.domain.errors import TransientError
+from firebreak.domain.errors import PermissionDenied, TransientError
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.timeline import EntryKind
 
@@ -128,14 +128,20 @@ async def test_killed_at_any_write_of_ours_it_is_taken_back_once(world: Any, met
     assert len(await world.bodies(incident, EntryKind.RESTORE_ENDED)) == 1
 
 
-async def test_a_lost_reply_is_read_back(world: Any) -> None:
-    """The API server had taken it back: found by its mark, not written again."""
+async def reply_lost(world: Any) -> tuple[Any, datetime]:
+    """The part was well, and the step was taken back; the API server's answer did not come."""
     incident, opened = await promised(world)
     world.metrics.say("app_probe", 1.0, since=world.clock.at)
     world.clock.forward(11)
     world.cluster.fail_after_commit = [TransientError("timed out")]
     with pytest.raises(ApplicationError):
         await check(world, incident, opened)
+    return incident, opened
+
+
+async def test_a_lost_reply_is_read_back(world: Any) -> None:
+    """The API server had taken it back: found by its mark, not written again."""
+    incident, opened = await reply_lost(world)
     seen = await check(world, incident, opened, local=False)
     assert seen.outcome == "restored"
     assert world.cluster.writes == 2
@@ -143,16 +149,25 @@ async def test_a_lost_reply_is_read_back(world: Any) -> None:
 
 async def test_a_lost_reply_is_read_back_also_when_the_part_is_ill_again(world: Any) -> None:
     """It was taken back: the promise is over, and its targets are free for what heals the part now."""
-    incident, opened = await promised(world)
-    world.metrics.say("app_probe", 1.0, since=world.clock.at)
-    world.clock.forward(11)
-    world.cluster.fail_after_commit = [TransientError("timed out")]
-    with pytest.raises(ApplicationError):
-        await check(world, incident, opened)
+    incident, opened = await reply_lost(world)
     world.metrics.say("app_probe", 0.0, since=world.clock.at)
     seen = await check(world, incident, opened, local=False)
     assert (seen.outcome, world.flag, world.cluster.writes) == ("restored", "true", 2)
     assert await world.store.lock_target(world.flags, "inc-next") == "inc-next"
+
+
+@pytest.mark.parametrize("error", [TransientError("away"), PermissionDenied("no get any more")])
+async def test_a_lost_reply_that_cannot_be_read_back_ends_as_overdue(world: Any, error: Exception) -> None:
+    """Asked again at each look, nobody's targets meanwhile; at the time limit a person is told what is not known."""
+    incident, opened = await reply_lost(world)
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    world.cluster.fail["get"] = [error, error]
+    assert not (await check(world, incident, opened, local=False)).ended
+    assert await world.store.lock_target(world.flags, "inc-next") == "inc-next"
+    world.clock.at = opened + timedelta(hours=1)
+    assert (await check(world, incident, opened, local=False)).outcome == "overdue"
+    (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
+    assert "look at the target" in body["reason"]
 
 
 async def test_a_write_that_failed_leaves_its_targets_to_others(world: Any) -> None:
