@@ -178,8 +178,9 @@ def test_each_main_flow_must_report_by_itself(shipped: SeverityDocument, policy:
     """One input over both would be fresh as long as either reports, and a flow whose exporter stopped would count as
     one that fails."""
     tree = render_tree(shipped, policy, None, BINDINGS)
-    (down,) = (c for c in tree.conditions if c.name == "main_flow_down")
-    assert down.inputs == tuple(f'main_flow_attempts_total{{flow="{flow}"}}' for flow in ("order", "pay"))
+    inputs = {c.name: c.inputs for c in tree.conditions}
+    each = tuple(f'main_flow_attempts_total{{flow="{flow}"}}' for flow in ("order", "pay"))
+    assert inputs["main_flow_down"] == inputs["health_score"] == each
 
 
 def test_every_query_of_the_shipped_tree_parses_for_every_service(
