@@ -49,8 +49,8 @@ _HEADS = ("chat/classified", "chat/person/high")
 _SERVICE, _FALLBACK = "service", "fallback"  # whose routing key; stored in delivered entries, never the key itself
 _FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
 
-
 STALE = timedelta(hours=1)
+"""How long an incident may be over before a call about it, which could not go out, is not sent any more."""
 
 
 class LongOver(PermanentError):

@@ -210,7 +210,7 @@ async def _people(settings: Settings) -> AsyncIterator[Callable[[], None]]:
         tasks = [asyncio.create_task(sender.run())]
         try:
             yield lambda: tasks.append(asyncio.create_task(watch.run()))
-        except FirebreakError:  # it does not start, perhaps never will: who is to be called is called before it leaves
+        except (FirebreakError, OSError):  # it does not start, perhaps never will: first, who is due is called
             try:
                 await watch.look()
                 await _sent(store, clock)
