@@ -21,17 +21,17 @@ from pathlib import Path
 
 import structlog
 
+from activities.rulebook import Rulebook
 from firebreak.connectors.slack import PACE, Slack
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
-from firebreak.domain.incident import Mode
-from firebreak.domain.message import NoticeText, PagerAction
+from firebreak.domain.errors import FirebreakError
 from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
-from firebreak.engine.compose import Routes, build_pager, build_rulebook
+from firebreak.engine.compose import Routes, build_pager
 from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
+from firebreak.engine.start_checks import check_documents, check_pager, check_record
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import beat_file, beating, last_beat, ready_file
 from firebreak.servers.errors import ServerUnavailable
@@ -40,7 +40,6 @@ from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_le
 from firebreak.servers.temporal import start_temporal
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
-from firebreak.storage.verify import verify_store
 
 log = structlog.get_logger()
 
@@ -94,10 +93,11 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
         run_dir = data_dir / "run"
         reaped = await reap_leftovers(run_dir)
         await check_record(settings)
+        rulebook = await check_documents(settings)
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})
         async with AsyncExitStack() as stack:
-            watch_intake = await stack.enter_async_context(_people(settings))
+            watch_intake = await stack.enter_async_context(_people(settings, rulebook))
             address, children = settings.temporal_address, []
             if not address:
                 server = await start_temporal(
@@ -181,7 +181,7 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def _people(settings: Settings) -> AsyncIterator[Callable[[], None]]:
+async def _people(settings: Settings, rulebook: Rulebook) -> AsyncIterator[Callable[[], None]]:
     """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do, also
     when they cannot be started. What it yields begins the watch: workers that start have a right to find alerts."""
     async with AsyncExitStack() as stack:
@@ -198,7 +198,7 @@ async def _people(settings: Settings) -> AsyncIterator[Callable[[], None]]:
                 ledger=store,
                 chat=chat,
                 pager=pager,
-                routes=Routes(build_rulebook(settings), settings),
+                routes=Routes(rulebook, settings),
                 clock=clock,
                 postmortems=settings.data_dir / "postmortems",
                 fallback_key=fallback,
@@ -229,38 +229,6 @@ async def _sent(store: TimelineStore, clock: SystemClock) -> None:
         async with asyncio.timeout(LAST_WORDS):
             while (due := await store.next_due()) is not None and due <= clock.now():  # noqa: ASYNC110 # another process may have written it
                 await asyncio.sleep(LOOK)
-
-
-def check_pager(settings: Settings) -> None:
-    """SettingsInvalid in mode act when there is a service, or an unknown one, for which nobody could be paged."""
-    if settings.fallback_pager_key.get_secret_value():
-        return
-    problem = "FIREBREAK_FALLBACK_PAGER_KEY is not set: for a service without a pager_key nobody can be paged"
-    if settings.mode is Mode.ACT:
-        raise SettingsInvalid(problem, advice="Set it; acting without a way to call a person is refused.")
-    log.warning("engine.nobody_to_page", problem=problem)
-
-
-async def check_record(settings: Settings) -> None:
-    """Before anything starts: the whole stored chain. ChainBroken stops the start and pages the fallback key."""
-    path = settings.data_dir / TIMELINE_FILE
-    if not path.exists():
-        return
-    report = await asyncio.to_thread(verify_store, path)
-    if report.ok:
-        return
-    error = ChainBroken(f"the record in {path} does not hold from entry {report.first_broken_seq}: {report.reason}")
-    key = settings.fallback_pager_key.get_secret_value()
-    if key:
-        text = NoticeText(
-            title="Firebreak does not start: its record was changed", lines=(str(error), error.next_step())
-        )
-        try:
-            async with build_pager(settings) as pager:
-                await pager.send(key, PagerAction.TRIGGER_HIGH, incident_id="record", text=text, details={})
-        except FirebreakError as unpaged:  # the reason of the stop is still the record
-            log.error("engine.nobody_paged", error=str(unpaged))
-    raise error
 
 
 def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -64,6 +66,32 @@ def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     TimelineStore.database(folder / TIMELINE_FILE).prepare()
     InboxStore.database(folder / INBOX_FILE).prepare()
     return folder
+
+
+@dataclass
+class Pager:
+    """A pager that takes everything."""
+
+    url: str
+    got: list[Mapping[str, Any]]
+
+
+@pytest.fixture
+async def pager() -> AsyncIterator[Pager]:
+    got: list[Mapping[str, Any]] = []
+
+    async def enqueue(request: web.Request) -> web.Response:
+        got.append(await request.json())
+        return web.json_response({"status": "success", "dedup_key": "k"}, status=202)
+
+    app = web.Application()
+    app.router.add_post("/v2/enqueue", enqueue)
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        yield Pager(url=f"http://127.0.0.1:{server.port}", got=got)
+    finally:
+        await server.close()
 
 
 class Away:

@@ -9,8 +9,8 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,17 +18,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from activities import notices
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
-from firebreak.domain.errors import ChainBroken
 from firebreak.domain.ids import label_fingerprint
 from firebreak.domain.incident import Mode
-from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.up import check_record, child_environment
+from firebreak.engine.up import child_environment
 from firebreak.processes import ready_file
 from firebreak.servers.process import Launch, ManagedProcess, Registry, free_port, start_time
 from firebreak.settings import Settings, load_settings
@@ -310,7 +306,7 @@ async def test_what_an_earlier_run_left_is_ended_first(engine: Engine) -> None:
 
 
 @pytest.mark.servers
-async def test_who_is_due_to_be_called_is_called_also_when_it_cannot_start(engine: Engine) -> None:
+async def test_who_is_due_to_be_called_is_called_also_when_it_cannot_start(engine: Engine, pager: Any) -> None:
     """Temporal's database is damaged: each start ends with an error, and the page that waits goes out all the same;
     so does one about an alert that was taken and that no worker will take up."""
     now = datetime.now(UTC)
@@ -324,13 +320,12 @@ async def test_who_is_due_to_be_called_is_called_also_when_it_cannot_start(engin
         long_ago = now - timedelta(minutes=2)
         await inbox.accept([(alert, IntakeClass.P1_CANDIDATE)], source="t", truncated=0, accepted_at=long_ago)
     (engine.data / "temporal.sqlite").write_bytes(os.urandom(8192))
-    async with pager() as (url, got):
-        settings = {"FIREBREAK_PAGERDUTY_URL": url, "FIREBREAK_FALLBACK_PAGER_KEY": "k" * 32}
-        process = await ManagedProcess.start(engine.launch(**settings), engine.folder)
-        assert await process.exited(timedelta(seconds=PATIENCE))
-        assert process.exit_code not in (0, None)
-        assert sorted(event["event_action"] for event in got) == ["trigger", "trigger"]
-        assert sorted(event["dedup_key"].split("-")[0] for event in got) == ["engine", "intake"]
+    settings = {"FIREBREAK_PAGERDUTY_URL": pager.url, "FIREBREAK_FALLBACK_PAGER_KEY": "k" * 32}
+    process = await ManagedProcess.start(engine.launch(**settings), engine.folder)
+    assert await process.exited(timedelta(seconds=PATIENCE))
+    assert process.exit_code not in (0, None)
+    assert sorted(event["event_action"] for event in pager.got) == ["trigger", "trigger"]
+    assert sorted(event["dedup_key"].split("-")[0] for event in pager.got) == ["engine", "intake"]
 
 
 async def test_a_part_that_does_not_start_stops_the_start(engine: Engine) -> None:
@@ -383,84 +378,6 @@ def test_no_secret_is_passed_on_the_way_to_children() -> None:
         webhook_token=SecretStr("s3cret"), slack_token=SecretStr("s3cret"), fallback_pager_key=SecretStr("s3cret")
     )
     assert "s3cret" not in str(dict(child_environment(settings)))
-
-
-@asynccontextmanager
-async def pager() -> AsyncIterator[tuple[str, list[Mapping[str, Any]]]]:
-    """A pager that takes everything: its address, and what it got."""
-    got: list[Mapping[str, Any]] = []
-
-    async def enqueue(request: web.Request) -> web.Response:
-        got.append(await request.json())
-        return web.json_response({"status": "success", "dedup_key": "k"}, status=202)
-
-    app = web.Application()
-    app.router.add_post("/v2/enqueue", enqueue)
-    server = TestServer(app)
-    await server.start_server()
-    try:
-        yield f"http://127.0.0.1:{server.port}", got
-    finally:
-        await server.close()
-
-
-async def test_a_changed_record_stops_the_start_and_pages(tmp_path: Path, store: Any, clock: Any) -> None:
-    """No automation on top of a record that cannot be trusted; somebody hears of it."""
-    drafts = [
-        EntryDraft(incident_id="inc-1", key=str(n), kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": n})
-        for n in range(3)
-    ]
-    await store.append(drafts)
-    async with pager() as (url, got):
-        settings = Settings(data_dir=tmp_path, pagerduty_url=url, fallback_pager_key=SecretStr("k" * 32))
-        await check_record(settings)
-        assert got == []
-        with closing(sqlite3.connect(tmp_path / "timeline.sqlite")) as raw, raw:
-            raw.execute("DROP TRIGGER entries_never_change")
-            raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 2""")
-        with pytest.raises(ChainBroken, match="from entry 2"):
-            await check_record(settings)
-    (event,) = got
-    assert (event["event_action"], event["routing_key"]) == ("trigger", "k" * 32)
-
-
-async def test_a_changed_record_stops_the_start_also_when_nobody_can_be_paged(
-    tmp_path: Path, store: Any, clock: Any
-) -> None:
-    """The pager is away: the reason of the stop is still the record."""
-    await store.append(
-        [EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})]
-    )
-    with closing(sqlite3.connect(tmp_path / "timeline.sqlite")) as raw, raw:
-        raw.execute("DROP TRIGGER entries_never_change")
-        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 1""")
-    settings = Settings(
-        data_dir=tmp_path, pagerduty_url=f"http://127.0.0.1:{free_port()}", fallback_pager_key=SecretStr("k" * 32)
-    )
-    with pytest.raises(ChainBroken):
-        await check_record(settings)
-
-
-async def test_a_record_of_an_earlier_version_is_checked_before_it_is_migrated(
-    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The new version starts on it; one that was changed stops it as ever."""
-    with monkeypatch.context() as older:
-        older.setattr(TimelineStore, "revision", "timeline_0001")
-        async with await TimelineStore.open(tmp_path / TIMELINE_FILE) as store:
-            draft = EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})
-            await store.append([draft])
-    await check_record(Settings(data_dir=tmp_path))
-    with closing(sqlite3.connect(tmp_path / TIMELINE_FILE)) as raw, raw:
-        raw.execute("DROP TRIGGER entries_never_change")
-        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 1""")
-    with pytest.raises(ChainBroken):
-        await check_record(Settings(data_dir=tmp_path))
-
-
-async def test_a_first_start_has_no_record_to_check(tmp_path: Path) -> None:
-    """No file yet is no fault."""
-    await check_record(Settings(data_dir=tmp_path))
 
 
 # --- the worker process alone ----------------------------------------------------------------------------------

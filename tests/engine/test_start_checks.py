@@ -1,0 +1,210 @@
+"""What must hold before anything starts: somebody to page, an unchanged record, documents that can be used."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from activities import notices
+from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
+from firebreak.domain.codec import to_data
+from firebreak.domain.errors import ChainBroken, ContractError, SettingsInvalid
+from firebreak.domain.ids import label_fingerprint
+from firebreak.domain.incident import Incident, Mode
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.start_checks import check_documents, check_pager, check_record
+from firebreak.servers.process import free_port
+from firebreak.settings import Settings, load_settings
+from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
+
+
+def test_acting_without_anybody_to_page_is_refused() -> None:
+    """The last tier always pages, so there must be a key for every service, known or not."""
+    with pytest.raises(SettingsInvalid, match="nobody can be paged"):
+        check_pager(Settings(mode=Mode.ACT))
+
+
+def test_with_a_fallback_key_it_may_act_and_without_one_it_may_observe() -> None:
+    """Observing writes nothing: there a warning is enough."""
+    check_pager(Settings(mode=Mode.ACT, fallback_pager_key=SecretStr("k" * 32)))
+    check_pager(Settings(mode=Mode.OBSERVE))
+
+
+def test_a_mistyped_setting_is_refused_and_the_right_name_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typo in the pager's key must not be silent."""
+    monkeypatch.setenv("FIREBREAK_FALBACK_PAGER_KEY", "k")
+    with pytest.raises(SettingsInvalid, match=r"meant FIREBREAK_FALLBACK_PAGER_KEY\?"):
+        load_settings()
+
+
+# --- the record --------------------------------------------------------------------------------------------------
+
+
+async def test_a_changed_record_stops_the_start_and_pages(tmp_path: Path, store: Any, clock: Any, pager: Any) -> None:
+    """No automation on top of a record that cannot be trusted; somebody hears of it."""
+    drafts = [
+        EntryDraft(incident_id="inc-1", key=str(n), kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": n})
+        for n in range(3)
+    ]
+    await store.append(drafts)
+    settings = Settings(data_dir=tmp_path, pagerduty_url=pager.url, fallback_pager_key=SecretStr("k" * 32))
+    await check_record(settings)
+    assert pager.got == []
+    with closing(sqlite3.connect(tmp_path / "timeline.sqlite")) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 2""")
+    with pytest.raises(ChainBroken, match="from entry 2"):
+        await check_record(settings)
+    (event,) = pager.got
+    assert (event["event_action"], event["routing_key"]) == ("trigger", "k" * 32)
+
+
+async def test_a_changed_record_stops_the_start_also_when_nobody_can_be_paged(
+    tmp_path: Path, store: Any, clock: Any
+) -> None:
+    """The pager is away: the reason of the stop is still the record."""
+    await store.append(
+        [EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})]
+    )
+    with closing(sqlite3.connect(tmp_path / "timeline.sqlite")) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 1""")
+    settings = Settings(
+        data_dir=tmp_path, pagerduty_url=f"http://127.0.0.1:{free_port()}", fallback_pager_key=SecretStr("k" * 32)
+    )
+    with pytest.raises(ChainBroken):
+        await check_record(settings)
+
+
+async def test_a_record_of_an_earlier_version_is_checked_before_it_is_migrated(
+    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version starts on it; one that was changed stops it as ever."""
+    with monkeypatch.context() as older:
+        older.setattr(TimelineStore, "revision", "timeline_0001")
+        async with await TimelineStore.open(tmp_path / TIMELINE_FILE) as store:
+            draft = EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})
+            await store.append([draft])
+    await check_record(Settings(data_dir=tmp_path))
+    with closing(sqlite3.connect(tmp_path / TIMELINE_FILE)) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("""UPDATE entries SET body = '{"n":9}' WHERE seq = 1""")
+    with pytest.raises(ChainBroken):
+        await check_record(Settings(data_dir=tmp_path))
+
+
+async def test_a_first_start_has_no_record_to_check(tmp_path: Path) -> None:
+    """No file yet is no fault."""
+    await check_record(Settings(data_dir=tmp_path))
+
+
+# --- documents ---------------------------------------------------------------------------------------------------
+
+
+def spoilt(tmp_path: Path, pager: Any) -> Settings:
+    """Settings of an engine whose services.yaml cannot be used."""
+    services = tmp_path / "services.yaml"
+    services.write_text("services: [what is this\n")
+    return Settings(
+        data_dir=tmp_path / "data",
+        services=services,
+        pagerduty_url=pager.url,
+        fallback_pager_key=SecretStr("k" * 32),
+    )
+
+
+async def alert_waits(settings: Settings) -> None:
+    """An alert that was answered with 200 and is in no incident yet."""
+    labels = {"alertname": "PayDown", "service": "pay"}
+    now = datetime.now(UTC)
+    alert = Alert(fingerprint=label_fingerprint(labels), status=AlertStatus.FIRING, labels=labels, starts_at=now)
+    async with await InboxStore.open(settings.data_dir / INBOX_FILE) as inbox:
+        await inbox.accept([(alert, IntakeClass.P1_CANDIDATE)], source="t", truncated=0, accepted_at=now)
+
+
+async def message_waits(settings: Settings) -> None:
+    """A call for a person that was not sent yet."""
+    entry, page = notices.fault("engine-1", "workflow", "look at it", datetime.now(UTC) + timedelta(minutes=1))
+    async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:
+        await store.append([entry], messages=[page])
+
+
+async def incident_is_open(settings: Settings) -> None:
+    """An incident that the engine was at work on, with nothing to tell at the moment."""
+    now = datetime.now(UTC)
+    incident = Incident(
+        id="inc-7",
+        opened_at=now,
+        accepted_at=now,
+        intake_class=IntakeClass.P1_CANDIDATE,
+        correlation_key="lab/pay",
+        service="pay",
+        target=None,
+        alert=Alert(fingerprint="f", status=AlertStatus.FIRING, labels={"service": "pay"}, starts_at=now),
+    )
+    opened = EntryDraft(
+        incident_id="inc-7", key="opened", kind=EntryKind.INCIDENT_OPENED, at=now, body=to_data(incident)
+    )
+    async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:
+        await store.open_or_join(incident, opened=opened, joined=opened, messages=())
+
+
+@pytest.mark.parametrize(
+    ("waits", "says"),
+    [
+        (alert_waits, "1 accepted alerts"),
+        (incident_is_open, "open incidents inc-7"),
+        (message_waits, "messages that were not sent yet"),
+    ],
+    ids=["an alert", "an incident", "a message"],
+)
+async def test_documents_that_cannot_be_used_page_when_somebody_waits(
+    tmp_path: Path, pager: Any, waits: Any, says: str
+) -> None:
+    """The start is refused with the place of the fault; one page says what waits, and carries the reason."""
+    settings = spoilt(tmp_path, pager)
+    settings.data_dir.mkdir()
+    await waits(settings)
+    with pytest.raises(ContractError, match=r"services\.yaml"):
+        await check_documents(settings)
+    (event,) = pager.got
+    assert (event["event_action"], event["routing_key"]) == ("trigger", "k" * 32)
+    told = str(event["payload"])
+    assert says in told
+    assert "services.yaml" in told
+
+
+async def test_documents_that_cannot_be_used_page_nobody_when_nothing_waits(tmp_path: Path, pager: Any) -> None:
+    """A typo at the first start, or after all has ended, is the matter of who started it."""
+    settings = spoilt(tmp_path, pager)
+    settings.data_dir.mkdir()
+    with pytest.raises(ContractError):
+        await check_documents(settings)
+    async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE):
+        pass
+    with pytest.raises(ContractError):
+        await check_documents(settings)
+    assert pager.got == []
+
+
+async def test_a_record_that_cannot_be_read_counts_as_somebody_who_waits(tmp_path: Path, pager: Any) -> None:
+    """Doubt calls a person."""
+    settings = spoilt(tmp_path, pager)
+    settings.data_dir.mkdir()
+    (settings.data_dir / INBOX_FILE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(ContractError):
+        await check_documents(settings)
+    (event,) = pager.got
+    assert "unknown" in str(event["payload"])
+
+
+async def test_documents_that_can_be_used_are_loaded(tmp_path: Path) -> None:
+    """The shipped ones."""
+    rulebook = await check_documents(Settings(data_dir=tmp_path))
+    assert rulebook.current().runbooks
