@@ -1,7 +1,7 @@
 """Looking: all queries at one pinned time, the verdict on them, and what must be kept before anything is written.
 
-The first look at an incident begins when it is opened, beside Temporal's start of the workflow (ADR 0010): the workflow
-then finds the verdict, as any repeat does.
+The first look at an incident is made when it is opened, before Temporal starts the workflow (ADR 0010), and is given to
+it; a workflow without it finds the verdict in the record, as any repeat does.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
 from firebreak.triage.classify import classify
 from firebreak.triage.disposition import look_ahead
+
+QUICK_LOOK = timedelta(milliseconds=50)
+"""So long Temporal's start waits for the first look, which takes some 10 ms; beside it, both would take longer."""
 
 _LONGEST_RECHECK = timedelta(seconds=60)
 
@@ -95,10 +98,12 @@ class EvidenceHands:
             begun = await self._foresight.take(_first_look(given.incident_id))
         return begun or await self._gather(given, self._query_limit())
 
-    def foresee(self, incident: Incident) -> None:
-        """Begin the first look at an incident that has just been opened (the dispatcher calls this)."""
+    async def foresee(self, incident: Incident) -> GatherResult | None:
+        """The first look at an incident that has just been opened, when it is quick; else it goes on, and the story
+        finds it (the dispatcher calls this)."""
         first = GatherInput(incident_id=incident.id, round=0)
         self._foresight.begin(_first_look(incident.id), lambda: self._gather(first, self._limits.query))
+        return await self._foresight.soon(_first_look(incident.id), QUICK_LOOK)
 
     async def _gather(self, given: GatherInput, limit: timedelta) -> GatherResult:
         verdict_key = f"verdict/{given.round}"

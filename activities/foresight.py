@@ -52,6 +52,14 @@ class Foresight:
             return None
         return await task
 
+    async def soon(self, key: str, within: timedelta) -> Any | None:
+        """`take`, when it is read within that time; else None, and it is left to be taken later."""
+        _, task = self._running.get(key, (0.0, None))
+        if task is None:
+            return None
+        done, _ = await asyncio.wait((task,), timeout=within.total_seconds())
+        return await self.take(key) if done and not task.cancelled() and task.exception() is None else None
+
     def drop(self, key: str) -> None:
         """Nobody will take it."""
         _, task = self._running.pop(key, (0.0, None))

@@ -23,7 +23,6 @@ from temporalio.worker import Worker
 
 from activities.messages import (
     CloseInput,
-    GatherInput,
     GatherResult,
     KeepInput,
     StepInput,
@@ -75,8 +74,8 @@ class EmptyHands:
         self._spec = spec
         self._began: dict[str, float] = {}
 
-    @activity.defn(name="evidence.gather")
-    async def gather(self, given: GatherInput) -> GatherResult:
+    def first_look(self) -> GatherResult:
+        """In the workflow's input, as the engine gives it."""
         spec = self._spec
         step = StepOutline(
             id="s",
@@ -135,7 +134,6 @@ async def _run(spec: FloorSpec) -> float:
     client = await Client.connect(spec.address, data_converter=DATA_CONVERTER)
     queue, hands = f"floor-{uuid.uuid4().hex[:8]}", EmptyHands(spec)
     activities: Sequence[Callable[..., Any]] = [
-        hands.gather,
         hands.keep,
         hands.act,
         hands.verify,
@@ -153,22 +151,24 @@ async def _run(spec: FloorSpec) -> float:
         max_concurrent_local_activities=100,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
     ):
-        await asyncio.gather(*(_one(client, queue, spec) for _ in range(5)))  # imports and connections
+        await asyncio.gather(*(_one(client, queue, spec, hands) for _ in range(5)))  # imports and connections
         gate = asyncio.Semaphore(AT_ONCE)
         began = time.perf_counter()
-        await asyncio.gather(*(_one(client, queue, spec, gate) for _ in range(spec.count)))
+        await asyncio.gather(*(_one(client, queue, spec, hands, gate) for _ in range(spec.count)))
         return time.perf_counter() - began
 
 
-async def _one(client: Client, queue: str, spec: FloorSpec, gate: asyncio.Semaphore | None = None) -> None:
+async def _one(
+    client: Client, queue: str, spec: FloorSpec, hands: EmptyHands, gate: asyncio.Semaphore | None = None
+) -> None:
     name = uuid.uuid4().hex
     starting = gate or asyncio.Semaphore()
     async with starting:
-        handle = await _start(client, queue, spec, name)
+        handle = await _start(client, queue, spec, hands, name)
     await handle.result()
 
 
-def _start(client: Client, queue: str, spec: FloorSpec, name: str) -> Awaitable[Any]:
+def _start(client: Client, queue: str, spec: FloorSpec, hands: EmptyHands, name: str) -> Awaitable[Any]:
     common: dict[str, Any] = {
         "id": f"floor-{name}",
         "task_queue": queue,
@@ -177,7 +177,8 @@ def _start(client: Client, queue: str, spec: FloorSpec, name: str) -> Awaitable[
     }
     if spec.kind == "noop":
         return client.start_workflow(NoopWorkflow.run, **common)
-    return client.start_workflow(IncidentWorkflow.run, IncidentInput(incident_id=name), **common)
+    given = IncidentInput(incident_id=name, first_look=hands.first_look())
+    return client.start_workflow(IncidentWorkflow.run, given, **common)
 
 
 async def measured(field: Field, spec: FloorSpec) -> float:

@@ -114,7 +114,7 @@ def install() -> None:
     _timed(Action, "apply", "action.apply")
     _timed(Foresight, "take", "foresight take")
     for hands, names in (
-        (activities.evidence.EvidenceHands, ("gather", "keep")),
+        (activities.evidence.EvidenceHands, ("foresee", "gather", "keep")),
         (activities.steps.StepHands, ("act",)),
         (activities.verification.VerifyHands, ("verify", "hold")),
     ):

@@ -49,6 +49,7 @@ class IncidentWorkflow:
     def __init__(self, given: IncidentInput) -> None:
         self._id = given.incident_id
         self._state = given.state
+        self._first_look = given.first_look
         self._close_request: CloseRequested | None = None
         self._seen_at: datetime | None = None  # time of the latest evidence
         self._unslept = 0  # looks in a row that were due at once
@@ -76,15 +77,17 @@ class IncidentWorkflow:
     async def _classify(self) -> NextLook:
         """Look at the evidence until it says what to do; what is true but has not held yet is waited for."""
         while True:
-            seen = await swiftly(
-                EvidenceHands.gather,
-                GatherInput(
-                    incident_id=self._id,
-                    round=self._state.look,
-                    quiet_since=self._state.quiet_since,
-                    doubtful_since=self._state.doubtful_since,
-                ),
-            )
+            seen, self._first_look = self._first_look, None
+            if seen is None:
+                seen = await swiftly(
+                    EvidenceHands.gather,
+                    GatherInput(
+                        incident_id=self._id,
+                        round=self._state.look,
+                        quiet_since=self._state.quiet_since,
+                        doubtful_since=self._state.doubtful_since,
+                    ),
+                )
             self._seen_at = seen.seen_at
             self._note(
                 look=self._state.look + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from activities.messages import GatherResult
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.plan import PlanOutline, StepRecord
 
@@ -26,8 +27,11 @@ class IncidentState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentInput:
+    """`first_look`: what the first look at the evidence said, where it was made before the workflow was started."""
+
     incident_id: str
     state: IncidentState = field(default_factory=IncidentState)
+    first_look: GatherResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

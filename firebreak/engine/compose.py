@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,7 @@ from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
 from activities.looking import Looking, LookLimits
+from activities.messages import GatherResult
 from activities.people import PeopleHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
@@ -39,7 +40,7 @@ class Hands:
     rulebook: Rulebook
     activities: Sequence[Callable[..., Any]]
     clock: SystemClock
-    foresee: Callable[[Incident], None]
+    foresee: Callable[[Incident], Awaitable[GatherResult | None]]
 
 
 LOOK_AT_FILES = 0.5

@@ -19,6 +19,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from activities import notices
+from activities.messages import GatherResult
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Alert, AlertStatus, Disposition
 from firebreak.domain.codec import to_data
@@ -40,9 +41,6 @@ POLL = 1.0  # seconds: the net under a lost poke, and between two sweeps
 BATCH = 200  # alerts under way at once
 SETTLE_PAUSE = 0.05  # seconds in which dispositions gather for one commit
 AT_ONCE = 20  # workflow starts under way at once
-HEAD_START = 0.002
-"""Seconds that the queries get before Temporal is asked to start the workflow, which is a millisecond of this loop and
-a burst of work on that server: else they wait for both, and the story for them."""
 PARK_AFTER = 3  # failures of one alert, of a kind that is no outage, before it is parked and a person paged
 
 
@@ -247,9 +245,7 @@ class Dispatcher:
         )
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
-            self._parts.foresee(incident)
-            await asyncio.sleep(HEAD_START)
-            await self._start(incident)
+            await self._start(incident, await self._parts.foresee(incident))
         elif incident_id not in self._started:
             known = await self._parts.incidents.incident(incident_id)
             closed = await self._parts.ledger.find(incident_id, "close") is not None
@@ -275,13 +271,13 @@ class Dispatcher:
             bindings=resolution.bindings,
         )
 
-    async def _start(self, incident: Incident) -> None:
+    async def _start(self, incident: Incident, first_look: GatherResult | None = None) -> None:
         if incident.id in self._started:
             return
         with contextlib.suppress(WorkflowAlreadyStartedError):
             await self._parts.client.start_workflow(
                 IncidentWorkflow.run,
-                IncidentInput(incident_id=incident.id),
+                IncidentInput(incident_id=incident.id, first_look=first_look),
                 id=ids.incident_workflow_id(incident.id),
                 task_queue=self._parts.queue,
                 task_timeout=TASK_TIMEOUT,

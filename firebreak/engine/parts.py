@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from temporalio.client import Client
 
 from activities import notices
 from activities.casebook import Casebook
+from activities.messages import GatherResult
 from activities.rulebook import Rulebook
 from firebreak.domain.alert import Alert, IntakeClass
 from firebreak.domain.incident import Incident
@@ -30,7 +31,7 @@ class DispatcherParts:
     rulebook: Rulebook
     clock: Clock
     data_dir: Path
-    foresee: Callable[[Incident], None]
+    foresee: Callable[[Incident], Awaitable[GatherResult | None]]
 
 
 async def tell_fault(

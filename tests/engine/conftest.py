@@ -208,6 +208,10 @@ async def office(tmp_path: Path, temporal_address: str, empty_stores: Path) -> A
     client = await Client.connect(temporal_address, data_converter=DATA_CONVERTER)
     queue = f"q-{uuid.uuid4()}"
     foreseen: list[Incident] = []
+
+    async def foresee(incident: Incident) -> None:
+        foreseen.append(incident)
+
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(await TimelineStore.open(tmp_path / TIMELINE_FILE))
         inbox = await stack.enter_async_context(await InboxStore.open(tmp_path / INBOX_FILE))
@@ -229,7 +233,7 @@ async def office(tmp_path: Path, temporal_address: str, empty_stores: Path) -> A
             rulebook=rulebook,
             clock=SystemClock(),
             data_dir=tmp_path,
-            foresee=foreseen.append,
+            foresee=foresee,
         )
         yield Office(client, queue, tmp_path, documents, store, inbox, rulebook, parts, foreseen)
 

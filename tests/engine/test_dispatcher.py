@@ -17,6 +17,7 @@ from temporalio.api.enums.v1 import EventType, TaskQueueKind
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
+from activities.messages import GatherResult
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, Alert, Disposition, IntakeClass
 from firebreak.domain.errors import LedgerError
@@ -24,6 +25,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.verdict import NextLook
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.sweeper import Sweeper, is_young
 from firebreak.engine.temporal import tell_workflow
@@ -198,23 +200,24 @@ async def test_a_temporal_that_hangs_holds_up_nothing(office: Any) -> None:
     assert disposition is Disposition.JOINED
 
 
-async def test_the_queries_go_before_the_start(office: Any) -> None:
-    """Temporal is asked for the workflow when the first look at the evidence is under way."""
-    told: list[str] = []
+async def test_the_workflow_is_given_what_the_first_look_said(office: Any) -> None:
+    """Looked at once, before Temporal is asked for it, and not a second time by a dispatcher that starts it again."""
+    seen = GatherResult(next=NextLook.AGAIN, reason="true, but not held yet")
+    given: list[IncidentInput] = []
 
-    async def look() -> None:
-        told.append("look")
+    async def foresee(incident: Incident) -> GatherResult:
+        office.foreseen.append(incident)
+        return seen
 
     class Start(type(office.away(0))):  # type: ignore[misc]
-        async def start_workflow(self, *args: Any, **kwargs: Any) -> Any:
-            told.append("start")
-            return await super().start_workflow(*args, **kwargs)
+        async def start_workflow(self, workflow: Any, start: IncidentInput, **kwargs: Any) -> Any:
+            given.append(start)
+            return await super().start_workflow(workflow, start, **kwargs)
 
-    looks = []
-    parts = {"foresee": lambda _: looks.append(asyncio.ensure_future(look())), "client": Start(office.client, 0)}
-    async with office.dispatching(**parts):
+    async with office.dispatching(foresee=foresee, client=Start(office.client, 1)):
         await office.settled(*await office.accept(office.alert()))
-    assert told == ["look", "start"]
+    assert [start.first_look for start in given] == [seen, None]
+    assert len(office.foreseen) == 1
 
 
 async def test_an_alert_without_labels_still_ends(office: Any) -> None:

@@ -200,6 +200,25 @@ SCENES = (
             **ENDS,
         },
     ),
+    Scene(  # started with its first look: only the second is asked for
+        name="looked-before",
+        script={
+            "evidence.gather": [act("restart")],
+            "evidence.keep": [done],
+            "step.act": [step(0, APPLIED)],
+            "step.verify": [seen(0, VERIFIED)],
+            "step.hold": [seen(0, VERIFIED)],
+            **ENDS,
+        },
+        start=IncidentInput(
+            incident_id=INCIDENT,
+            first_look=GatherResult(
+                next=NextLook.AGAIN,
+                reason="true, but not held yet",
+                again_at=datetime(2026, 11, 21, 8, 36, 44, tzinfo=UTC),
+            ),
+        ),
+    ),
     Scene(  # a relapse in the hold is undone, the next tier does not help: a person, who mends it
         name="paged",
         script={

@@ -26,6 +26,7 @@ from workflows.restore import RestoreWorkflow
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 WAYS = {  # the scenes that must be there: every end of the story, both ways of calling a hand, and a restore
     "healed": IncidentOutcome.HEALED,
+    "looked-before": IncidentOutcome.HEALED,
     "paged": IncidentOutcome.RECOVERED,
     "nothing-done": IncidentOutcome.NOTHING_DONE,
     "closed-by-hand": IncidentOutcome.CLOSED_BY_HAND,

@@ -22,10 +22,10 @@ from workflows.messages import AlertResolved, CloseRequested, IncidentInput, Inc
 pytestmark = pytest.mark.servers
 
 
-async def start(stage: Any) -> WorkflowHandle[IncidentWorkflow, IncidentResult]:
+async def start(stage: Any, first_look: GatherResult | None = None) -> WorkflowHandle[IncidentWorkflow, IncidentResult]:
     handle: WorkflowHandle[IncidentWorkflow, IncidentResult] = await stage.client.start_workflow(
         IncidentWorkflow.run,
-        IncidentInput(incident_id="inc-1"),
+        IncidentInput(incident_id="inc-1", first_look=first_look),
         id=f"w-{uuid.uuid4()}",
         task_queue=stage.queue,
         task_timeout=timedelta(seconds=2),
@@ -46,6 +46,17 @@ async def test_the_first_tier_that_verifies_heals(stage: Any, plan_of: Any) -> N
         result = await (await start(stage)).result()
     assert result.outcome is IncidentOutcome.HEALED
     assert stage.hands.names() == ["gather", "keep", "act", "verify", "hold", "close"]
+
+
+async def test_a_first_look_that_came_with_the_start_is_not_made_again(stage: Any, plan_of: Any) -> None:
+    """The story begins with what it says; a second look, where it says so, is the next one in number."""
+    again = GatherResult(next=NextLook.AGAIN, reason="not held yet", again_at=datetime.now(UTC))
+    stage.hands.gather_script = [again, plan_of("restart")]
+    async with stage.worker():
+        await (await start(stage, plan_of("restart"))).result()
+        assert stage.hands.names() == ["keep", "act", "verify", "hold", "close"]
+        await (await start(stage, again)).result()
+    assert [given.round for name, given in stage.hands.calls if name == "gather"] == [1]
 
 
 async def test_a_tier_that_does_not_verify_is_undone_before_the_next_starts(stage: Any, plan_of: Any) -> None:

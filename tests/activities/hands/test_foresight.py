@@ -102,15 +102,34 @@ async def test_the_first_look_read_ahead_is_the_verdicts(world: Any) -> None:
     """Begun by the dispatcher, used by the first look, and by no second one."""
     world.sick()
     incident = await world.opened()
-    world.evidence.foresee(incident)
-    await read(world)
+    first = await world.evidence.foresee(incident)
     asked = len(world.metrics.asked)
     seen = await world.gather(incident)
+    assert seen == first
     assert seen.plan is not None
     assert len(world.metrics.asked) == asked
     world.clock.forward(5)
     await world.gather(incident, 1)
     assert len(world.metrics.asked) == asked + 1
+
+
+async def test_a_first_look_that_takes_its_time_is_left_to_the_story(world: Any, monkeypatch: Any) -> None:
+    """The workflow's start does not wait for it, and the story takes the very look that was begun."""
+    world.sick()
+    incident = await world.opened()
+    monkeypatch.setattr("activities.evidence.QUICK_LOOK", timedelta(0))
+    assert await world.evidence.foresee(incident) is None
+    assert (await world.gather(incident)).plan is not None
+    assert len(world.metrics.asked) == 1
+
+
+async def test_a_first_look_that_fails_is_left_to_the_story(world: Any, monkeypatch: Any) -> None:
+    """A fault of the world, or one of ours: the dispatcher goes on, and the activity meets it with its retries."""
+    incident = await world.opened()
+    for fault in (TransientError("away"), RuntimeError("ours")):
+        with monkeypatch.context() as broken:
+            broken.setattr(world.evidence, "_gather", failing(fault))
+            assert await world.evidence.foresee(incident) is None
 
 
 async def test_killed_after_a_reading_ahead_the_step_is_done_once(world: Any) -> None:
@@ -132,12 +151,36 @@ async def value(answer: object) -> object:
     return answer
 
 
+def failing(fault: Exception) -> Any:
+    async def read(*_: object) -> object:
+        raise fault
+
+    return read
+
+
 async def test_what_was_begun_is_taken_once() -> None:
     """The second one to ask reads by itself."""
     foresight = Foresight()
     foresight.begin("k", lambda: value(1))
     assert await foresight.take("k") == 1
     assert await foresight.take("k") is None
+
+
+async def test_what_is_soon_read_is_taken_and_what_is_not_is_left() -> None:
+    """`soon` takes nothing away that somebody else could still use."""
+    foresight, come = Foresight(), asyncio.Event()
+
+    async def slow() -> object:
+        await come.wait()
+        return 2
+
+    foresight.begin("quick", lambda: value(1))
+    foresight.begin("slow", slow)
+    assert await foresight.soon("quick", timedelta(seconds=5)) == 1
+    assert await foresight.soon("quick", timedelta(seconds=5)) is None
+    assert await foresight.soon("slow", timedelta(0)) is None
+    come.set()
+    assert await foresight.take("slow") == 2
 
 
 async def test_what_is_too_old_is_not_taken() -> None:
