@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from activities import notices
@@ -10,6 +11,7 @@ from activities.messages import StepInput
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome
 from firebreak.domain.codec import from_data
+from firebreak.domain.condition import Truth
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord, StepStatus
 from firebreak.domain.ports import Clock
@@ -85,5 +87,11 @@ def record_of(given: StepInput, entry: TimelineEntry) -> StepRecord:
         if entry.kind is EntryKind.UNDO_RECORDED:
             undone = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
             status = StepStatus.UNDONE if undone else StepStatus.UNDO_FAILED
-    seen_at = entry.at if looked else None
+    seen_at = entry.at if looked and _measured(body["conditions"]) else None
     return StepRecord(tier=given.tier, step=given.step, status=status, reason=reason, wrote=wrote, seen_at=seen_at)
+
+
+def _measured(conditions: Sequence[Mapping[str, Any]]) -> bool:
+    """A look that could measure nothing is no evidence that anything may rest on."""
+    truths = {condition["truth"] for condition in conditions}
+    return Truth.FALSE.value in truths or Truth.INCONCLUSIVE.value not in truths

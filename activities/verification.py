@@ -40,7 +40,9 @@ class VerifyHands:
     @activity.defn(name="step.verify")
     @translated
     async def verify(self, given: VerifyInput) -> VerifyResult:
-        """Healthy and carrying traffic, for the hold time, counted from the effect; or the time limit has passed."""
+        """Healthy and carrying traffic, for the hold time, counted from the effect; or the time limit has passed. Only
+        what was measured as still broken is "not verified" (row B1: then the next tier may act): what cannot be seen is
+        undecided, which pages (issue item 7)."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
         done = await self._casebook.found(given.incident_id, step_entry("verify", at))
         if done is not None:
@@ -57,16 +59,21 @@ class VerifyHands:
         progress = await self._progress(step, effect)
         results = await self._judge(rule, entry.at + rule.settle)
         unmet = [r for r in results if r.truth is not Truth.TRUE]
-        if progress.state is ProgressState.FAILED:
-            return await self._decide(at, plan, StepStatus.NOT_VERIFIED, progress.reason, results, progress, effect)
+        broken = any(r.truth is Truth.FALSE for r in unmet)
+        stuck = progress.state is ProgressState.FAILED
         if not unmet and progress.state is ProgressState.DONE:
             why = "healthy and carrying traffic"
             return await self._decide(at, plan, StepStatus.VERIFIED, why, results, progress, effect)
-        why = "; ".join([r.reason for r in unmet] or [progress.reason])
-        if now >= deadline:
-            reason = f"not verified within {rule.within.total_seconds():g} s: {why}"
-            return await self._decide(at, plan, StepStatus.NOT_VERIFIED, reason, results, progress, effect)
-        return VerifyResult(record=None, again_at=min(_again_at(rule, results, progress, now), deadline), reason=why)
+        unready = [] if progress.state is ProgressState.DONE else [progress.reason]
+        why = "; ".join([*unready, *(r.reason for r in unmet)])
+        again_at = _again_at(rule, results, progress, now)
+        if now >= deadline and not broken and all(r.truth is Truth.PENDING for r in unmet) and not unready:
+            deadline += rule.hold  # healthy at last: it is given the time to stay so, once
+        if now >= deadline or (stuck and (broken or not unmet)):
+            status = StepStatus.NOT_VERIFIED if broken else StepStatus.UNDECIDED
+            reason = why if now < deadline else f"not verified within {rule.within.total_seconds():g} s: {why}"
+            return await self._decide(at, plan, status, reason, results, progress, effect)
+        return VerifyResult(record=None, again_at=min(again_at, deadline), reason=why)
 
     async def _progress(self, step: Step, effect: Effect) -> Progress:
         if effect.outcome not in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED):
@@ -74,7 +81,7 @@ class VerifyHands:
         try:
             return await self._actions[step.action].progress(effect)
         except TransientError as error:
-            return Progress(state=ProgressState.RUNNING, reason=f"cannot be read now: {error}")
+            return Progress(state=ProgressState.UNKNOWN, reason=f"cannot be read now: {error}")
 
     async def _judge(self, rule: Verify, not_before: datetime) -> tuple[ConditionResult, ...]:
         held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
@@ -138,7 +145,7 @@ class VerifyHands:
     @translated
     async def hold(self, given: VerifyInput) -> VerifyResult:
         """After a verification: healthy all the way through the plan's hold time, or a relapse. Not knowing for three
-        times that long is a relapse, too: doubt is not health."""
+        times that long is undecided: doubt is neither health nor a relapse."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
         done = await self._casebook.found(given.incident_id, step_entry("hold", at))
         if done is not None:
@@ -155,9 +162,12 @@ class VerifyHands:
             reason = f"stayed healthy for {plan.hold.total_seconds():g} s"
             return await self._held(at, plan, StepStatus.VERIFIED, reason, results)
         why = "; ".join(r.reason for r in unmet)
-        broken = any(r.truth in (Truth.FALSE, Truth.NOT_APPLICABLE) for r in unmet)
-        if broken or now >= verified.at + 3 * plan.hold:
+        if any(r.truth is Truth.FALSE for r in unmet):
             return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", results)
+        if now >= verified.at + 3 * plan.hold:
+            return await self._held(
+                at, plan, StepStatus.UNDECIDED, f"whether it stays healed is not known: {why}", results
+            )
         wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=now + plan.hold / 4)
         return VerifyResult(record=None, again_at=wait, reason=why)
 

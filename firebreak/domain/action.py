@@ -96,6 +96,7 @@ class ProgressState(StrEnum):
     DONE = "done"
     RUNNING = "running"
     FAILED = "failed"  # a stuck roll-out is a failure
+    UNKNOWN = "unknown"  # it cannot be read now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

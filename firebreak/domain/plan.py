@@ -92,7 +92,8 @@ class StepStatus(StrEnum):
     APPLIED = "applied"  # written (or found written, or already so); not verified yet
     VERIFIED = "verified"
     REFUSED = "refused"
-    NOT_VERIFIED = "not_verified"
+    NOT_VERIFIED = "not_verified"  # measured: it did not heal, or what it healed broke again
+    UNDECIDED = "undecided"  # in place, and nobody can tell whether it healed
     FAILED = "failed"  # the write failed for good, or its outcome stays unknown
     WOULD_APPLY = "would_apply"
     UNDONE = "undone"

@@ -8,7 +8,8 @@ Tiers run in order (row B1), inside a tier the steps in order, each ACT then VER
   be undone is passed over), and only then the next tier starts;
 - a step that waits for a person's approval fails its tier too, but what follows is PAGE: later tiers are not tried
   behind the person's back;
-- a write whose outcome stays unknown, or an undo that failed -> PAGE at once: nothing is written on top of it;
+- a write whose outcome stays unknown, a step of which nobody can tell whether it healed, or an undo that failed -> PAGE
+  at once: nothing is undone, and nothing is written on top of it;
 - WOULD_APPLY (mode observe) fails its tier, with nothing to undo, so that every tier is walked and told;
 - the page tier -> PAGE. PAGE and DONE are the ends of the walk.
 """
@@ -79,6 +80,8 @@ def _stuck(tier: TierOutline, progress: _Progress) -> str:
         name = f"step {tier.steps[i].id} of tier {tier.name}"
         if record.status is StepStatus.UNDO_FAILED:
             return f"{name} could not be undone: {record.reason}"
+        if record.status is StepStatus.UNDECIDED:
+            return f"whether {name} healed is not known: {record.reason}"
         if record.status is StepStatus.FAILED and record.wrote:
             return f"whether {name} changed the cluster is not known: {record.reason}"
     return ""

@@ -175,7 +175,11 @@ def _judged(part: ActionPart, entry: TimelineEntry, verified_at: datetime) -> di
     told = {"verification": outcome, "reason": reading.text(entry.body, "reason") or part.reason}
     if outcome == "verified":
         return told | {"state": StepState.VERIFIED, "verified_at": verified_at}
-    return told | {"state": StepState.NOT_VERIFIED} if outcome == "not_verified" else told
+    state = _NOT_GOOD.get(outcome)
+    return told if state is None else told | {"state": state}
+
+
+_NOT_GOOD = {"not_verified": StepState.NOT_VERIFIED, "undecided": StepState.UNDECIDED}
 
 
 def _undone(part: ActionPart, entry: TimelineEntry) -> ActionPart:

@@ -84,6 +84,8 @@ def _not_known(actions: Sequence[ActionPart]) -> Iterator[str]:
         if part.state in (StepState.UNKNOWN, StepState.INTENDED):
             at = part.target or "the target"
             yield f"Look at {at} by hand: the outcome of {_name(part)} is not known{_why(part)}"
+        elif part.state is StepState.UNDECIDED:
+            yield f"See by hand whether {_name(part)}{_where(part)}, which is still in force, helped{_why(part)}"
 
 
 def _not_helped(actions: Sequence[ActionPart]) -> Iterator[str]:

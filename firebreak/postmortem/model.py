@@ -146,6 +146,7 @@ class StepState(StrEnum):
     FAILED = "failed"
     UNKNOWN = "outcome unknown"
     NOT_VERIFIED = "not verified"
+    UNDECIDED = "not known whether it healed"
     VERIFIED = "verified"
     UNDONE = "undone"
     UNDO_FAILED = "undo failed"

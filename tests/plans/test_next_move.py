@@ -58,6 +58,9 @@ TABLE = {
     "a refused step opens the next tier": (HEAL, (rec(0, 0, S.REFUSED),), (ACT, 1, 0)),
     "a failed step that wrote nothing opens the next tier": (HEAL, (rec(0, 0, S.FAILED),), (ACT, 1, 0)),
     "an unknown write pages": (HEAL, (rec(0, 0, S.FAILED, True),), (PAGE, 3, 0)),
+    "a step of which nobody can tell whether it healed pages": (HEAL, (rec(0, 0, S.UNDECIDED, True),), (PAGE, 3, 0)),
+    "and is not undone": (HEAL, (rec(0, 0, S.REFUSED), rec(1, 0, S.UNDECIDED, True)), (PAGE, 3, 0)),
+    "also when it wrote nothing": (HEAL, (rec(0, 0, S.UNDECIDED),), (PAGE, 3, 0)),
     "an unverified write is undone before the next tier": (
         HEAL,
         (rec(0, 0, S.REFUSED), rec(1, 0, S.NOT_VERIFIED, True)),

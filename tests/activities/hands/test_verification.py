@@ -9,8 +9,10 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from firebreak.domain.condition import AnswerStatus
-from firebreak.domain.plan import StepStatus
+from firebreak.domain.errors import TransientError
+from firebreak.domain.plan import MoveKind, StepStatus
 from firebreak.domain.timeline import EntryKind
+from firebreak.plans.next_move import next_move
 
 
 async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
@@ -76,18 +78,75 @@ async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
 
 
 async def test_no_samples_after_the_effect_verify_nothing(world: Any) -> None:
-    """An exporter that stopped looks healthy by its last value: not verified."""
+    """An exporter that stopped looks healthy by its last value: nobody can tell."""
     incident = await world.planned()
     await act(world, incident)
     world.healthy(since=world.clock.at)
     world.metrics.newest["app_errors"] = world.clock.at
     world.clock.forward(60)
     seen = await world.run(world.verification.verify, world.look(incident))
-    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert seen.record.status is StepStatus.UNDECIDED
 
 
-async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
-    """The restart was written, its pods never come: not verified, long before the time limit."""
+async def test_what_cannot_be_seen_undoes_nothing_and_begins_no_other_tier(world: Any) -> None:
+    """It helped, and then Prometheus went away: a person is called, on top of the one write."""
+    world.sick()
+    incident = await world.opened()
+    plan = (await world.gather(incident)).plan
+    world.digest = plan.digest
+    applied = await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(4)
+    for name in ("app_errors", "app_latency", "app_probe"):
+        world.metrics.status[name] = (AnswerStatus.UNAVAILABLE, "connection refused")
+    world.clock.forward(57)
+    seen = await world.run(world.verification.verify, world.look(incident, round=9), local=False)
+    assert (seen.record.status, seen.record.seen_at) == (StepStatus.UNDECIDED, None)
+    assert next_move(plan, (applied, seen.record)).kind is MoveKind.PAGE
+    assert (world.cluster.writes, world.flag) == (1, "false")
+
+
+async def test_one_measured_fault_among_what_cannot_be_seen_is_not_verified(world: Any) -> None:
+    """Still broken by one condition is broken, and evidence for the next tier."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.metrics.status["app_latency"] = (AnswerStatus.UNAVAILABLE, "connection refused")
+    world.clock.forward(60)
+    seen = await world.run(world.verification.verify, world.look(incident), local=False)
+    assert (seen.record.status, seen.record.seen_at) == (StepStatus.NOT_VERIFIED, world.clock.at)
+
+
+async def test_what_became_healthy_late_has_its_hold_time(world: Any) -> None:
+    """At the limit it is healthy and has not been so for long enough: no tier is written on a healthy service."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(58)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(2)
+    at_limit = await world.run(world.verification.verify, world.look(incident))
+    assert at_limit.record is None
+    assert at_limit.again_at > world.clock.at
+    world.clock.forward((at_limit.again_at - world.clock.at).total_seconds())
+    seen = await world.run(world.verification.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+
+
+async def test_an_api_server_that_is_away_is_no_failed_roll_out(world: Any) -> None:
+    """Healthy, and the roll-out cannot be read: nobody can tell."""
+    incident = await world.planned()
+    await act(world, incident, tier=1)
+    world.healthy(since=world.clock.at)
+    world.cluster.fail["get"] = [TransientError("the API server is away")]
+    world.clock.forward(60)
+    seen = await world.run(world.verification.verify, world.look(incident, tier=1))
+    assert seen.record.status is StepStatus.UNDECIDED
+    assert "away" in seen.record.reason
+
+
+@pytest.mark.parametrize(("sick", "status"), [(True, StepStatus.NOT_VERIFIED), (False, StepStatus.UNDECIDED)])
+async def test_a_stuck_roll_out_is_a_failure(world: Any, sick: bool, status: StepStatus) -> None:
+    """The restart was written, its pods never come: said long before the time limit. On a service that is healthy all
+    the same no further tier is tried."""
     incident = await world.planned()
     assert (await act(world, incident, tier=1)).status is StepStatus.APPLIED
     stuck = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
@@ -95,11 +154,12 @@ async def test_a_stuck_roll_out_is_a_failure(world: Any) -> None:
     world.cluster.change(
         incident.target, {"status": {"observedGeneration": generation, "updatedReplicas": 0, "conditions": [stuck]}}
     )
-    world.healthy(since=world.clock.at)
+    if not sick:
+        world.healthy(since=world.clock.at)
     world.clock.forward(10)
     seen = await world.run(world.verification.verify, world.look(incident, tier=1))
     assert seen.record is not None, seen.reason
-    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert seen.record.status is status
     assert "stuck" in seen.record.reason
 
 
@@ -138,14 +198,15 @@ async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
 
 
 async def test_doubt_during_the_hold_is_borne_three_times_its_length(world: Any) -> None:
-    """No answer from Prometheus is no relapse at first, and none for ever is one."""
+    """No answer from Prometheus is no relapse, at first; none for ever calls a person, and undoes nothing."""
     incident = await world.verified()
     world.metrics.status["app_errors"] = (AnswerStatus.UNAVAILABLE, "timed out")
     world.clock.forward(14)
     assert (await world.run(world.verification.hold, world.look(incident), local=False)).record is None
     world.clock.forward(1)
     seen = await world.run(world.verification.hold, world.look(incident, round=1), local=False)
-    assert seen.record.status is StepStatus.NOT_VERIFIED
+    assert seen.record.status is StepStatus.UNDECIDED
+    assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
 
 
 async def test_a_hold_is_decided_once(world: Any) -> None:
