@@ -15,7 +15,7 @@ demo: servers
 	$(RUN)firebreak demo
 
 test: servers
-	$(RUN)pytest --durations=10
+	$(RUN)pytest -n 2 --dist loadfile --durations=10
 
 check: environment
 	$(RUN)ruff format --check .

@@ -151,8 +151,9 @@ def _read_as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
         beside.unlink()
     path.chmod(0o444)
     if os.getuid() == 0:  # pytest's directories are for their owner alone
-        for above in path.parents[1:3]:
-            above.chmod(above.stat().st_mode | 0o011)
+        for above in path.parents[1:]:
+            if not above.stat().st_mode & 0o001:
+                above.chmod(above.stat().st_mode | 0o011)
     path.parent.chmod(0o555)
     try:
         return subprocess.run([sys.executable, "-c", _READ, str(path)], capture_output=True, text=True, check=False)
