@@ -20,7 +20,7 @@ from activities.foresight import Foresight
 from activities.looking import Looking
 from activities.messages import StepInput
 from activities.step_records import StepEntries, record_of, step_entry
-from activities.undoing import undo_step
+from activities.undoing import CLOSED, undo_step
 from firebreak.documents.durations import spoken
 from firebreak.domain import ids
 from firebreak.domain.action import (
@@ -33,7 +33,7 @@ from firebreak.domain.action import (
 )
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import ConditionResult, Truth
-from firebreak.domain.errors import PermanentError, TargetHeld, TransientError
+from firebreak.domain.errors import IncidentClosed, PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord, StepStatus
@@ -99,7 +99,7 @@ class StepHands:
         if stored is None:
             return await self._first_time(given, plan)
         if stored.kind is EntryKind.INCIDENT_CLOSED:
-            return await self._refuse(given, plan, "the incident has been closed: nothing is written for it any more")
+            return await self._refuse(given, plan, CLOSED)
         if stored.kind is EntryKind.INTENT_RECORDED:
             return await self._after_crash(given, plan, from_data(Intent, stored.body["intent"]))
         return record_of(given, stored)
@@ -136,10 +136,12 @@ class StepHands:
         ]
         try:
             written = await self._casebook.ledger.append(
-                drafts, phase=(given.incident_id, IncidentPhase.ACTING), holding=holding
+                drafts, phase=(given.incident_id, IncidentPhase.ACTING), holding=holding, unless_closed=True
             )
         except TargetHeld as held:
             return await self._refuse(given, plan, str(held))
+        except IncidentClosed:  # since it was asked for above
+            return await self._refuse(given, plan, CLOSED)
         if written[0].found:  # another attempt was quicker: its intent binds
             return await self._after_crash(given, plan, from_data(Intent, written[0].entry.body["intent"]))
         if check.outcome is CheckOutcome.ALREADY_SO:
@@ -235,7 +237,8 @@ class StepHands:
             if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
                 effect = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason="mode observe: not written any more")
                 return await self._record_effect(given, plan, effect)
-            if why := self._too_old(given, intent):
+            closed = await self._casebook.found(given.incident_id, "close")
+            if why := (CLOSED if closed else self._too_old(given, intent)):
                 return await self._record_effect(given, plan, _refused(intent, why))
             return await self._apply(given, plan, intent)
         return await self._record_effect(given, plan, effect)
@@ -287,10 +290,15 @@ class StepHands:
         draft = self._entries.draft(given, plan, "would", EntryKind.STEP_WOULD_APPLY, check=to_data(check))
         try:
             written = await self._casebook.ledger.append(
-                [draft], messages=(self._entries.tell(given, NoticeKind.WOULD_APPLY, "would"),), holding=holding
+                [draft],
+                messages=(self._entries.tell(given, NoticeKind.WOULD_APPLY, "would"),),
+                holding=holding,
+                unless_closed=True,
             )
         except TargetHeld as held:
             return await self._refuse(given, plan, str(held))
+        except IncidentClosed:
+            return await self._refuse(given, plan, CLOSED)
         return record_of(given, written[0].entry)
 
     # --- undo --------------------------------------------------------------------------------------------------
@@ -303,7 +311,14 @@ class StepHands:
         done = await self._casebook.found(given.incident_id, step_entry("undo", given))
         if done is None:
             effect = await undo_step(
-                self._casebook, self._actions, self._clock, self._mode, given, plan, too_old=self._too_old
+                self._casebook,
+                self._actions,
+                self._clock,
+                self._mode,
+                given,
+                plan,
+                too_old=self._too_old,
+                unless_closed=True,
             )
             data = to_data(effect)
             draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=data)

@@ -12,11 +12,13 @@ from activities.step_records import step_entry
 from firebreak.domain import ids
 from firebreak.domain.action import CheckOutcome, Effect, EffectOutcome, Intent
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.errors import PermanentError
+from firebreak.domain.errors import IncidentClosed, PermanentError
 from firebreak.domain.incident import Mode
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
+
+CLOSED = "the incident has been closed: nothing is written for it any more"
 
 
 async def undo_step(
@@ -28,9 +30,11 @@ async def undo_step(
     plan: Plan,
     *,
     too_old: Callable[[StepInput, Intent | None], str] = lambda *_: "",
+    unless_closed: bool = False,
 ) -> Effect:
     """Effect of taking back a step; used by a tier that did not verify and by a restore. The caller records it.
-    `too_old`: why nothing may be written any more, or empty; a restore has judged afresh."""
+    `too_old`: why nothing may be written any more, or empty; a restore has judged afresh, and outlives its incident:
+    a tier's undo is not begun once that has been closed (`unless_closed`)."""
     entry = await casebook.found(given.incident_id, step_entry("effect", given))
     written = await casebook.found(given.incident_id, step_entry("intent", given))
     if entry is None or written is None:
@@ -48,7 +52,8 @@ async def undo_step(
             seen = await action.read_back(intent)
             if seen.outcome is not EffectOutcome.NOT_APPLIED:
                 return seen
-            why = too_old(given, intent)
+            closed = unless_closed and await casebook.found(given.incident_id, "close") is not None
+            why = CLOSED if closed else too_old(given, intent)
             return replace(seen, outcome=EffectOutcome.REFUSED, reason=why) if why else await action.apply(intent)
         if why := too_old(given, None):
             return Effect(outcome=EffectOutcome.REFUSED, reason=why, step_key=key, target=effect.target)
@@ -77,10 +82,11 @@ async def undo_step(
                     target=check.target.ref.text,
                     uid=check.target.uid,
                 )
-            ]
+            ],
+            unless_closed=unless_closed,
         )
         return await action.apply(intent)
-    except PermanentError as error:
+    except (PermanentError, IncidentClosed) as error:
         return Effect(
             outcome=EffectOutcome.REFUSED, reason=f"{error} {error.next_step()}", step_key=key, target=effect.target
         )

@@ -143,6 +143,12 @@ class TargetHeld(FirebreakError):
         return held
 
 
+class IncidentClosed(FirebreakError):
+    """The incident has been closed: nothing is written for it any more, in the cluster or in its plan."""
+
+    advice = "See `firebreak show` for who closed it; what still burns opens an incident of its own."
+
+
 class LedgerError(FirebreakError):
     """The store could not keep what must be kept before anything is done."""
 

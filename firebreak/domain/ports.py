@@ -130,12 +130,14 @@ class LedgerPort(Protocol):
         restores: Sequence[RestoreRecord] = (),
         phase: tuple[str, IncidentPhase] | None = None,
         holding: Sequence[TargetRef] = (),
+        unless_closed: bool = False,
     ) -> tuple[Appended, ...]:
         """One transaction. A draft whose (incident, key) exists is returned as found and changes nothing. When the
         *first* draft is found, messages, cancels, restores, phase and `holding` are not applied again. `cancel`:
         (incident, message key) of messages not sent yet. `holding`: targets that the first draft's incident takes, as
         `lock_target` does; when another incident holds one of them, TargetHeld is raised and nothing at all is
-        written. Raises LedgerError when it cannot be kept."""
+        written. `unless_closed`: the same for IncidentClosed, when the first draft's incident has been closed. Raises
+        LedgerError when it cannot be kept."""
 
     async def find(self, incident_id: str, key: str) -> TimelineEntry | None: ...
 

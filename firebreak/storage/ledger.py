@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from firebreak.domain.errors import LedgerError, TargetHeld
+from firebreak.domain.errors import IncidentClosed, LedgerError, TargetHeld
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.ports import RestoreRecord
@@ -44,12 +44,13 @@ class LedgerStore(Store):
         restores: Sequence[RestoreRecord] = (),
         phase: tuple[str, IncidentPhase] | None = None,
         holding: Sequence[TargetRef] = (),
+        unless_closed: bool = False,
     ) -> tuple[Appended, ...]:
         """As the port says. Cancels come before new messages. A restore that is open may be ended by a record with
         `ended_at`; an ended one stays as it is. Documents are kept also when the first draft is found: they are
-        their own key. Raises ContractError for a body that is not JSON data, TargetHeld, LedgerError when it cannot
-        be kept."""
-        if holding and not drafts:
+        their own key. Raises ContractError for a body that is not JSON data, TargetHeld, IncidentClosed, LedgerError
+        when it cannot be kept."""
+        if (holding or unless_closed) and not drafts:
             raise ValueError("targets are held for the incident of the first draft, and there is none")
         items = prepared(drafts)
         kept = [{"digest": hashlib.sha256(content).hexdigest(), "content": content} for content in documents]
@@ -58,6 +59,8 @@ class LedgerStore(Store):
             done = append_entries(raw, items)
             _keep_documents(raw, kept)
             if not (done and done[0].found):
+                if unless_closed and _IS_CLOSED.run(raw, incident=drafts[0].incident_id).fetchone():
+                    raise IncidentClosed(f"incident {drafts[0].incident_id} has been closed")  # undoes all of this unit
                 for target in holding:
                     holder = _take_target(raw, target, drafts[0].incident_id)
                     if holder != drafts[0].incident_id:
@@ -168,6 +171,9 @@ _CLOSE = Sql(
     _open_incident.values(
         closed_at=bindparam("closed_at"), outcome=bindparam("outcome"), phase=IncidentPhase.CLOSED.value
     )
+)
+_IS_CLOSED = Sql(
+    select(incidents.c.id).where(incidents.c.id == bindparam("incident"), incidents.c.closed_at.is_not(None))
 )
 _KEEP_DOCUMENT = Sql(insert(documents).on_conflict_do_nothing(index_elements=["digest"]))
 _DOCUMENT = Sql(select(documents.c.content).where(documents.c.digest == bindparam("digest")))

@@ -19,7 +19,7 @@ from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
 from activities.looking import Looking, LookLimits
-from activities.messages import GatherInput, GatherResult, RestoreInput, StepInput, VerifyInput
+from activities.messages import CloseInput, GatherInput, GatherResult, RestoreInput, StepInput, VerifyInput
 from activities.people import PeopleHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
@@ -30,7 +30,7 @@ from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import format_time, to_data
 from firebreak.domain.condition import AnswerStatus, MetricAnswer, MetricQuery, Point
 from firebreak.domain.errors import FirebreakError
-from firebreak.domain.incident import Incident, Mode
+from firebreak.domain.incident import Incident, IncidentOutcome, Mode
 from firebreak.domain.message import NoticeText, PagerAction, Route
 from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -417,6 +417,10 @@ class World:
         seen = await self.run(self.verification.verify, self.look(incident))
         assert seen.record is not None, seen.reason
         return incident
+
+    async def closed_by_hand(self, incident: Incident) -> None:
+        ending = CloseInput(incident_id=incident.id, outcome=IncidentOutcome.CLOSED_BY_HAND, reason="enough", by="ada")
+        await self.run(self.people.close, ending)
 
     # --- what is on disk ---------------------------------------------------------------------------------------
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.messages import CloseInput
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied, TransientError
-from firebreak.domain.incident import IncidentOutcome, Mode
+from firebreak.domain.incident import Mode
 from firebreak.domain.plan import StepStatus
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.domain.timeline import EntryKind
@@ -210,12 +209,44 @@ async def test_a_write_is_found_however_long_ago_it_was(world: Any) -> None:
 async def test_nothing_is_written_for_a_closed_incident(world: Any) -> None:
     """A person closed it by hand while the engine was at work."""
     incident = await world.planned()
-    ending = CloseInput(incident_id=incident.id, outcome=IncidentOutcome.CLOSED_BY_HAND, reason="enough", by="ada")
-    await world.run(world.people.close, ending)
+    await world.closed_by_hand(incident)
     record = await act(world, incident)
     assert record.status is StepStatus.REFUSED
     assert "closed" in record.reason
     assert world.cluster.writes == 0
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_close_between_the_check_and_the_intent_comes_first(world: Any, mode: Mode) -> None:
+    """Neither the write nor the hold on its target: nobody would ever let go of that again."""
+    world.again(mode=mode)
+    incident = await world.planned()
+    read = world.cluster.get
+
+    async def get(ref: Any, **more: Any) -> Any:
+        world.cluster.get = read
+        await world.closed_by_hand(incident)
+        return await read(ref, **more)
+
+    world.cluster.get = get
+    record = await act(world, incident, local=False)
+    assert (record.status, world.cluster.writes) == (StepStatus.REFUSED, 0)
+    assert "closed" in record.reason
+    assert await intents(world, incident) == 0
+    assert await world.store.lock_target(incident.target, "inc-another") == "inc-another"
+
+
+async def test_what_was_not_written_before_the_close_is_not_written_after_it(world: Any) -> None:
+    """Killed between intent and write, then closed by hand: the repeat finds nothing in the world, and leaves it so."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again()
+    await world.closed_by_hand(incident)
+    record = await act(world, incident, local=False)
+    assert (record.status, world.cluster.writes) == (StepStatus.REFUSED, 0)
+    assert "closed" in record.reason
 
 
 async def test_a_target_that_another_incident_holds_is_refused(world: Any) -> None:

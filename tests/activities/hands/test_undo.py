@@ -69,6 +69,22 @@ async def test_what_somebody_changed_since_is_not_undone(world: Any) -> None:
     assert world.flag == "maybe"
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["not begun", "killed after its intent"])
+async def test_nothing_is_undone_after_the_close(world: Any, killed: bool) -> None:
+    """Closed by hand: what is in force stays in force, and the record says why."""
+    incident = await world.planned()
+    await act(world, incident)
+    if killed:
+        world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+        with pytest.raises(world.Killed):
+            await undo(world, incident)
+        world.again()
+    await world.closed_by_hand(incident)
+    record = await undo(world, incident, local=False)
+    assert (record.status, world.cluster.writes) == (StepStatus.UNDO_FAILED, 1)
+    assert "closed" in record.reason
+
+
 @pytest.mark.parametrize(("age", "status"), [(59, StepStatus.UNDONE), (61, StepStatus.UNDO_FAILED)])
 async def test_nothing_is_undone_on_old_evidence(world: Any, age: int, status: StepStatus) -> None:
     """An hour after the verification failed a person has it: it is left as it is, and the walk pages."""
