@@ -211,14 +211,23 @@ def _delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
     return (entry.body for entry in entries if entry.kind is EntryKind.MESSAGE_DELIVERED)
 
 
+def _perhaps_delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
+    """As `_delivered`, and the triggers whose answer was lost."""
+    for entry in entries:
+        lost = entry.kind is EntryKind.MESSAGE_FAILED and entry.body.get("may_have_arrived")
+        if entry.kind is EntryKind.MESSAGE_DELIVERED or (lost and entry.body.get("pager") in _ENDS.values()):
+            yield entry.body
+
+
 def _needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
-    """A resolve goes out only for what was triggered and is not resolved yet; a last line only into a thread."""
+    """A resolve goes out only for what was triggered, or may have been, and is not resolved yet; a last line only into
+    a thread."""
     if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
         return not _thread(entries)
     if draft.pager not in _ENDS:
         return False
     pair = (draft.pager, _ENDS[draft.pager])
-    told = [body["pager"] for body in _delivered(entries) if body.get("pager") in pair]
+    told = [body["pager"] for body in _perhaps_delivered(entries) if body.get("pager") in pair]
     return not told or told[-1] == draft.pager
 
 

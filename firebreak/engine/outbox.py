@@ -246,6 +246,7 @@ class OutboxSender:
                 error=f"{error} {error.next_step()}",
                 attempts=attempts,
                 given_up=gone,
+                may_have_arrived=not isinstance(error, PermanentError),
             )
         await self._count(replace(message, attempts=attempts - 2) if spared else message, next_try, entry)
 

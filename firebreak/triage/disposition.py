@@ -73,7 +73,7 @@ def look_ahead(
             reason=f"true, but has not held for its time yet: {verdict.reason}",
             again_at=verdict.holds_at if later else now + times.recheck,
         )
-    return _after_false(verdict, now, opened_at, quiet_since, times)
+    return _after_false(verdict, now, watched, quiet_since, times)
 
 
 def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhead:
@@ -91,11 +91,11 @@ def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhe
 
 
 def _after_false(
-    verdict: Verdict, now: datetime, opened_at: datetime, quiet_since: datetime | None, times: LookTimes
+    verdict: Verdict, now: datetime, watched: timedelta, quiet_since: datetime | None, times: LookTimes
 ) -> LookAhead:
     """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon."""
     since = quiet_since or now
-    if now - opened_at >= times.watch and now - since >= times.quiet:
+    if watched >= times.watch and now - since >= times.quiet:
         span = (now - since).total_seconds()
         reason = f"the evidence does not confirm the alert, for {span:.0f} s: {verdict.reason}"
         return LookAhead(next=NextLook.NOTHING, reason=reason, quiet_since=since)

@@ -241,6 +241,15 @@ CASES = (
         says="for 120 s",
     ),
     Case(
+        sentence="the time in which nobody looked is no watch",
+        truth=Truth.FALSE,
+        opened=-1200,
+        quiet=-1200,
+        looks=2,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
         sentence="the watch does not end before the evidence has been quiet for its time",
         truth=Truth.FALSE,
         quiet=-30,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from activities import notices
-from firebreak.domain.errors import TransientError
+from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -75,6 +75,46 @@ async def test_a_resolve_without_a_trigger_is_dropped(desk: Any) -> None:
     assert [s for s in desk.people.sent if s[0] == "pager"] == []
     assert desk.state("pager/closed-low")[0] == "given_up"
     assert [d["channel"] for d in await desk.entries(EntryKind.MESSAGE_DELIVERED)] == ["postmortem"]
+
+
+async def test_a_page_whose_answer_was_lost_is_resolved(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pager took it, and the healing is verified before the call could be repeated: nobody stays called."""
+    send = desk.people.send
+
+    async def lost(key: str, action: PagerAction, **more: Any) -> str:
+        told: str = await send(key, action, **more)
+        if action is PagerAction.TRIGGER_HIGH:
+            raise TransientError("no answer in time: it may have acted")
+        return told
+
+    monkeypatch.setattr(desk.people, "send", lost)
+    await desk.tell(*desk.classified(deadline=60))
+    desk.clock.forward(60)
+    await desk.all()
+    desk.clock.forward(0.5)
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=("deadline",))
+    await desk.all()
+    assert desk.state("deadline") == ("cancelled", 1)
+    assert ("pager", "resolve_high") in desk.people.sent
+
+
+async def test_a_call_that_was_refused_for_good_is_not_resolved(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody was called, so nothing is open at the pager."""
+    send = desk.people.send
+
+    async def refuse(key: str, action: PagerAction, **more: Any) -> str:
+        if action is PagerAction.TRIGGER_HIGH:
+            raise PermanentError("a wrong key")
+        told: str = await send(key, action, **more)
+        return told
+
+    monkeypatch.setattr(desk.people, "send", refuse)
+    await desk.tell(*desk.classified(deadline=60))
+    desk.clock.forward(60)
+    await desk.all()
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=("deadline",))
+    await desk.all()
+    assert ("pager", "resolve_high") not in desk.people.sent
 
 
 async def test_a_resolve_goes_out_once(desk: Any) -> None:
