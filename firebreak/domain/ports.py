@@ -201,6 +201,9 @@ class IncidentsPort(Protocol):
 
     async def open_incidents(self) -> tuple[Incident, ...]: ...
 
+    async def engine_faults(self, *, limit: int) -> tuple[TimelineEntry, ...]:
+        """The newest faults of the engine itself that have a record of their own, and are of no incident."""
+
     async def firing(self, incident_id: str) -> int:
         """How many of its alerts still fire, as far as their source has told."""
 

@@ -23,7 +23,7 @@ from activities.messages import GatherResult
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Alert, AlertStatus, Disposition
 from firebreak.domain.codec import to_data
-from firebreak.domain.errors import FirebreakError
+from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.parts import DispatcherParts, tell_fault
@@ -179,8 +179,9 @@ class Dispatcher:
                 settled = await self._firing(accepted)
             else:
                 settled = await self._resolved(accepted)
-        except (RPCError, OSError) as error:  # Temporal is away: the row stays, the unclassified deadline pages
-            log.warning("dispatcher.temporal_away", receipt=accepted.receipt, error=str(error))
+        except (RPCError, OSError, LedgerError) as error:  # Temporal or the store is away, which is no fault of the
+            # alert: the row stays, and the unclassified deadline or the intake's watch pages
+            log.warning("dispatcher.away", receipt=accepted.receipt, error=str(error))
             return False
         except Exception as error:  # noqa: BLE001 # a poison alert must not stop the others: it is parked, and pages
             self._failures[accepted.receipt] += 1

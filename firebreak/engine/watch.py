@@ -8,6 +8,7 @@ its own workflow has neither ended it nor paged in time, a person is paged from 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import structlog
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 
 LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
+_RECORD, _WAITING, _TAKEN_UP = "intake-", "waiting", "taken-up"  # a page's record, and the keys of its entries
+_FAULTS = 100  # newest records that are searched for pages that an earlier engine left open
 RESTORE_GRACE = timedelta(minutes=1)
 """After a restore's own time limit: its workflow has that long, and two of its polls, to page by itself."""
 
@@ -54,7 +57,7 @@ class IntakeWatch:
         self._pager_key = pager_key
         self._incidents = incidents
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
-        self._paged = ""
+        self._paged: tuple[str, ...] | None = None  # records of pages that are open; None = not asked for yet
         self._unwritten: EntryDraft | None = None  # of a page that went out directly
 
     async def run(self) -> None:
@@ -77,23 +80,27 @@ class IntakeWatch:
 
     async def _look_at_intake(self) -> None:
         oldest = await self._inbox.oldest()
+        if self._paged is None:
+            with contextlib.suppress(LedgerError):  # asked again at the next look: no page waits for it
+                self._paged = await self._open_pages()
         now = self._clock.now()
         late = oldest is not None and now - oldest.accepted_at >= self._limit
         if late and oldest is not None and not self._paged:
-            await self._page(f"intake-{oldest.receipt}", oldest)
-            self._paged = f"intake-{oldest.receipt}"  # only now: what could not be written is tried at the next look
+            await self._page(f"{_RECORD}{oldest.receipt}", oldest)
+            self._paged = (f"{_RECORD}{oldest.receipt}",)  # only now: what cannot be written is tried at the next look
             self._unwritten = None
         elif not late and self._paged:
-            done = EntryDraft(
-                incident_id=self._paged,
-                key="taken-up",
-                kind=EntryKind.RECOVERY_SEEN,
-                at=now,
-                body={"reason": "the waiting alerts have been taken up"},
-            )
-            end = notices.pager(self._paged, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
-            await self._ledger.append([done], messages=[end])
-            self._paged = ""
+            for record in self._paged:
+                done = EntryDraft(
+                    incident_id=record,
+                    key=_TAKEN_UP,
+                    kind=EntryKind.RECOVERY_SEEN,
+                    at=now,
+                    body={"reason": "the waiting alerts have been taken up"},
+                )
+                end = notices.pager(record, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
+                await self._ledger.append([done], messages=[end])
+            self._paged = ()
         elif not late and self._unwritten is not None and self._pager is not None:
             await self._ledger.append([self._unwritten])
             resolved = NoticeText(title="the waiting alerts have been taken up", lines=())
@@ -105,6 +112,14 @@ class IntakeWatch:
                 details={},
             )
             self._unwritten = None
+
+    async def _open_pages(self) -> tuple[str, ...]:
+        """Of an engine that ran before: starting it again is what mends this as a rule."""
+        if self._incidents is None:
+            return ()
+        faults = await self._incidents.engine_faults(limit=_FAULTS)
+        records = [fault.incident_id for fault in faults if fault.key == _WAITING]
+        return tuple([r for r in records if await self._ledger.find(r, _TAKEN_UP) is None])
 
     async def _look_at_restores(self) -> None:
         if self._incidents is None:
@@ -161,7 +176,7 @@ class IntakeWatch:
         )
         entry = EntryDraft(
             incident_id=incident_id,
-            key="waiting",
+            key=_WAITING,
             kind=EntryKind.ENGINE_FAULT,
             at=now,
             body={

@@ -27,6 +27,7 @@ from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import NextLook
 from firebreak.engine.clock import SystemClock
+from firebreak.engine.dispatcher import PARK_AFTER
 from firebreak.engine.sweeper import Sweeper, is_young
 from firebreak.engine.temporal import tell_workflow
 from firebreak.gateway.poke import Poke
@@ -465,6 +466,30 @@ class Stumbling:
             self.failed = True
             raise LedgerError("locked")
         return await self._store.append(*args, **kwargs)
+
+
+class Full:
+    """The incidents of a store whose disk is full for some looks."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.left = PARK_AFTER
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def open_or_join(self, *args: Any, **kwargs: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise LedgerError("database or disk is full")
+        return await self._store.open_or_join(*args, **kwargs)
+
+
+async def test_a_store_that_was_away_parks_no_alert(office: Any) -> None:
+    """It is no fault of the alert: once there is room, it is looked at as ever."""
+    async with office.dispatching(incidents=Full(office.store)):
+        ((disposition, _),) = await office.settled(*await office.accept(office.alert()))
+    assert disposition is Disposition.OPENED
 
 
 async def test_a_fault_that_could_not_be_told_is_told_later(office: Any, eventually: Eventually) -> None:

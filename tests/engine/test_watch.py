@@ -87,6 +87,22 @@ async def test_a_new_engine_does_not_page_again_for_the_same_alert(inbox: Any, s
     assert await pages(store, clock) == []
 
 
+async def test_a_page_ends_also_when_a_new_engine_takes_the_alert_up(inbox: Any, store: Any, clock: Any) -> None:
+    """Starting the engine again is what mends it: the page of the one before is resolved, once, and no new one sent."""
+    receipt = await accept(inbox, clock)
+    clock.forward(61)
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    again = IntakeWatch(inbox, store, clock, incidents=store)
+    await again.look()
+    assert await pages(store, clock) == []
+    await inbox.settle([(receipt, Disposition.OPENED, "inc-1")])
+    await again.look()
+    await again.look()
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+
+
 async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: Any, clock: Any) -> None:
     """The store was away at the very moment: the next look pages."""
 
