@@ -34,6 +34,7 @@ from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
 from firebreak.triage.classify import classify
 from firebreak.triage.disposition import look_ahead
+from firebreak.triage.tree import SeverityTree
 
 QUICK_LOOK = timedelta(milliseconds=50)
 """So long Temporal's start waits for the first look, which takes some 10 ms; beside it, both would take longer."""
@@ -211,7 +212,8 @@ class EvidenceHands:
     @activity.defn(name="evidence.watch_recovery")
     @translated
     async def watch_recovery(self, given: RecoveryInput) -> RecoveryResult:
-        """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it."""
+        """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
+        While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6)."""
         incident = await self._casebook.incident(given.incident_id)
         rules = self._rulebook.current()
         tree = rules.tree(incident)
@@ -227,6 +229,9 @@ class EvidenceHands:
         firing = await self._casebook.incidents.firing(given.incident_id)
         if incident.truncated > 0:
             firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
+        if firing > 0 and not _measured(verdict, tree):
+            reason = "an alert fires, and nothing of the service itself could be measured as healthy"
+            return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
         if now - since < rules.look_times.quiet and (firing > 0 or given.quiet_since is None):
             return RecoveryResult(
                 recovered=False, reason="healthy; must stay so", again_at=now + wait, quiet_since=since
@@ -287,6 +292,12 @@ class EvidenceHands:
                 "tiers": [{"name": t.name, "steps": [_told(s) for s in t.steps]} for t in plan.tiers],
             },
         )
+
+
+def _measured(verdict: Verdict, tree: SeverityTree) -> bool:
+    """Whether a condition about the service itself (where the tree has one) was measured, and is not true."""
+    own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
+    return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)
 
 
 def _to_keep(incident_id: str, plan_digest: str) -> str:

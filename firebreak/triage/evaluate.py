@@ -174,6 +174,8 @@ class _Judgement:
         volume = self.board.number(floor.query, self.board.pinned)
         if volume is None and self.c.absence is Absence.ZERO:
             volume = 0.0
+        if volume is None and self.c.absence is Absence.NOT_APPLICABLE:
+            return self.draft.result(Truth.NOT_APPLICABLE, "how many calls there were is not known: left out")
         if volume is None or not math.isfinite(volume):
             return self.draft.result(Truth.INCONCLUSIVE, "how many calls there were is not known")
         self.draft.volume = volume

@@ -65,6 +65,8 @@ def _factors(flow: ScoreFlow, read: Reading) -> tuple[float | None, float | None
             return None, None, f"{what} of {flow.name} is NaN"
         values.append(value)
     success, ratio = values
+    if success is None and ratio is not None:
+        success = 1.0  # no calls any more, and none that failed: its volume says what is missing
     if success is not None:
         success = min(1.0, max(0.0, success))
     return success, None if ratio is None else 1 - min(1.0, max(0.0, ratio)), ""

@@ -52,7 +52,8 @@ def test_a_missing_factor_is_named_and_gives_no_score(values: dict[str, float], 
 
 
 def test_a_flow_may_be_left_out_where_its_document_says_so() -> None:
-    """No calls: the other flows alone; no baseline: its success alone; nothing at all: it does not apply."""
+    """No calls and no baseline: the other flows alone; no baseline: its success alone; no calls any more: its volume
+    says so; nothing at all: it does not apply."""
     night = ScoreFlow(
         name="night",
         weight=9,
@@ -63,6 +64,7 @@ def test_a_flow_may_be_left_out_where_its_document_says_so() -> None:
     )
     assert scored({"ps": 0.5, "pv": 1}, PAY, night).value == pytest.approx(50)
     assert scored({"ns": 0.5}, night).value == pytest.approx(50)
+    assert scored({"ps": 1, "pv": 1, "nv": 0}, PAY, night).value == pytest.approx(100 * 0.6 / 9.6)
     left = scored({}, night)
     assert (left.value, left.applies) == (None, False)
 

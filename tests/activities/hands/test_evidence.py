@@ -250,6 +250,28 @@ async def test_recovery_must_last_while_the_alert_fires(world: Any) -> None:
     assert len(await world.bodies(incident, EntryKind.RECOVERY_SEEN)) == 1
 
 
+async def test_a_service_that_nobody_calls_any_more_has_not_recovered(world: Any) -> None:
+    """Too few calls to say anything of it, while its alert fires: the person keeps it, however long."""
+    for metric in ("app_errors", "app_latency"):
+        old = f"    inputs: ['{metric}{{service=$service}}']\n"
+        world.edit("severity.yaml", old, f"{old}    volume: {{query: 'app_probe{{service=$service}}', at_least: 20}}\n")
+    world.again()
+    world.metrics.say("app_probe", 500.0)
+    incident = await world.planned()
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    for number in range(10):
+        world.clock.forward(5)
+        given = RecoveryInput(incident_id=incident.id, round=number)
+        seen = await world.run(world.evidence.watch_recovery, given)
+        assert (seen.recovered, seen.quiet_since) == (False, None)
+    await world.resolve(incident)
+    for number in (10, 11):
+        world.clock.forward(5)
+        given = RecoveryInput(incident_id=incident.id, round=number, quiet_since=seen.quiet_since)
+        seen = await world.run(world.evidence.watch_recovery, given)
+    assert seen.recovered
+
+
 async def test_a_resolved_alert_with_two_healthy_looks_is_recovery(world: Any) -> None:
     """Both the source and the evidence say so; one look alone is not enough."""
     incident = await world.opened()
