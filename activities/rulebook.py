@@ -142,6 +142,8 @@ class Rulebook:
                 self._rules, self.fault = self._load(), ""
             except ContractError as error:
                 self.fault = f"the last good copy stays in force: {error}"
+            except Exception as error:  # noqa: BLE001 # whatever it is: an edit that is not in force must page
+                self.fault = f"the last good copy stays in force: the documents cannot be loaded: {error!r}"
         return self._rules
 
     def _files(self) -> tuple[Path, ...]:

@@ -220,7 +220,7 @@ def _query(path: NodePath, query: str, known: KnownNames, *, selector_only: bool
         query, durations=known.durations, bindings=known.bindings, selector_only=selector_only
     )
     for fault in faults:
-        yield Finding(path, fault.message, token=fault.token)
+        yield Finding(path, fault.message, token=fault.token, nth=fault.nth)
 
 
 def render_condition(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import promql_parser
 
@@ -31,10 +31,17 @@ _BEFORE_DURATION = re.compile(r"(?:[\[:]|\boffset\s*-?)\s*$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class QueryFault:
-    """What is wrong with a query; `token` is the text in it that is meant, or empty."""
+    """What is wrong with a query; `token` is the text in it that is meant, or empty, with `nth` such texts before it
+    (also as parts of longer names)."""
 
     message: str
     token: str = ""
+    nth: int | None = None
+
+    @classmethod
+    def at(cls, template: str, start: int, token: str, message: str) -> QueryFault:
+        """The fault of the `token` that begins at `start` of `template`."""
+        return cls(message, token, template.count(token, 0, start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +115,13 @@ def check_query(
     if faults:
         return tuple(faults)
     for baseline in (" offset 7d", " @ 1700000000"):
-        marks: list[tuple[str, str]] = []
+        marks: list[_Mark] = []
         text = _TOKEN.sub(_marker(durations, baseline, marks), template)
         try:
             tree = promql_parser.parse(text)
         except ValueError as broken:
             return (QueryFault(f"not PromQL: {_first_line(broken)}"),)
-        faults.extend(_unsafe(tree, marks))
+        faults.extend(_unsafe(tree, template, marks))
         faults.extend(_wrong_kind(tree, selector_only=selector_only))
         if faults:
             break
@@ -125,22 +132,30 @@ def _misplaced(template: str, durations: Collection[str], bindings: Collection[s
     for found in _TOKEN.finditer(template):
         if found["string"]:
             for inner in _INSIDE.finditer(found["string"]):
-                yield QueryFault(
-                    f"{inner[0]} inside quotes is never filled in: write label={inner[0]} without quotes", inner[0]
-                )
+                said = f"{inner[0]} inside quotes is never filled in: write label={inner[0]} without quotes"
+                yield QueryFault.at(template, found.start() + inner.start(), inner[0], said)
         elif found["dollar"]:
-            yield QueryFault("a lone $: a placeholder is $ and a name", "$")
+            yield QueryFault.at(template, found.start(), "$", "a lone $: a placeholder is $ and a name")
         elif found["name"]:
-            name = found["name"]
+            name, at = found["name"], found.start()
             if name in durations:
-                if not _BEFORE_DURATION.search(template, 0, found.start()):
-                    yield QueryFault(f"duration ${name} may stand only in [..] or after offset", f"${name}")
+                if not _BEFORE_DURATION.search(template, 0, at):
+                    said = f"duration ${name} may stand only in [..] or after offset"
+                    yield QueryFault.at(template, at, f"${name}", said)
             elif name != BASELINE and name not in bindings:
                 known = ", ".join(f"${n}" for n in sorted({*durations, *bindings, BASELINE}))
-                yield QueryFault(f"unknown placeholder ${name}; known here: {known}", f"${name}")
+                yield QueryFault.at(template, at, f"${name}", f"unknown placeholder ${name}; known here: {known}")
 
 
-def _marker(durations: Collection[str], baseline: str, marks: list[tuple[str, str]]) -> Callable[[re.Match[str]], str]:
+class _Mark(NamedTuple):
+    """What stands for one binding while its query is looked at."""
+
+    name: str
+    start: int  # in the template
+    value: str
+
+
+def _marker(durations: Collection[str], baseline: str, marks: list[_Mark]) -> Callable[[re.Match[str]], str]:
     def fill(found: re.Match[str]) -> str:
         name = found["name"]
         if name is None:
@@ -149,22 +164,23 @@ def _marker(durations: Collection[str], baseline: str, marks: list[tuple[str, st
             return baseline
         if name in durations:
             return "1m"
-        marks.append((name, f"firebreak-mark-{len(marks)}-end"))
-        return quote(marks[-1][1])
+        marks.append(_Mark(name, found.start(), f"firebreak-mark-{len(marks)}-end"))
+        return quote(marks[-1].value)
 
     return fill
 
 
-def _unsafe(tree: promql_parser.Expr, marks: list[tuple[str, str]]) -> Iterator[QueryFault]:
+def _unsafe(tree: promql_parser.Expr, template: str, marks: list[_Mark]) -> Iterator[QueryFault]:
     safe = {
         matcher.value
         for selector in _selectors(tree)
         for matcher in selector.matchers
         if matcher.op in ("=", "!=") and matcher.name != "__name__"
     }
-    for name, mark in marks:
-        if mark not in safe:
-            yield QueryFault(f"${name} may stand only as the value of a = or != matcher", f"${name}")
+    for name, start, value in marks:
+        if value not in safe:
+            said = f"${name} may stand only as the value of a = or != matcher"
+            yield QueryFault.at(template, start, f"${name}", said)
 
 
 def _wrong_kind(tree: promql_parser.Expr, *, selector_only: bool) -> Iterator[QueryFault]:

@@ -8,8 +8,9 @@ scalars follow the core schema of YAML 1.2 (section 10.3): `yes` and `on` are te
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from firebreak.documents.yaml_nodes import NodePath, Place, TreeBuilder, Unreadable
+from firebreak.documents.yaml_scanner import StrictScanner, TagFound
 from firebreak.domain.errors import PolicyInvalid, Problem, RunbookInvalid
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,15 +29,17 @@ MAX_BYTES = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A mistake at a path inside a document, before it is known where that stands in the file. `token` narrows it to
-    the first such text inside the node (`$widnow` inside a query); `on_key` points at the key, not at its value."""
+    such a text inside the node (`$widnow` inside a query): to the first whole word, or to the one that has `nth` such
+    texts before it, be they parts of words; `on_key` points at the key, not at its value."""
 
     path: NodePath
     message: str
     token: str = ""
+    nth: int | None = None
     on_key: bool = False
 
     def under(self, base: NodePath) -> Finding:
-        return Finding((*base, *self.path), self.message, self.token, self.on_key)
+        return replace(self, path=(*base, *self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,10 @@ class Located:
     values: Mapping[NodePath, Place]
     keys: Mapping[NodePath, Place]
 
-    def position(self, path: NodePath, *, token: str = "", on_key: bool = False) -> tuple[int, int]:
-        """(line, column), both from 1."""
+    def position(
+        self, path: NodePath, *, token: str = "", nth: int | None = None, on_key: bool = False
+    ) -> tuple[int, int]:
+        """(line, column), both from 1. `token` and `nth` as in a Finding."""
         exact = path in self.values
         while path and path not in self.values:
             path = path[:-1]
@@ -55,11 +61,20 @@ class Located:
         if (on_key or not exact) and path in self.keys:
             place = self.keys[path]
         elif token:
-            at = self.text.find(token, place.start, place.end)
+            at = self._find(token, nth, place)
             if at >= 0:
-                before = self.text.rfind("\n", 0, at)
-                return self.text.count("\n", 0, at) + 1, at - before
+                return _line_and_column(self.text, at)
         return place.line, place.column
+
+    def _find(self, token: str, nth: int | None, place: Place) -> int:
+        """Offset of `token` inside `place`, or -1."""
+        at = self.text.find(token, place.start, place.end)
+        if nth is None:
+            word = re.compile(rf"(?<![\w:$]){re.escape(token)}(?![\w:])").search(self.text, place.start, place.end)
+            return at if word is None else word.start()
+        for _ in range(nth):
+            at = self.text.find(token, at + len(token), place.end) if at >= 0 else at
+        return at
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ class YamlDocument:
     raw: bytes = field(repr=False)
 
     def problem(self, finding: Finding) -> Problem:
-        line, column = self.located.position(finding.path, token=finding.token, on_key=finding.on_key)
+        line, column = self.located.position(finding.path, token=finding.token, nth=finding.nth, on_key=finding.on_key)
         return Problem(self.source, line, column, finding.message)
 
     def problems(self, findings: Iterable[Finding]) -> tuple[Problem, ...]:
@@ -105,11 +120,14 @@ def load_yaml(
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     builder = TreeBuilder(source)
     try:
-        builder.read(YAML(typ="safe", pure=True).parse(text))
+        builder.read(_reader().parse(text))
     except Unreadable as refused:
         raise refuse([*builder.problems, refused.problem], error) from None
     except YAMLError as broken:
         raise refuse([_syntax_problem(broken, source, text)], error) from None
+    except (ValueError, OverflowError, RecursionError) as broken:  # what the YAML library did not see coming
+        told = f"the YAML library cannot read this file ({type(broken).__name__}: {broken})"
+        raise refuse([Problem(source, builder.line, 1, f"{told}: look at this line and below")], error) from None
     if builder.problems:
         raise refuse(builder.problems, error)
     if not isinstance(builder.root, dict):
@@ -118,15 +136,26 @@ def load_yaml(
     return YamlDocument(source, builder.root, located, hashlib.sha256(data).hexdigest(), data)
 
 
+def _reader() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = StrictScanner
+    return yaml
+
+
+def _line_and_column(text: str, at: int) -> tuple[int, int]:
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+
+
 def _syntax_problem(broken: YAMLError, source: str, text: str) -> Problem:
     if isinstance(broken, MarkedYAMLError) and broken.problem_mark is not None:
         mark = broken.problem_mark
+        if isinstance(broken, TagFound):
+            return Problem(source, mark.line + 1, mark.column + 1, str(broken.problem))
         context = f" ({broken.context})" if broken.context else ""
         return Problem(source, mark.line + 1, mark.column + 1, f"not YAML: {broken.problem}{context}")
     at = getattr(broken, "position", None)  # ReaderError: a character that YAML does not allow
     if isinstance(at, int):
-        line = text.count("\n", 0, at) + 1
-        return Problem(source, line, at - text.rfind("\n", 0, at), "not YAML: a control character")
+        return Problem(source, *_line_and_column(text, at), "not YAML: a control character")
     return Problem(source, 1, 1, f"not YAML: {str(broken).splitlines()[0] if str(broken) else 'unreadable'}")
 
 

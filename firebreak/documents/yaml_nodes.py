@@ -68,6 +68,8 @@ class TreeBuilder:
         self.values: dict[NodePath, Place] = {}
         self.keys: dict[NodePath, Place] = {}
         self.problems: list[Problem] = []
+        self.line = 1
+        """Of the last event that was read."""
         self._anchors: dict[str, tuple[NodePath, Any]] = {}
         self._open_anchors: set[str] = set()
         self._aliases = 0
@@ -91,9 +93,6 @@ class TreeBuilder:
             raise self._refused(event, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, AliasEvent):
             return self._alias(event, path)
-        tag = getattr(event, "tag", None)
-        if tag not in (None, "!"):
-            raise self._refused(event, f"tags are not read here: remove {tag}")
         anchor = getattr(event, "anchor", None)
         if anchor:
             self._open_anchors.add(anchor)
@@ -199,6 +198,7 @@ class TreeBuilder:
         return value
 
     def _count(self, event: Event) -> None:
+        self.line = event.start_mark.line + 1
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise self._refused(event, f"more than {MAX_NODES} nodes")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from firebreak.domain.target import TargetRef
 
 
+_LONGEST = 1000  # characters of one mistake's message
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One mistake in a document. `line` and `column` count from 1, as editors do; the column counts characters."""
@@ -31,7 +34,10 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+        said = self.message
+        if len(said) > _LONGEST:  # it may quote a whole file that somebody mistook for a document
+            said = f"{said[:_LONGEST]} ... {said[-_LONGEST // 10 :]}"
+        return f"{self.file}:{self.line}:{self.column}: {said}"
 
 
 class FirebreakError(Exception):

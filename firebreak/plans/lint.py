@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from firebreak.documents.policy import Policy
 from firebreak.documents.yaml_file import Finding
@@ -26,7 +27,7 @@ def lint_runbook(
     findings = [f for path, step in steps_of(runbook.model) for f in _step(path, step, specs)]
     if policy is not None:
         findings += [
-            Finding(f.path, f"with the durations of policy {policy.source}, {f.message}", f.token, f.on_key)
+            replace(f, message=f"with the durations of policy {policy.source}, {f.message}")
             for f in timings(runbook.model, policy.durations)
         ]
     return runbook.document.problems(findings)

@@ -17,11 +17,37 @@ from firebreak.servers.toolchain import go_command
 
 _NETWORK_SIGNS = ("dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake", "403", "Forbidden")
 
+# Each decides the result, which is kept under the key of this platform and of our own flags.
+_DECIDING = (
+    "GOROOT GOOS GOARCH GO386 GOAMD64 GOARM GOARM64 GOMIPS GOMIPS64 GOPPC64 GORISCV64 GOEXPERIMENT GOFIPS140 GOFLAGS "
+    "GOTOOLCHAIN"
+)
+# What may come from `go env -w`: where modules come from, who vouches for them, and where they are kept.
+_KEPT = "GOPROXY GONOPROXY GOPRIVATE GOSUMDB GONOSUMDB GOINSECURE GOAUTH GOVCS GOPATH GOMODCACHE GOCACHE GOTMPDIR"
 
-def go_environment() -> dict[str, str]:
-    """The user's environment (proxy, module cache) with what would change the result taken out."""
-    kept = {name: value for name, value in os.environ.items() if name != "GOROOT"}  # of another Go than ours
-    return kept | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GO111MODULE": "on"}
+
+def go_environment(go: str, spec: ServerSpec) -> dict[str, str]:
+    """The user's environment and `go env -w` settings (proxy, module cache) without what would change the result.
+
+    `go` is the Go command. Raises ServerUnavailable when it does not say its settings.
+    """
+    deciding = _DECIDING.split()
+    kept = {name: value for name, value in os.environ.items() if name not in deciding}
+    done = subprocess.run(
+        [go, "env", "-json", *_KEPT.split()],
+        cwd="/",  # outside of any module, and `local`: to answer this, no other Go is fetched
+        env=kept | {"GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise _failure(spec, "asking Go for its settings", done.stderr)
+    settings: dict[str, str] = json.loads(done.stdout)
+    kept |= {name: value for name, value in settings.items() if value}
+    # GOENV is off, or the rest of `go env -w` would come back; `auto` fetches a newer Go when our go.mod asks for one.
+    ours = {"GOENV": "off", "GOTOOLCHAIN": "auto", "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+    return kept | ours | {"GO111MODULE": "on"}
 
 
 def _failure(spec: ServerSpec, what: str, output: str) -> ServerUnavailable:
@@ -37,7 +63,8 @@ def _failure(spec: ServerSpec, what: str, output: str) -> ServerUnavailable:
 
 
 def _run(command: list[str], spec: ServerSpec, module_dir: Path, what: str) -> str:
-    done = subprocess.run(command, cwd=module_dir, env=go_environment(), capture_output=True, text=True, check=False)
+    environment = go_environment(command[0], spec)
+    done = subprocess.run(command, cwd=module_dir, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise _failure(spec, what, done.stderr)
     return done.stdout
@@ -64,7 +91,12 @@ def _compile(spec: ServerSpec, go: str, module_dir: Path, target: Path, report: 
     report.begin(f"{spec.name} {spec.version}", len(listed.splitlines()))
     output: list[str] = []
     process = subprocess.Popen(
-        command, cwd=module_dir, env=go_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=module_dir,
+        env=go_environment(go, spec),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stderr is not None  # asked for by PIPE

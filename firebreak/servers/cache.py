@@ -1,6 +1,7 @@
 """The cache of servers, outside any checkout, so that a second clone starts at once.
 
-One directory per entry, `<cache>/servers/<name>-<version>-<key>`, that appears by one rename: what is there is whole.
+One directory per entry, `<cache>/servers/<name>-<version>-<key>`, that appears by one rename: what is there is whole,
+unless somebody damaged it later, and then it counts as absent.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from firebreak.servers.errors import ServerUnavailable
 
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 """Flags of every Go build; with CGO_ENABLED=0 they make the binary independent of this machine's paths and libc."""
+
+_NOTE = "entry.json"  # in each entry: what it is, where from, and its size
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -81,8 +84,17 @@ class Cache:
         return self.entry(spec) if spec.is_data else self.entry(spec) / spec.name
 
     def has(self, spec: ServerSpec) -> bool:
-        """True when the entry is there and whole."""
-        return (self.entry(spec) / "entry.json").is_file()
+        """True when the entry is there and whole: as many bytes as were published, and a binary that can be executed.
+
+        The bytes are not read: this runs at every start of a server.
+        """
+        entry, path = self.entry(spec), self.path(spec)
+        try:
+            published = json.loads((entry / _NOTE).read_bytes())["size_bytes"]
+            size = size_of(entry) - (entry / _NOTE).stat().st_size
+        except (OSError, ValueError, KeyError, TypeError):  # the note is gone, or damaged like the rest
+            return False
+        return size == published and (spec.is_data or (path.is_file() and os.access(path, os.X_OK)))
 
     @contextmanager
     def lock(self, spec: ServerSpec, say: Callable[[str], None]) -> Iterator[None]:
@@ -115,14 +127,14 @@ class Cache:
             shutil.rmtree(place, ignore_errors=True)
 
     def publish(self, spec: ServerSpec, staged: Path, facts: Mapping[str, object]) -> Path:
-        """Make `staged` the entry, whole or not at all; `facts` are written to its entry.json. Returns `path(spec)`."""
+        """Make `staged` the entry, whole or not at all; `facts` are written to its note. Returns `path(spec)`."""
         entry = self.entry(spec)
         note = {"name": spec.name, "version": spec.version, "size_bytes": size_of(staged), **facts}
-        (staged / "entry.json").write_text(json.dumps(note, indent=1, sort_keys=True) + "\n")
+        (staged / _NOTE).write_text(json.dumps(note, indent=1, sort_keys=True) + "\n")
         for path in staged.iterdir():
             _fsync(path)
         _fsync(staged)
-        if entry.exists():  # without entry.json: not ours, or damaged by hand
+        if entry.exists():  # it was not whole (see `has`)
             shutil.rmtree(entry)
         os.rename(staged, entry)
         _fsync(entry.parent)

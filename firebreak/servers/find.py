@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from firebreak.servers.download import Downloads
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.progress import Reporter, Silent
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERSION_SECONDS = 20  # a 200 MB binary from a cold disk
 
 
@@ -117,10 +119,22 @@ def _get(spec: ServerSpec, cache: Cache, downloads: Downloads, report: Reporter)
     found = find(spec, cache=cache)
     if found is not None:
         return found
-    with cache.lock(spec, report.say):
-        if cache.has(spec):  # made by the run that was waited for
-            return Found(spec, cache.path(spec), Origin.CACHE)
-        path = downloads.fetch(spec, cache, report)
-        if path is not None:
-            return Found(spec, path, Origin.RELEASE)
-        return Found(spec, build(spec, cache, report), Origin.BUILD)
+    try:
+        with cache.lock(spec, report.say):
+            if cache.has(spec):  # made by the run that was waited for
+                return Found(spec, cache.path(spec), Origin.CACHE)
+            path = downloads.fetch(spec, cache, report)
+            if path is not None:
+                return Found(spec, path, Origin.RELEASE)
+            return Found(spec, build(spec, cache, report), Origin.BUILD)
+    except OSError as error:
+        raise _not_kept(spec, cache, error) from error
+
+
+def _not_kept(spec: ServerSpec, cache: Cache, error: OSError) -> ServerUnavailable:
+    if error.errno in _NO_SPACE:
+        advice = "Free disk space (about 6 GB while building), or set FIREBREAK_CACHE_DIR to a folder on another disk."
+    else:
+        advice = "Make that folder writable for this user, or set FIREBREAK_CACHE_DIR to one that is."
+    told = f"{spec.name} {spec.version}: cannot be put into the cache {cache.root}: {error}"
+    return ServerUnavailable(told, advice=advice)

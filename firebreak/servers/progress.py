@@ -90,7 +90,7 @@ class Bar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[what]}"),
+            TextColumn("{task.fields[what]}", markup=False),  # a compiler's words, which may hold brackets
             console=self._console,
             transient=True,
         )

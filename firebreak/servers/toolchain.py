@@ -24,7 +24,14 @@ _ADVICE = (
 
 def _usable(go: str) -> bool:
     try:
-        said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=20, check=False).stdout
+        said = subprocess.run(
+            [go, "env", "GOVERSION"],
+            env=os.environ | {"GOTOOLCHAIN": "local"},  # its own version, not the one that a user or a module wishes
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
     found = re.match(r"go(\d+)\.(\d+)", said)

@@ -215,3 +215,31 @@ def test_a_finding_in_a_file_has_line_and_column() -> None:
     document = load_yaml(text, "p1.yaml")
     (found,) = check_condition("c", ConditionBlock.model_validate(METRIC | {"query": "sum(a{s=$srvice})"}), KNOWN)
     assert str(document.problem(found.under(("conditions", "c")))).startswith("p1.yaml:3:20: unknown placeholder")
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("sum(rate(m{a=$service}[$window])) / sum(rate(m{a=$serv}[$window]))", ["$serv}"]),
+        ("sum(rate(m{a=$service}[$window])) / sum(rate(m{a=$service}[$win]))", ["$win]"]),
+        ("sum(rate(m{a=$service}[$window])) * $ 2", ["$ 2"]),
+        ("sum(rate(m{a=$service}[$window])) * $window", ["$window"]),
+        ("sum(m{a=$service}) + sum(m{a=~$service})", ["$service})"]),
+        ("sum(m{a=$sevice}) + sum(m{a=$sevice})", ["$sevice}) +", "$sevice})"]),
+        ('sum(m{a=$service, b="$service"})', ['$service"']),
+        ('sum(m{a=$service, b="${service}"})', ["${"]),
+    ],
+)
+@pytest.mark.parametrize("style", ["q: {0}\n", "q: '{0}'\n", "q: >-\n  {0}\n", "q: |\n    {0}\n"])
+def test_a_wrong_placeholder_is_shown_where_it_stands_and_not_at_a_right_one(
+    query: str, wrong: list[str], style: str
+) -> None:
+    """The same text, or a longer name that begins with it, may stand before it; each wrong one is shown."""
+    text = style.format(query)
+    document = load_yaml(text.encode(), "f")
+    block = ConditionBlock.model_validate({**METRIC, "query": document.data["q"]})
+    findings = [f for f in check_condition("c", block, KNOWN) if f.path == ("query",)]
+    places = [document.problem(replace(f, path=("q",))) for f in findings]
+    line = text.splitlines()[-1]
+    expected = [(text.count("\n"), (line.index(w) if w.endswith("+") else line.rindex(w)) + 1) for w in wrong]
+    assert [(p.line, p.column) for p in places] == expected

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from firebreak.documents.yaml_file import Finding, load_yaml, validate
 from firebreak.documents.yaml_nodes import MAX_ALIASES
+from firebreak.documents.yaml_scanner import StrictScanner
 from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
 
 
@@ -39,6 +40,11 @@ def test_every_duplicate_key_is_named_with_both_places() -> None:
         (b"a: !x {b: 1}", "1:4", "tags are not read"),
         (b"a: &a [*a]", "1:8", "inside its own anchor"),
         (b"a: *nope", "1:4", "no anchor"),
+        (b"a: [!!str 1]", "1:5", "remove !!str"),
+        (b"a: " + b"!" * 1_000_000, "1:4", "tags are not read"),
+        (b'a: 1\nb: "half \\U00110000"', "2:12", "an escape is no character"),
+        (b'a: "\\UFFFFFFFF"', "1:7", "an escape is no character"),
+        (b'a: "x\\ud800"', "1:12", "an escape is no character"),
         (b"%YAML 1.1\n---\na: yes", "2:1", "directives"),
         (b"a: 1\n---\nb: 2", "2:1", "second document"),
         (b"<<: {a: 1}", "1:1", "merge keys"),
@@ -57,6 +63,35 @@ def test_what_cannot_be_meant_is_refused_where_it_stands(data: bytes, where: str
     (told,) = refused(data)
     assert told.startswith(f"f.yaml:{where}: ")
     assert words in told
+    assert len(told) < 200
+
+
+def test_a_mistake_never_tells_a_whole_file() -> None:
+    """What somebody took for a document is quoted in part, with the end of the sentence."""
+    (told,) = refused(b"? " + b"k" * 500_000 + b"\n: 1\n? " + b"k" * 500_000 + b"\n: 2\n")
+    assert len(told) < 1_200
+    assert told.startswith("f.yaml:3:3: key 'kkk")
+    assert told.endswith("is written twice; first at line 1, column 3")
+
+
+def test_a_lone_exclamation_mark_only_says_text() -> None:
+    """YAML's non-specific tag makes no object; in the middle of text it is a character."""
+    assert load_yaml(b"a: ! b\nc: d!e\nf: '!g'\n", "f").data == {"a": "b", "c": "d!e", "f": "!g"}
+
+
+@pytest.mark.parametrize("broken", [ValueError("odd"), OverflowError("odd"), RecursionError("odd")])
+def test_what_the_yaml_library_did_not_see_coming_is_a_problem_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, broken: Exception
+) -> None:
+    """A sentence with the line that was reached, never a traceback."""
+
+    def scanned(scanner: StrictScanner, style: str, rt: bool = False) -> None:
+        raise broken
+
+    monkeypatch.setattr(StrictScanner, "scan_block_scalar", scanned)
+    (told,) = refused(b"a: 1\nb:\n  c: 2\n  d: |\n    x\n")
+    assert told.startswith("f.yaml:4:1: ")
+    assert f"({type(broken).__name__}: odd)" in told
 
 
 def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
@@ -113,6 +148,21 @@ def test_a_token_inside_a_value_is_found_in_every_style(text: str, expected: tup
     """The column of a wrong placeholder is its own, not the query's."""
     located = load_yaml(text.encode(), "f").located
     assert located.position(("q",), token="$widnow") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "expected"),
+    [
+        ("q: rate(errors_total[5m]) / errors\n", "errors", (1, 29)),
+        ("q: a{status_code='5', code='x'}\n", "code", (1, 23)),
+        ("q: a{x=$service, service='y'}\n", "service", (1, 18)),
+        ("q: job:a:rate5m + a\n", "a", (1, 19)),
+        ('q: "x\\nmetric"\n', "metric", (1, 8)),
+    ],
+)
+def test_a_token_is_found_as_a_whole_word(text: str, token: str, expected: tuple[int, int]) -> None:
+    """A longer name that holds it is not meant; behind an escape any such text is good enough."""
+    assert load_yaml(text.encode(), "f").located.position(("q",), token=token) == expected
 
 
 class Inner(BaseModel):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from rich.console import Console
 
 from firebreak import locator
 from firebreak.domain.errors import SettingsInvalid
@@ -28,7 +29,7 @@ from firebreak.servers.catalogue import CATALOGUE, Release, ServerSpec, platform
 from firebreak.servers.download import Downloads
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import Origin, find, has_pinned_version, install, require
-from firebreak.servers.progress import Lines, Silent
+from firebreak.servers.progress import Bar, Lines, Silent
 
 SPEC = ServerSpec(
     name="pinned", version="1.2.3", tool="pinned", module="m", package="m/cmd", version_pattern=r"^pinned 1\.2\.3$"
@@ -381,6 +382,16 @@ def test_plain_progress_is_one_line_for_each_tenth() -> None:
         lines.advance(done, "p")
     lines.end()
     assert len(out.getvalue().splitlines()) == 10
+
+
+def test_the_bar_shows_a_compilers_words_as_they_are() -> None:
+    """Brackets in them are no markup, and break nothing."""
+    out = io.StringIO()
+    bar = Bar(Console(file=out, force_terminal=True, width=200))
+    bar.begin("x", 3)
+    bar.advance(1, "./a.go:3: cannot use x as [/] value")
+    bar.end()
+    assert "cannot use x as [/] value" in out.getvalue()
 
 
 def test_the_locator_finds_what_the_wheel_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ BROKEN = [
     ("catalog/heal.yaml", "kind: runbook", "kind: [runbook", "heal.yaml:"),
     ("catalog/heal.yaml", "action: restart_workload", "action: restart_everything", "unknown action"),
     ("catalog/heal.yaml", "config_map: $flags", "configmap: $flags", "configmap"),
+    ("services.yaml", "team: payments", 'team: "\\U00110000"', "services.yaml:"),
 ]
 
 
@@ -60,6 +61,24 @@ async def test_a_broken_edit_keeps_the_last_good_copy_and_says_so(
     world.edit(name, new, old)
     assert world.rulebook.current().digest == before.digest
     assert world.rulebook.fault == ""
+
+
+async def test_a_fault_of_our_own_in_loading_keeps_the_last_good_copy_and_says_so(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever breaks: the edit is not in force, and nobody would look for it without being told."""
+    before = world.rulebook.current()
+
+    def broken(data: bytes, source: str) -> None:
+        raise OverflowError("too odd")
+
+    monkeypatch.setattr("activities.rulebook.load_services", broken)
+    world.edit("services.yaml", "team: payments", "team: ordering")
+    assert world.rulebook.current() is before
+    assert "last good copy" in world.rulebook.fault
+    assert "OverflowError('too odd')" in world.rulebook.fault
+    assert world.rulebook.current() is before, "looking again must not forget the fault"
+    assert world.rulebook.fault
 
 
 async def test_a_file_that_vanishes_keeps_the_last_good_copy(world: Any) -> None:
