@@ -36,7 +36,7 @@ def close(
         raise typer.BadParameter("say why: --reason must not be empty")
     person = by or getpass.getuser()
 
-    async def ask() -> str:
+    async def ask() -> tuple[str, str]:
         async with opened_store(data_dir) as store:
             own = await engine_record(store, incident)
         incident_id = own[0].incident_id if own else await find_open(data_dir, incident)
@@ -52,7 +52,9 @@ def close(
                 actor=f"person:{person}",
                 body={"reason": reason, "by": person},
             )
-            await store.append([wish], messages=(end,) if own else ())
-            return incident_id
+            (asked,) = await store.append([wish], messages=(end,) if own else ())
+            before = f"close was requested before, by {asked.entry.body['by']}" if asked.found else "close requested"
+            return incident_id, before
 
-    typer.echo(f"{asyncio.run(ask())}: close requested; a running engine ends it within seconds")
+    closed, asked = asyncio.run(ask())
+    typer.echo(f"{closed}: {asked}; a running engine ends it within a minute")

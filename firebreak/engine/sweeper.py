@@ -7,10 +7,10 @@ import hashlib
 import time
 from datetime import datetime, timedelta
 
-from temporalio.client import WorkflowExecutionStatus
+import structlog
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from activities import notices
 from firebreak.domain import ids
@@ -19,16 +19,19 @@ from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.engine.parts import DispatcherParts, tell_fault
-from firebreak.engine.temporal import tell_workflow
+from firebreak.engine.temporal import WorkflowState, tell_workflow, terminate_workflow, workflow_health
 from workflows.messages import CloseRequested, RestoreWatch
 from workflows.options import TASK_TIMEOUT
 from workflows.restore import RestoreWorkflow
 
-LOOK_AT_WORKFLOWS = 30.0  # seconds between two looks at whether open incidents have a living workflow
+log = structlog.get_logger()
+
+LOOK_AT_WORKFLOWS = 30.0
+"""Seconds between two looks at whether open incidents have a living workflow, and between two tries of a close by hand:
+a workflow that was told may end, or wedge, before it acts."""
 YOUNG = timedelta(seconds=60)
 """Incidents that are not asked about yet: each question costs Temporal as much as a task of a workflow, and in a storm
 there are hundreds that would all be answered with "running"."""
-_ALIVE = {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW}
 
 
 def is_young(opened_at: datetime, now: datetime) -> bool:
@@ -42,27 +45,29 @@ class Sweeper:
     def __init__(self, parts: DispatcherParts) -> None:
         self._parts = parts
         self._watched: set[str] = set()
-        self._told: set[int] = set()
+        self._told: set[int] = set()  # closes by hand that were tried since the last look
         self._faults: set[str] = set()
         self._documents_fault = ""  # that a person knows of
         self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
 
     async def sweep(self) -> None:
         await self._documents()
-        if time.monotonic() >= self._next_look:
+        look = time.monotonic() >= self._next_look
+        if look:
             self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
-            await self._orphans()
+            self._told.clear()
         for request in await self._parts.incidents.close_requests():
-            if request.seq not in self._told:
-                await self._close(request)
+            if request.seq not in self._told and await self._close(request):
                 self._told.add(request.seq)
+        if look:  # after the closes: what they end needs no page
+            await self._orphans()
         if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
             for record in await self._parts.incidents.open_restores():
                 await self._watch_restore(record)
 
     async def _orphans(self) -> None:
-        """An open incident whose workflow has ended (failed, terminated) would swallow every further alert of its
-        service: a person is told, once, and ends it by hand."""
+        """An open incident whose workflow has ended (failed, terminated) or is wedged would swallow every further alert
+        of its service, and call nobody: a person is told, once, and ends it by hand."""
         now = self._parts.clock.now()
         for incident in await self._parts.incidents.open_incidents():
             name = f"orphan-{incident.id}"
@@ -70,19 +75,13 @@ class Sweeper:
                 continue
             if is_young(incident.opened_at, now):
                 continue
-            handle = self._parts.client.get_workflow_handle(ids.incident_workflow_id(incident.id))
-            try:
-                seen = await handle.describe()
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    continue  # not started yet: the dispatcher starts it
-                raise
-            if seen.status is None or seen.status in _ALIVE:
-                continue
+            health = await workflow_health(self._parts.client, incident.id)
+            if health.state not in (WorkflowState.ENDED, WorkflowState.WEDGED):
+                continue  # one that is unknown is not started yet: the dispatcher starts it
             if await self._parts.ledger.find(incident.id, "close") is None:
                 reason = (
-                    f"the workflow of {incident.id} ({incident.service}) has ended as {seen.status.name} "
-                    f"without closing it: handle it by hand, then `firebreak close {incident.id} --reason ...`"
+                    f"the workflow of {incident.id} ({incident.service}) {health.reason}: "
+                    f"handle it by hand, then `firebreak close {incident.id} --reason ...`"
                 )
                 await tell_fault(self._parts, name, "workflow", reason, incident.alert)
                 self._faults.add(name)  # only now: what could not be told is told at the next look
@@ -97,13 +96,27 @@ class Sweeper:
             await tell_fault(self._parts, f"documents-{name}", "documents", fault)
         self._documents_fault = fault  # only now: what could not be told is told at the next look
 
-    async def _close(self, request: TimelineEntry) -> None:
+    async def _close(self, request: TimelineEntry) -> bool:
+        """False when it must be tried again at the next sweep, not only at the next look."""
         fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
         incident = await self._parts.incidents.incident(request.incident_id)
         if incident is None or incident.intake_class is not self._parts.intake_class:
-            return
-        if await tell_workflow(self._parts.client, request.incident_id, "close_requested", fact):
-            return
+            return True
+        state = (await workflow_health(self._parts.client, incident.id)).state
+        if state is WorkflowState.FAILING:
+            return False  # soon alive or wedged: a signal would set Temporal's count back, each time anew
+        try:
+            if state is WorkflowState.WEDGED:  # ended before the close is written: mended code could let it go on
+                why = f"closed by hand by {fact.by}: {fact.reason}"
+                await terminate_workflow(self._parts.client, incident.id, why)
+            elif state is WorkflowState.ALIVE and await tell_workflow(
+                self._parts.client, incident.id, "close_requested", fact
+            ):
+                return True
+        except RPCError as error:  # Temporal did answer above: it is about this one, the others have their turn
+            step = f"if it goes on, terminate {ids.incident_workflow_id(incident.id)} in Temporal by hand"
+            log.warning("sweeper.close_failed", incident=incident.id, error=str(error), next_step=step)
+            return True
         # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
         ending = EntryDraft(
             incident_id=request.incident_id,
@@ -119,6 +132,7 @@ class Sweeper:
             messages=notices.closing(request.incident_id, ending.at),
             cancel_all=True,
         )
+        return True
 
     async def _watch_restore(self, record: RestoreRecord) -> None:
         workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
-from temporalio.client import Client, TLSConfig
+from temporalio.client import Client, TLSConfig, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
@@ -29,6 +31,30 @@ RESET_LIMIT = timedelta(seconds=1)
 """For one request whose only use is that something happens sooner."""
 
 SHUTDOWN_GRACE = timedelta(seconds=3)
+
+FAILED_TASKS = 5
+"""So many tries of one task failed or timed out in a row: the workflow is wedged (a bug in the story, or a history that
+the code does not repeat). Temporal counts nothing else: a task that waits for a worker, however long, stays at its
+first try, and a killed worker costs one. Later tries get more time (2, 2, 2, 6, 11 s, measured), so a worker that is
+merely slow is done before; the sixth begins after about 20 s. A signal sets the count back to one."""
+
+
+class WorkflowState(StrEnum):
+    """What can be expected of a workflow."""
+
+    UNKNOWN = "unknown"  # not started yet, or a new Temporal
+    ALIVE = "alive"
+    FAILING = "failing"  # its task failed, and is tried again
+    WEDGED = "wedged"  # it runs, and does nothing any more: its tasks fail
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowHealth:
+    """What Temporal says of a workflow; `reason` says it in words where it is wedged or has ended."""
+
+    state: WorkflowState
+    reason: str = ""
 
 
 def task_queue(settings: Settings, intake_class: IntakeClass) -> str:
@@ -107,3 +133,29 @@ async def tell_workflow(client: Client, incident_id: str, signal: str, fact: obj
             raise
         return False
     return True
+
+
+async def workflow_health(client: Client, incident_id: str) -> WorkflowHealth:
+    """Whether an incident's workflow can still act. RPCError when Temporal does not answer."""
+    try:
+        seen = await client.get_workflow_handle(ids.incident_workflow_id(incident_id)).describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return WorkflowHealth(WorkflowState.UNKNOWN)
+    if seen.status not in (None, WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
+        return WorkflowHealth(WorkflowState.ENDED, f"has ended as {seen.status.name} without closing it")
+    tries = seen.raw_description.pending_workflow_task.attempt  # 0 when no task is pending
+    if tries > FAILED_TASKS:
+        reason = f"is stuck, its task failed {tries - 1} times in a row (the worker's log in run/ says why)"
+        return WorkflowHealth(WorkflowState.WEDGED, reason)
+    return WorkflowHealth(WorkflowState.FAILING if tries > 1 else WorkflowState.ALIVE)
+
+
+async def terminate_workflow(client: Client, incident_id: str, reason: str) -> None:
+    """It writes nothing any more; one that has ended meanwhile is as good. RPCError when Temporal did not do it."""
+    try:
+        await client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate(reason=reason)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise

@@ -73,9 +73,11 @@ def test_a_close_is_in_the_record_with_reason_and_person(typed: Any, place: Path
 
 
 def test_a_second_close_changes_nothing(typed: Any, place: Path, incident: Incident) -> None:
-    """The first reason stays."""
-    for reason in ("first", "second"):
-        assert typed("close", "last", "--reason", reason, "--by", "ada", "--data-dir", "data").returncode == 0
+    """The first reason stays, and the person hears of it."""
+    for reason, by, said in (("first", "ada", "close requested;"), ("second", "bob", "requested before, by ada;")):
+        ran = typed("close", "last", "--reason", reason, "--by", by, "--data-dir", "data")
+        assert ran.returncode == 0
+        assert said in ran.stdout
     wishes = [e for e in entries(place, incident) if e.kind is EntryKind.CLOSE_REQUESTED]
     assert [wish.body["reason"] for wish in wishes] == ["first"]
 

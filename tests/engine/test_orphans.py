@@ -1,0 +1,283 @@
+"""Open incidents whose workflow cannot act any more, on the real Temporal server: a person hears of it, and a close by
+hand ends them all the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from firebreak.domain import ids
+from firebreak.domain.alert import Disposition
+from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.sweeper import Sweeper
+from workflows.messages import CloseRequested, IncidentInput
+
+pytestmark = pytest.mark.servers
+
+Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Sweeper]:
+    """The sweeper looks at each of its rounds, also at young incidents; one item for each look that is over."""
+    seen: list[Sweeper] = []
+    look = Sweeper._orphans
+
+    async def counted(sweeper: Sweeper) -> None:
+        await look(sweeper)
+        seen.append(sweeper)
+
+    monkeypatch.setattr(Sweeper, "_orphans", counted)
+    monkeypatch.setattr("firebreak.engine.sweeper.LOOK_AT_WORKFLOWS", 0.0)
+    monkeypatch.setattr("firebreak.engine.sweeper.YOUNG", timedelta(0))
+    return seen
+
+
+@pytest.fixture
+def soon_wedged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two tries are reported as failed and timed out; all five would take 21 s."""
+    monkeypatch.setattr("firebreak.engine.temporal.FAILED_TASKS", 2)
+
+
+@workflow.defn(name="Incident", sandboxed=False)
+class Wedged:
+    """As a nondeterminism error or a bug in the story: each task fails, and Temporal calls it running."""
+
+    @workflow.run
+    async def run(self, given: IncidentInput) -> None:
+        raise RuntimeError("a bug in the story")
+
+
+@workflow.defn(name="Incident", sandboxed=False)
+class Parked:
+    """Takes the signal, and goes on waiting."""
+
+    @workflow.run
+    async def run(self, given: IncidentInput) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def close_requested(self, fact: CloseRequested) -> None:
+        """Nothing."""
+
+
+class NotEnding:
+    """A Temporal client whose server refuses the first `times` terminations; `open_then` counts the open incidents at
+    each try."""
+
+    def __init__(self, office: Any, times: int) -> None:
+        self._office = office
+        self._times = times
+        self.open_then: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._office.client, name)
+
+    def get_workflow_handle(self, workflow_id: str) -> Any:
+        handle = self._office.client.get_workflow_handle(workflow_id)
+        terminate = handle.terminate
+
+        async def refused(**kwargs: Any) -> None:
+            self.open_then.append(len(await self._office.store.open_incidents()))
+            if len(self.open_then) <= self._times:
+                raise RPCError("no", RPCStatusCode.PERMISSION_DENIED, b"")
+            await terminate(**kwargs)
+
+        handle.terminate = refused
+        return handle
+
+
+def at_work(office: Any, story: type) -> Worker:
+    return Worker(
+        office.client,
+        task_queue=office.queue,
+        workflows=[story],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=500),
+    )
+
+
+def pages(office: Any) -> dict[str, str]:
+    """Waiting calls about faults of the engine itself: record -> what it says."""
+    with closing(sqlite3.connect(f"file:{office.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+        query = """SELECT m.incident_id, e.body FROM messages m JOIN entries e USING (incident_id)
+            WHERE m.key = 'pager/fault' AND m.pager = 'trigger_high' AND m.state = 'waiting' AND e.kind = ?"""
+        return dict(raw.execute(query, (EntryKind.ENGINE_FAULT.value,)).fetchall())
+
+
+async def opened(office: Any) -> str:
+    ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+    return str(incident_id)
+
+
+async def asked_to_close(office: Any, incident_id: str) -> None:
+    """What `firebreak close` writes."""
+    wish = EntryDraft(
+        incident_id=incident_id,
+        key="close-requested",
+        kind=EntryKind.CLOSE_REQUESTED,
+        at=datetime.now(UTC),
+        actor="person:ada",
+        body={"reason": "handled", "by": "ada"},
+    )
+    await office.store.append([wish])
+
+
+async def status(office: Any, incident_id: str) -> WorkflowExecutionStatus:
+    seen = await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).describe()
+    assert seen.status is not None
+    return WorkflowExecutionStatus(seen.status)
+
+
+async def tries(office: Any, incident_id: str) -> int:
+    """Of the pending task, the present one included; 0 when none is pending."""
+    seen = await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).describe()
+    return int(seen.raw_description.pending_workflow_task.attempt)
+
+
+async def two_looks_more(looks: list[Sweeper], eventually: Eventually) -> None:
+    """One that begins from now on is over."""
+    before = len(looks)
+
+    async def looked() -> bool:
+        return len(looks) >= before + 2
+
+    await eventually(looked)
+
+
+async def closed_by_ada(office: Any, eventually: Eventually) -> None:
+    async def closed() -> bool:
+        return not await office.store.open_incidents()
+
+    await eventually(closed)
+    (row,) = await office.store.rows(limit=9)
+    assert row.outcome is IncidentOutcome.CLOSED_BY_HAND
+    last = (await office.store.entries(row.id))[-1]
+    assert (last.actor, last.body["reason"]) == ("person:ada", "handled")
+
+
+@pytest.mark.usefixtures("soon_wedged")
+async def test_a_wedged_workflow_calls_a_person_once(office: Any, eventually: Eventually, looks: list[Sweeper]) -> None:
+    """Its deadline may be taken back already: nobody else would call. The page says what is wrong and what to do."""
+    async with at_work(office, Wedged), office.dispatching():
+        incident_id = await opened(office)
+
+        async def told() -> bool:
+            return bool(pages(office))
+
+        await eventually(told)
+        await two_looks_more(looks, eventually)
+    ((record, says),) = pages(office).items()
+    assert record == f"orphan-{incident_id}"
+    assert "is stuck, its task failed" in says
+    assert f"firebreak close {incident_id}" in says
+    assert await status(office, incident_id) is WorkflowExecutionStatus.RUNNING
+
+
+async def test_a_few_failed_tasks_call_nobody(office: Any, eventually: Eventually, looks: list[Sweeper]) -> None:
+    """Workers that were killed, or slow, at the same task: the next one does it."""
+    async with at_work(office, Wedged), office.dispatching():
+        incident_id = await opened(office)
+
+        async def failed_twice() -> bool:
+            return await tries(office, incident_id) >= 3
+
+        await eventually(failed_twice)
+        await two_looks_more(looks, eventually)
+    assert pages(office) == {}
+
+
+@pytest.mark.usefixtures("soon_wedged")
+async def test_a_workflow_without_a_worker_is_not_wedged(
+    office: Any, eventually: Eventually, looks: list[Sweeper]
+) -> None:
+    """Its task waits, in the queue of the worker that had it and then in that of all: no try is counted. A close waits
+    for the worker, too."""
+    async with at_work(office, Parked):
+        async with office.dispatching():
+            incident_id = await opened(office)
+        story = ids.incident_workflow_id(incident_id)
+
+        async def parked() -> bool:
+            return "WORKFLOW_TASK_COMPLETED" in await office.events(story)
+
+        await eventually(parked)
+    await asked_to_close(office, incident_id)
+    async with office.dispatching():
+
+        async def told() -> bool:
+            return bool(await office.signals(incident_id))
+
+        await eventually(told)
+        await two_looks_more(looks, eventually)
+        assert await tries(office, incident_id) == 1
+    assert pages(office) == {}
+    assert [i.id for i in await office.store.open_incidents()] == [incident_id]
+    assert await status(office, incident_id) is WorkflowExecutionStatus.RUNNING
+
+
+@pytest.mark.usefixtures("soon_wedged")
+async def test_a_close_by_hand_ends_a_wedged_workflow(office: Any, eventually: Eventually) -> None:
+    """A signal would never be processed, and one a second would hide from us that its task fails: it is terminated, and
+    the incident closed."""
+    async with at_work(office, Wedged), office.dispatching():
+        incident_id = await opened(office)
+        await asked_to_close(office, incident_id)
+        await closed_by_ada(office, eventually)
+    assert await status(office, incident_id) is WorkflowExecutionStatus.TERMINATED
+
+
+@pytest.mark.usefixtures("soon_wedged")
+async def test_an_incident_stays_open_while_its_wedged_workflow_cannot_be_ended(
+    office: Any, eventually: Eventually, looks: list[Sweeper]
+) -> None:
+    """Mended code could let it go on, and write after the close. A person is called, and it is tried again."""
+    client = NotEnding(office, times=2)
+    async with at_work(office, Wedged), office.dispatching(client=client):
+        incident_id = await opened(office)
+        await asked_to_close(office, incident_id)
+        await closed_by_ada(office, eventually)
+    assert client.open_then == [1, 1, 1]
+    assert set(pages(office)) == {f"orphan-{incident_id}"}
+    assert await status(office, incident_id) is WorkflowExecutionStatus.TERMINATED
+
+
+async def test_a_close_by_hand_is_not_lost_with_the_workflow(office: Any, eventually: Eventually) -> None:
+    """It took the signal and was ended before it acted on it: the incident is closed, without a page, and the next
+    alert opens one anew."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+        await asked_to_close(office, incident_id)
+
+        async def told() -> bool:
+            return bool(await office.signals(incident_id))
+
+        await eventually(told)
+        await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+        await closed_by_ada(office, eventually)
+        ((disposition, _),) = await office.settled(*await office.accept(office.alert("Another")))
+    assert disposition is Disposition.OPENED
+    assert pages(office) == {}
+
+
+async def test_a_close_by_hand_is_told_again_while_its_incident_is_open(office: Any, eventually: Eventually) -> None:
+    """At each look: what the workflow does not hear now it hears then."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+        await asked_to_close(office, incident_id)
+
+        async def told_again() -> bool:
+            return len(await office.signals(incident_id)) >= 2
+
+        await eventually(told_again)
+    assert set(await office.signals(incident_id)) == {"close_requested"}
