@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,10 +53,13 @@ async def _foreground(lab_dir: Path, gateway_port: int | None) -> None:
 
 
 def _announce(lab_dir: Path, engine: Any, slack_url: str, pagerduty_url: str) -> None:
+    from firebreak.lab.state import env_lines
+
     typer.echo("The lab is up. Settings of an engine for it:")
-    for name, value in engine.items():
-        typer.echo(f"  {name}={value}")
-    typer.echo(f"  (the same in {lab_dir / 'engine.env'}: `set -a; . {lab_dir / 'engine.env'}; firebreak up`)")
+    for line in env_lines(engine):
+        typer.echo(f"  {line}")
+    env_file = lab_dir / "engine.env"
+    typer.echo(f"  (the same in {env_file}: `set -a; . {shlex.quote(str(env_file))}; firebreak up`)")
     typer.echo(f"chat   {slack_url}/")
     typer.echo(f"pager  {pagerduty_url}/")
 

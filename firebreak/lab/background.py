@@ -7,9 +7,10 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from firebreak.domain.errors import ContractError
-from firebreak.lab.lab import START, already_up
-from firebreak.lab.state import MARKER, LabState, claim_directory, load_state
+from firebreak.domain.errors import ContractError, FirebreakError
+from firebreak.lab.lab import START
+from firebreak.lab.lock import already_up, sole_owner, sole_starter
+from firebreak.lab.state import LabState, claim_directory, is_lab, load_state
 from firebreak.servers.process import Entry, Launch, ManagedProcess, Registry, boot_id, reap_leftovers, start_time
 
 _OWNER_GRACE = timedelta(seconds=60)
@@ -18,9 +19,10 @@ _OWNER_GRACE = timedelta(seconds=60)
 def register_owner(lab_dir: Path) -> None:
     """Write this very process down as the lab's owner, so that `down` finds it: for a lab in the foreground."""
     lab_dir = claim_directory(lab_dir)
-    if owner_alive(lab_dir):
-        raise already_up(lab_dir)
-    Registry(lab_dir / "owner").add(Entry("lab", os.getpid(), start_time(os.getpid()) or 0, boot_id()))
+    with sole_starter(lab_dir):
+        if owner_alive(lab_dir):
+            raise already_up(lab_dir)
+        Registry(lab_dir / "owner").add(Entry("lab", os.getpid(), start_time(os.getpid()) or 0, boot_id()))
 
 
 def owner_alive(lab_dir: Path) -> bool:
@@ -32,26 +34,37 @@ def owner_alive(lab_dir: Path) -> bool:
 async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
     """Start a lab in a background process; returns when it is ready.
 
-    ContractError when one runs in `lab_dir` already; ServerUnavailable with the end of its log when it fails.
+    ContractError when one runs or starts in `lab_dir` already: nothing of it is touched. ServerUnavailable with the end
+    of the log when it fails.
     """
     lab_dir = claim_directory(lab_dir)
-    if owner_alive(lab_dir):
-        raise already_up(lab_dir)
     owner_dir = lab_dir / "owner"
-    await reap_leftovers(owner_dir)
-    (lab_dir / "lab.json").unlink(missing_ok=True)
     command = (sys.executable, "-P", "-m", "firebreak.lab.owner", str(lab_dir), str(gateway_port or 0))
     # The whole environment: it may say where the servers are.
-    process = await ManagedProcess.start(Launch("lab", command, environment=dict(os.environ)), owner_dir)
+    launch = Launch("lab", command, environment=dict(os.environ))
+    with sole_starter(lab_dir):
+        if owner_alive(lab_dir):
+            raise already_up(lab_dir)
+        with sole_owner(lab_dir):  # a lab that nobody wrote down (a demo's) is up, too
+            await reap_leftovers(owner_dir)
+            (lab_dir / "lab.json").unlink(missing_ok=True)
+        process = await ManagedProcess.start(launch, owner_dir)
 
     async def ready() -> bool:
-        return (lab_dir / "lab.json").exists()
+        return (lab_dir / "lab.json").exists() and load_state(lab_dir).pid == process.pid
 
     try:
         await process.ready(ready, limit=START * 2)
-    except BaseException:
+    except BaseException as failure:
         await process.stop(_OWNER_GRACE)
-        await reap_leftovers(lab_dir / "run")
+        if not is_lab(lab_dir):  # removed or made anew meanwhile
+            raise
+        try:
+            with sole_owner(lab_dir):
+                await reap_leftovers(lab_dir / "run")
+        except ContractError as refusal:  # another was faster: what runs there is its own
+            if isinstance(failure, FirebreakError):
+                raise refusal from None
         raise
     return load_state(lab_dir)
 
@@ -61,7 +74,7 @@ async def down(lab_dir: Path) -> int:
 
     Returns how many processes were ended. ContractError when `lab_dir` is not a lab's.
     """
-    if not (lab_dir / MARKER).exists():
+    if not is_lab(lab_dir):
         raise ContractError(f"no lab has been up in {lab_dir}", advice="Name its directory with --lab-dir.")
     run_dir = lab_dir / "run"
     children = sum(entry.lives() for entry in Registry(run_dir).entries())

@@ -160,8 +160,12 @@ async def prometheus_query(prometheus_url: str, expr: str) -> list[dict[str, Any
 
 
 async def firing_alerts(state: LabState) -> list[dict[str, str]]:
-    """Labels of the alerts that fire in Prometheus now."""
-    _, body = await fetch("GET", f"{state.prometheus_url}/api/v1/alerts")
+    """Labels of the alerts that fire in Prometheus now. TransientError when it does not tell: till it is ready."""
+    status, body = await fetch("GET", f"{state.prometheus_url}/api/v1/alerts")
+    if status != 200:
+        raise TransientError(
+            f"Prometheus answered {status} instead of its alerts: {body}", advice="Look with `firebreak lab status`."
+        )
     return [alert["labels"] for alert in body["data"]["alerts"] if alert["state"] == "firing"]
 
 

@@ -6,6 +6,7 @@ engine did. What each does to the metrics over time is in its docstring; figures
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -97,7 +98,10 @@ class WedgedPods(Fault):
     """
 
     def symptom(self, pod: Pod, since: float) -> Symptom | None:
-        if pod.service == "pay" and pod.created_at < since:
+        # Against the whole second, so a pod of the same second counts as fresh although it may be older. The other way
+        # round a fresh pod would stay wedged and no restart would heal it; this way none that had traffic is spared,
+        # since a pod takes READY_DELAY, a second, to be ready.
+        if pod.service == "pay" and pod.created_at < math.floor(since):
             return Symptom(failing=0.6, delay=_SLOW)
         return None
 

@@ -5,13 +5,12 @@ Whatever an earlier lab in the same directory left running is ended first.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,13 +22,14 @@ from firebreak.lab import manifests
 from firebreak.lab.control import fetch, prometheus_query, rolled_out, until
 from firebreak.lab.documents import policy_text, services_text
 from firebreak.lab.kube import KubeAccess, KubeClient
+from firebreak.lab.lock import sole_owner
 from firebreak.lab.monitoring import RULES_FILE, alertmanager_config, prometheus_config, rules_text
 from firebreak.lab.pagerduty import PagerDuty
 from firebreak.lab.receiver import Receiver
 from firebreak.lab.shape import CLUSTER, FALLBACK_CHANNEL, FALLBACK_PAGER_KEY, FLOW_RATE, READY_DELAY, SERVICES
 from firebreak.lab.shop import ShopConfig
 from firebreak.lab.slack import Slack
-from firebreak.lab.state import MARKER, LabState, claim_directory, load_state
+from firebreak.lab.state import LabState, claim_directory
 from firebreak.servers.alertmanager import start_alertmanager
 from firebreak.servers.catalogue import spec_of
 from firebreak.servers.find import require
@@ -62,7 +62,8 @@ class Lab:
     """A running lab. Break, heal and look at it with `firebreak.lab.control` and its `state`.
 
     `slack` and `pagerduty` are the stand-ins themselves, `control_plane` the handles of the cluster's servers: for
-    tests that ask or disturb them directly.
+    tests that ask or disturb them directly. `ours` asks whether `state.lab_dir` is still the directory that it was
+    started in: neither removed nor made anew.
     """
 
     state: LabState
@@ -70,20 +71,13 @@ class Lab:
     pagerduty: PagerDuty
     control_plane: ControlPlane
     _stack: AsyncExitStack
+    ours: Callable[[], bool] = bool  # nobody's, until the directory's lock is tied to it
 
     async def stop(self) -> None:
-        """Stop everything, clients before servers; also when the lab's directory has been removed meanwhile."""
-        lab_dir = self.state.lab_dir
-        # The process registry is kept there, and must be written to while the processes are stopped.
-        (lab_dir / "run").mkdir(parents=True, exist_ok=True)
-        with suppress(ContractError):
-            if load_state(lab_dir).pid == self.state.pid:
-                (lab_dir / "lab.json").unlink()
-        try:
-            await self._stack.aclose()
-        finally:
-            if not (lab_dir / MARKER).exists():
-                shutil.rmtree(lab_dir, ignore_errors=True)
+        """Stop everything, clients before servers. In a directory that is not `ours` any more nothing is touched."""
+        if self.ours():
+            (self.state.lab_dir / "lab.json").unlink(missing_ok=True)
+        await self._stack.aclose()
 
 
 async def start_lab(lab_dir: Path, *, gateway_port: int | None = None, die_with_parent: bool = False) -> Lab:
@@ -96,13 +90,13 @@ async def start_lab(lab_dir: Path, *, gateway_port: int | None = None, die_with_
     lab_dir = claim_directory(lab_dir)
     run_dir = lab_dir / "run"
     async with AsyncExitStack() as stack:
-        stack.enter_context(_sole_owner(lab_dir))
+        ours = stack.enter_context(sole_owner(lab_dir))
         await reap_leftovers(run_dir)
         shutil.rmtree(run_dir)
         run_dir.mkdir()
         (lab_dir / "lab.json").unlink(missing_ok=True)
         lab = await _start(lab_dir, run_dir, gateway_port or free_port(), die_with_parent, stack)
-        lab._stack = stack.pop_all()
+        lab.ours, lab._stack = ours, stack.pop_all()
         return lab
 
 
@@ -263,19 +257,3 @@ def _slow_stages(folder: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[setting]
-
-
-@contextmanager
-def _sole_owner(lab_dir: Path) -> Iterator[None]:
-    """Held while a lab runs in `lab_dir`, and let go by the kernel when its process is killed."""
-    with open(lab_dir / "lock", "a+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise already_up(lab_dir) from None
-        yield
-
-
-def already_up(lab_dir: Path) -> ContractError:
-    """The refusal of a second lab in one directory."""
-    return ContractError(f"a lab is up in {lab_dir} already", advice="Use it, or run `firebreak lab down` first.")

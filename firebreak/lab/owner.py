@@ -33,26 +33,16 @@ async def own(lab_dir: Path, gateway_port: int | None, *, announce: Callable[[La
         return
     lab = starting.result()
     announce(lab)
-    vanishing = asyncio.create_task(_vanished(lab_dir / "lock"))
+    vanishing = asyncio.create_task(_vanished(lab))
     await asyncio.wait((stopping, vanishing), return_when=asyncio.FIRST_COMPLETED)
     vanishing.cancel()
     await lab.stop()
 
 
-async def _vanished(lock: Path) -> None:
-    """Returns once `lock` is not the file any more that it is now."""
-    mine = _inode(lock)
-    while True:
+async def _vanished(lab: Lab) -> None:
+    """Returns once the lab's directory is not its own any more."""
+    while lab.ours():  # noqa: ASYNC110 # no event tells of it
         await asyncio.sleep(_LOOK)
-        if _inode(lock) != mine:
-            return
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0
 
 
 def main() -> None:

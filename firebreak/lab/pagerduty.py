@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from firebreak.lab.receiver import Receiver, Reply
+from firebreak.lab.receiver import Receiver, Reply, parsed
 
 _MAX_BODY = 512 * 1024
 _MAX_DEDUP = 255
@@ -71,7 +71,7 @@ class PagerDuty(Receiver):
         raw = await request.read()
         forced = await self.disturbed()
         try:
-            event: Any = json.loads(raw)
+            event: Any = parsed(raw)
         except ValueError:
             event = None
         shown = event if isinstance(event, dict) else {"body": raw[:2000].decode(errors="replace")}

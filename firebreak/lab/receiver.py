@@ -35,6 +35,27 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+_MAX_DEPTH = 100
+
+
+def parsed(text: str | bytes) -> Any:
+    """JSON data. ValueError when it is none, or nested deeper than the page and the checks could follow it."""
+    try:
+        level = [data := json.loads(text)]
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return data
+    raise ValueError("nested too deep")
+
+
 class Receiver(ABC):
     """One stand-in. `log_file` gets one JSON object a line: at, method, request, status, response, accepted."""
 
@@ -94,9 +115,10 @@ class Receiver(ABC):
         return None
 
     async def _page(self, _: web.Request) -> web.Response:
-        return web.Response(
-            text=_PAGE.format(title=escape(self.title), body=self.body_html()), content_type="text/html"
-        )
+        text = _PAGE.format(title=escape(self.title), body=self.body_html())
+        # JSON may carry half a surrogate pair, which UTF-8 cannot.
+        body = text.encode(errors="replace")
+        return web.Response(body=body, content_type="text/html", charset="utf-8")
 
     async def _get_log(self, _: web.Request) -> web.Response:
         return web.json_response({"mode": self.mode, "calls": self._log})
@@ -106,7 +128,7 @@ class Receiver(ABC):
 
     async def _control(self, request: web.Request) -> web.Response:
         try:
-            body = json.loads(await request.text())
+            body = parsed(await request.text())
             self.mode = Mode(body["mode"])
             self.seconds = float(body.get("seconds", self.seconds))
             self.retry_after = int(body.get("retry_after", self.retry_after))

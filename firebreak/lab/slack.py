@@ -7,7 +7,6 @@ one does it (docs.slack.dev, "Web API" and each method's table of errors). Only 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +17,13 @@ from typing import Any
 from aiohttp import web
 
 from firebreak.lab.receiver import Receiver, Reply
-from firebreak.lab.slack_limits import MAX_ALL_TEXT, all_text, block_errors
+from firebreak.lab.slack_limits import MAX_ALL_TEXT, Allowance, all_text, block_errors
+from firebreak.lab.slack_request import Refused, arguments_of, decoded, number, token_of
 
 _MAX_TEXT = 40_000  # chat.postMessage cuts there
 _MAX_UPDATE_TEXT = 4_000  # chat.update refuses there
 _BURST = 20  # one message a second and channel, "short bursts" allowed
+_UPDATES = 50  # chat.update is of tier 3: that many a minute in the whole workspace
 
 
 @dataclass(slots=True)
@@ -39,30 +40,20 @@ class SlackMessage:
 
 @dataclass(slots=True)
 class SlackChannel:
-    """A channel with its messages, oldest first. `allowance` counts the messages that may come at once now."""
+    """A channel with its messages, oldest first. `allowance` is for new ones."""
 
     id: str
     name: str
     messages: list[SlackMessage] = field(default_factory=list)
-    allowance: float = _BURST
-    counted_at: float = field(default_factory=time.monotonic)
+    allowance: Allowance = field(default_factory=lambda: Allowance(_BURST, 1.0))
 
     def find(self, ts: str) -> SlackMessage | None:
         """The message with that timestamp."""
         return next((message for message in self.messages if message.ts == ts), None)
 
 
-class Refused(Exception):
-    """`ok: false` with Slack's word for it."""
-
-    def __init__(self, error: str, *messages: str) -> None:
-        super().__init__(error)
-        self.error = error
-        self.messages = messages
-
-
 class _TooMany(Exception):
-    """One channel got more than one message a second for too long."""
+    """A channel or a method got more calls than its tier allows."""
 
 
 class Slack(Receiver):
@@ -74,6 +65,7 @@ class Slack(Receiver):
         super().__init__(log_file)
         self._token = token
         self._last_ts = 0
+        self._updates = Allowance(_UPDATES, _UPDATES / 60)
         self.channels = {identity: SlackChannel(identity, name) for identity, name in channels.items()}
         for verb in ("GET", "POST"):
             self.app.router.add_route(verb, "/api/{method}", self._call)
@@ -87,8 +79,8 @@ class Slack(Receiver):
         forced = await self.disturbed()
         shown: dict[str, Any] = {}
         try:
-            shown = await _arguments(request)
-            token = shown.pop("token", "") or request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+            shown = await arguments_of(request)
+            token = shown.pop("token", "") or token_of(request)
             reply = forced or Reply(200, {"ok": True, **self._do(method, token, shown)}, accepted=True)
         except Refused as refusal:
             body: dict[str, Any] = {"ok": False, "error": refusal.error}
@@ -136,12 +128,15 @@ class Slack(Receiver):
                 raise Refused("thread_not_found")
             if head.thread_ts:
                 raise Refused("cannot_reply_to_message")
-        _spend(channel)
+        if not channel.allowance.spend():
+            raise _TooMany
         message = SlackMessage(self._next_ts(), text[:_MAX_TEXT], blocks, thread, metadata)
         channel.messages.append(message)
         return {"channel": channel.id, "ts": message.ts, "message": _shown(message)}
 
     def _update(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._updates.spend():
+            raise _TooMany
         channel = self._channel(arguments)
         message = channel.find(str(arguments.get("ts") or ""))
         if message is None:
@@ -190,8 +185,8 @@ class Slack(Receiver):
 
 
 def _page(messages: list[SlackMessage], arguments: Mapping[str, Any], *, limit: int) -> dict[str, Any]:
-    limit = _number(arguments.get("limit"), limit)
-    start = _number(arguments.get("cursor"), 0)
+    limit = number(arguments.get("limit"), limit)
+    start = number(arguments.get("cursor"), 0)
     more = start + limit < len(messages)
     metadata = str(arguments.get("include_all_metadata", "")).lower() in ("1", "true")
     return {
@@ -201,49 +196,12 @@ def _page(messages: list[SlackMessage], arguments: Mapping[str, Any], *, limit: 
     }
 
 
-def _number(value: Any, default: int) -> int:
-    try:
-        return int(value) if value not in (None, "") else default
-    except (TypeError, ValueError):
-        raise Refused("invalid_arguments") from None
-
-
-async def _arguments(request: web.Request) -> dict[str, Any]:
-    if request.method == "GET":
-        return dict(request.query)
-    kind = request.content_type
-    if kind == "application/json":
-        try:
-            body = json.loads(await request.text())
-        except ValueError:
-            raise Refused("invalid_json") from None
-        if not isinstance(body, dict):
-            raise Refused("json_not_object")
-        body.pop("token", None)  # in a JSON body Slack does not look for it
-        return body
-    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        return {name: str(value) for name, value in (await request.post()).items()}
-    if kind == "application/octet-stream" and not await request.read():
-        return dict(request.query)  # no body at all
-    raise Refused("invalid_post_type")
-
-
-def _decoded(value: Any, error: str) -> Any:
-    """A form carries JSON as text, a JSON body carries it as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise Refused(error) from None
-
-
 def _content(arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
     text = arguments.get("text") or ""
     if not isinstance(text, str):
         raise Refused("invalid_arguments")
-    blocks = _decoded(arguments.get("blocks") or [], "invalid_blocks_format")
-    if not text and not blocks and not arguments.get("attachments"):
+    blocks = decoded(arguments.get("blocks") or [], "invalid_blocks_format")
+    if not text.strip() and not blocks and not arguments.get("attachments"):
         raise Refused("no_text")
     if blocks:
         errors = block_errors(blocks)
@@ -255,7 +213,7 @@ def _content(arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def _metadata(arguments: Mapping[str, Any]) -> Any:
-    metadata = _decoded(arguments.get("metadata"), "invalid_metadata_format")
+    metadata = decoded(arguments.get("metadata"), "invalid_metadata_format")
     if metadata is None:
         return None
     well = (
@@ -266,15 +224,6 @@ def _metadata(arguments: Mapping[str, Any]) -> Any:
     if not well:
         raise Refused("invalid_metadata_format")
     return metadata
-
-
-def _spend(channel: SlackChannel) -> None:
-    now = time.monotonic()
-    channel.allowance = min(_BURST, channel.allowance + now - channel.counted_at)
-    channel.counted_at = now
-    if channel.allowance < 1:
-        raise _TooMany
-    channel.allowance -= 1
 
 
 def _shown(message: SlackMessage, *, metadata: bool = True) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""What Slack refuses in a message's blocks. Figures: docs.slack.dev, Block Kit reference; the total of all text is
-undocumented, about 13,200 characters (slackapi/bolt-js#2509). Written down here on purpose, not shared with the
-connector.
+"""What Slack refuses in a message's blocks, and how many calls it takes. Figures: docs.slack.dev, Block Kit reference
+and "Rate limits"; the total of all text is undocumented, about 13,200 characters (slackapi/bolt-js#2509). Written down
+here on purpose, not shared with the connector.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_BLOCKS = 50
@@ -14,6 +16,29 @@ _MAX_ID = 255
 
 _PLAIN = ("plain_text",)
 _BOTH = ("plain_text", "mrkdwn")
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Calls that may come at once: `burst` at most, and `rate` more a second. `left` = now."""
+
+    burst: float
+    rate: float
+    left: float = field(init=False)
+    counted_at: float = field(init=False, default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.left = self.burst
+
+    def spend(self) -> bool:
+        """Take one call off; False when there is none left."""
+        now = time.monotonic()
+        self.left = min(self.burst, self.left + (now - self.counted_at) * self.rate)
+        self.counted_at = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
 
 
 def block_errors(blocks: Any) -> list[str]:

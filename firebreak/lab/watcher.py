@@ -181,6 +181,8 @@ class Watcher:
                 log.warning("the status of route %s was not written: %s", name, error)
 
     async def _flags_listed(self, items: list[JSON]) -> None:
+        for task in self._late:  # what they bring is older than the list
+            task.cancel()
         self._flags = items[0].get("data") or {} if items else {}
 
     async def _flags_changed(self, kind: str, manifest: JSON) -> None:

@@ -108,9 +108,17 @@ class Registry:
             self._write((*self.entries(), entry))
 
     def remove(self, gone: Sequence[Entry]) -> None:
-        """Strike processes that have ended."""
-        with self._locked():
-            self._write(tuple(entry for entry in self.entries() if entry not in gone))
+        """Strike processes that have ended.
+
+        Nothing is written where none of them is written down: the directory may have been removed or made anew since.
+        """
+        try:
+            if not set(gone) & set(self.entries()):
+                return
+            with self._locked():
+                self._write(tuple(entry for entry in self.entries() if entry not in gone))
+        except (FileNotFoundError, NotADirectoryError, ServerUnavailable):  # a damaged one is told by the next reap
+            return
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

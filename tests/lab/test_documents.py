@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -85,6 +87,17 @@ def test_a_labs_state_is_found_again(tmp_path: Path) -> None:
     assert (tmp_path / "engine.env").read_text() == "FIREBREAK_MODE=act\nFIREBREAK_CLUSTER=lab\n"
 
 
+def test_engine_env_can_be_sourced_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    """Blanks and a shell's own characters are part of the value, and nothing in it is run."""
+    lab_dir = claim_directory(tmp_path / "my lab; touch pwned; $(touch pwned)")
+    replace(state(lab_dir), engine={"FIREBREAK_DATA_DIR": str(lab_dir / "engine")}).save()
+    script = 'set -a; . "$1/engine.env"; printf %s "$FIREBREAK_DATA_DIR"'
+    command = ["/bin/sh", "-c", script, "sh", str(lab_dir)]
+    sourced = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert sourced.stdout == str(lab_dir / "engine")
+    assert list(tmp_path.iterdir()) == [lab_dir]
+
+
 def test_files_with_tokens_are_the_owners_alone(tmp_path: Path) -> None:
     """Mode 0600."""
     state(tmp_path).save()
@@ -100,13 +113,3 @@ def test_without_a_lab_the_error_says_what_to_do(tmp_path: Path, content: str | 
     with pytest.raises(ContractError) as refusal:
         load_state(tmp_path)
     assert "firebreak lab" in refusal.value.next_step()
-
-
-def test_a_directory_with_other_things_in_it_is_not_taken(tmp_path: Path) -> None:
-    """Its `run` folder is going to be emptied: only an empty directory, or a lab's own, may be used."""
-    mine = claim_directory(tmp_path / "new")
-    assert claim_directory(mine) == mine
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.png").touch()
-    with pytest.raises(ContractError, match="not empty"):
-        claim_directory(tmp_path / "photos")

@@ -208,3 +208,10 @@ def _all_pods() -> list[Pod]:
 
 def _slow(symptom: Symptom) -> bool:
     return symptom.delay is not None and symptom.delay[0] > SERVICES["pay"].objective
+
+
+@pytest.mark.parametrize(("created_at", "wedged"), [(999.0, True), (1_000.0, False), (1_001.0, False)])
+def test_a_pod_of_the_faults_own_second_is_fresh(created_at: float, wedged: bool) -> None:
+    """Kubernetes says whole seconds: one made at 1000.7 says 1000, and must work although the fault began at 1000.5."""
+    (pod,) = pods("pay", "v1", created_at=created_at, count=1)
+    assert (fault_named("wedged-pods").symptom(pod, 1_000.5) is not None) == wedged

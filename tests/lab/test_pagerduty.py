@@ -73,6 +73,8 @@ async def test_an_event_without_dedup_key_gets_one(client: Client) -> None:
         (b"{", "JSON"),
         (b"[]", "JSON"),
         (b"\xff\xfe", "JSON"),
+        (b"[" * 200_000, "JSON"),
+        (b'{"x":' + b"[" * 200 + b"]" * 200 + b"}", "JSON"),
         (trigger(routing_key=""), "'routing_key' is missing"),
         (trigger(routing_key="short"), "32 characters"),
         (trigger(routing_key="-" * 32), "non-alphanumeric"),
@@ -190,3 +192,21 @@ async def test_the_page_escapes_what_came_from_outside(client: Client) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "</pre><b>" not in text
     assert "high urgency" in text
+
+
+async def test_half_a_surrogate_pair_does_not_end_the_page(client: Client) -> None:
+    """JSON may carry what UTF-8 cannot: it is taken, and shown as a question mark."""
+    assert (await send(client, payload(summary="pay \ud800 is down")))[0] == 202
+    async with client.get("/") as answer:
+        assert answer.status == 200
+        assert "pay ? is down" in await answer.text()
+
+
+async def test_what_is_nested_as_deep_as_it_may_be_is_shown(client: Client) -> None:
+    """The page follows every level; what it could not follow is not taken."""
+    nested: Any = "bottom"
+    for _ in range(90):
+        nested = {"x": nested}
+    assert (await send(client, payload(custom_details=nested)))[0] == 202
+    async with client.get("/") as answer:
+        assert "bottom" in await answer.text()

@@ -106,6 +106,7 @@ async def test_an_update_changes_the_text_and_keeps_blocks_that_are_left_out(cli
         ({"channel": "C0999999999"}, "channel_not_found"),
         ({"channel": ""}, "channel_not_found"),
         ({"text": ""}, "no_text"),
+        ({"text": " \n "}, "no_text"),
         ({"text": "", "blocks": []}, "no_text"),
         ({"thread_ts": "1.000001"}, "thread_not_found"),
         ({"metadata": {"event_type": "x"}}, "invalid_metadata_format"),
@@ -201,15 +202,28 @@ async def test_forms_are_read_as_json_bodies_are(client: Client) -> None:
     ("data", "kind", "error"),
     [
         ("{", "application/json", "invalid_json"),
+        ("[" * 200_000, "application/json", "invalid_json"),
+        ("{}", "application/json; charset=nope", "invalid_charset"),
+        ("a=b", "application/x-www-form-urlencoded; charset=nope", "invalid_charset"),
         ("[]", "application/json", "json_not_object"),
         ("x", "text/plain", "invalid_post_type"),
     ],
 )
-async def test_a_body_of_another_kind_is_refused(client: Client, data: str, kind: str, error: str) -> None:
-    """As the real one, with 200 and `ok: false`."""
+async def test_a_body_of_another_kind_is_refused(
+    client: Client, slack: Slack, data: str, kind: str, error: str
+) -> None:
+    """As the real one, with 200 and `ok: false`; the attempt is kept."""
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind}
     async with client.post("/api/chat.postMessage", data=data, headers=headers) as answer:
         assert (await answer.json())["error"] == error
+    assert [entry["accepted"] for entry in slack.log] == [False]
+
+
+@pytest.mark.parametrize("header", ["", TOKEN, f"Basic {TOKEN}", "Bearer"])
+async def test_a_token_without_the_word_bearer_is_none(client: Client, header: str) -> None:
+    """The right token alone opens nothing: a connector that leaves the word out must be found here."""
+    async with client.post("/api/auth.test", headers={"Authorization": header}) as answer:
+        assert (await answer.json())["error"] == "not_authed"
 
 
 async def test_too_many_messages_to_one_channel_are_rate_limited(client: Client) -> None:
@@ -224,6 +238,17 @@ async def test_too_many_messages_to_one_channel_are_rate_limited(client: Client)
         assert answer.status == 429
         assert int(answer.headers["Retry-After"]) >= 1
         assert await answer.json() == {"ok": False, "error": "ratelimited"}
+
+
+async def test_too_many_updates_are_rate_limited(client: Client) -> None:
+    """chat.update is of tier 3: fifty a minute, and a 429 beyond."""
+    head = await post(client)
+    for number in range(50):
+        assert (await call(client, "chat.update", channel=CHANNEL, ts=head["ts"], text=f"{number}"))["ok"]
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    update = {"channel": CHANNEL, "ts": head["ts"], "text": "one too many"}
+    async with client.post("/api/chat.update", json=update, headers=headers) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
 
 
 async def test_the_real_client_works_with_it(client: Client) -> None:
@@ -266,3 +291,11 @@ async def test_the_page_shows_threads_and_escapes_them(client: Client) -> None:
     assert "<b>reply" not in text
     assert "&lt;b&gt;reply&lt;/b&gt;" in text
     assert "#incidents-pay" in text
+
+
+async def test_half_a_surrogate_pair_does_not_end_the_page(client: Client) -> None:
+    """JSON may carry what UTF-8 cannot: it is taken, and shown as a question mark."""
+    assert (await post(client, text="half \ud800 pair"))["ok"]
+    async with client.get("/") as answer:
+        assert answer.status == 200
+        assert "half ? pair" in await answer.text()

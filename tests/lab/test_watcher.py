@@ -182,3 +182,23 @@ async def test_flags_arrive_with_a_delay(client: ScriptedClient, watching: Watch
     await becomes(client.events[CONFIG_MAPS].empty)
     assert watching.view.flags["recommend.enabled"] == "true"
     await becomes(lambda: watching.view.flags["recommend.enabled"] == "false")
+
+
+async def test_a_flag_that_is_late_does_not_undo_a_newer_one(client: ScriptedClient, watching: Watcher) -> None:
+    """Off as an event, the watch breaks, on again, listed anew: on is what the cluster says, and it stays."""
+    changed = flags() | {"data": {"recommend.enabled": "false"}}
+    changed["metadata"] = {**changed["metadata"], "resourceVersion": "2"}
+    newer = flags() | {"data": {"recommend.enabled": "true", "recommend.again": "true"}}
+    client.content[CONFIG_MAPS] = [newer]
+    client.events[CONFIG_MAPS].put_nowait(("MODIFIED", changed))
+    client.events[CONFIG_MAPS].put_nowait(TransientError("broken"))
+    await becomes(lambda: "recommend.again" in watching.view.flags)
+    # A further change goes the same way as the late one, behind it: once it is there, the late one would be, too.
+    seen = watching.view.flags
+    last = newer | {"data": newer["data"] | {"recommend.last": "true"}}
+    last["metadata"] = {**last["metadata"], "resourceVersion": "4"}
+    client.events[CONFIG_MAPS].put_nowait(("MODIFIED", last))
+    async with asyncio.timeout(5):
+        while "recommend.last" not in watching.view.flags:
+            assert watching.view.flags == seen
+            await asyncio.sleep(0.001)

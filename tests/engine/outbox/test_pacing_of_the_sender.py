@@ -251,7 +251,6 @@ async def test_slack_refuses_nothing_that_comes_at_its_pace(desk: Any, monkeypat
     monkeypatch.setattr(stand_in, "_BURST", 2)  # for what arrives a little early
     slack = stand_in.Slack(desk.folder / "slack.jsonl", "xoxb-secret", {"C0PAY": "pay"})
     channel = slack.channels["C0PAY"]
-    channel.allowance = 2
     incidents = [f"inc-{number}" for number in range(5)]
     await desk.open(*incidents)
     now = SystemClock().now()
