@@ -16,7 +16,7 @@ from activities.looking import Looking
 from activities.messages import RestoreInput, RestoreResult, StepInput
 from activities.undoing import undo_step
 from firebreak.domain import ids
-from firebreak.domain.action import Effect, EffectOutcome, Intent
+from firebreak.domain.action import Effect, EffectOutcome, HeldBackEffect, Intent
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import PermanentError, TransientError
@@ -70,14 +70,18 @@ class RestoreHands:
             held_back = await self._held_back(given, plan)
             if not held_back:
                 try:
-                    return await self._take_back(record, key, plan, why)
+                    effect = await self._take_back(record, plan)
                 except TransientError as error:
                     if not overdue:
                         raise
                     held_back = str(error)
+                else:
+                    if not isinstance(effect, HeldBackEffect):
+                        return await self._taken_back(record, key, plan, why, effect)
+                    held_back = effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
-        elif (effect := await self._found_back(given)) is not None:
-            return await self._taken_back(record, key, plan, f"{why}; an earlier try had taken it back", effect)
+        elif (found := await self._found_back(given)) is not None:
+            return await self._taken_back(record, key, plan, f"{why}; an earlier try had taken it back", found)
         await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again
@@ -123,12 +127,11 @@ class RestoreHands:
                 return f"{target.text} is being handled by {holder}"
         return ""
 
-    async def _take_back(self, record: RestoreRecord, key: str, plan: Plan, why: str) -> RestoreResult:
+    async def _take_back(self, record: RestoreRecord, plan: Plan) -> Effect:
         at = StepInput(
             incident_id=record.incident_id, plan_digest=record.plan_digest, tier=record.tier, step=record.step
         )
-        effect = await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
-        return await self._taken_back(record, key, plan, why, effect)
+        return await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
 
     async def _taken_back(self, record: RestoreRecord, key: str, plan: Plan, why: str, effect: Effect) -> RestoreResult:
         good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)

@@ -10,9 +10,9 @@ from activities.casebook import Casebook, step_body
 from activities.messages import StepInput
 from activities.step_records import step_entry
 from firebreak.domain import ids
-from firebreak.domain.action import CheckOutcome, Effect, EffectOutcome, Intent
+from firebreak.domain.action import CheckOutcome, Effect, EffectOutcome, HeldBackCheck, HeldBackEffect, Intent
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.errors import IncidentClosed, PermanentError
+from firebreak.domain.errors import IncidentClosed, NotYet, PermanentError
 from firebreak.domain.incident import Mode
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
@@ -32,9 +32,9 @@ async def undo_step(
     too_old: Callable[[StepInput, Intent | None], str] = lambda *_: "",
     unless_closed: bool = False,
 ) -> Effect:
-    """Effect of taking back a step; used by a tier that did not verify and by a restore. The caller records it.
-    `too_old`: why nothing may be written any more, or empty; a restore has judged afresh, and outlives its incident:
-    a tier's undo is not begun once that has been closed (`unless_closed`)."""
+    """Effect of taking back a step; used by a tier that did not verify and by a restore. The caller records it, or
+    looks again after a HeldBackEffect. `too_old`: why nothing may be written any more, or empty; a restore has judged
+    afresh, and outlives its incident: a tier's undo is not begun once that has been closed (`unless_closed`)."""
     entry = await casebook.found(given.incident_id, step_entry("effect", given))
     written = await casebook.found(given.incident_id, step_entry("intent", given))
     if entry is None or written is None:
@@ -61,7 +61,8 @@ async def undo_step(
         check = await action.prepare_undo(from_data(Intent, written.body["intent"]), effect, step_key=key, stamp=now)
         if check.outcome is not CheckOutcome.READY or check.target is None:
             outcome = EffectOutcome.REFUSED if check.outcome is CheckOutcome.REFUSED else EffectOutcome.ALREADY_APPLIED
-            return Effect(outcome=outcome, reason=check.reason, step_key=key, target=effect.target)
+            kind = HeldBackEffect if isinstance(check, HeldBackCheck) else Effect
+            return kind(outcome=outcome, reason=check.reason, step_key=key, target=effect.target)
         intent = Intent(
             step_key=key,
             action=step.action,
@@ -87,6 +88,7 @@ async def undo_step(
         )
         return await action.apply(intent)
     except (PermanentError, IncidentClosed) as error:
-        return Effect(
+        kind = HeldBackEffect if isinstance(error, NotYet) else Effect
+        return kind(
             outcome=EffectOutcome.REFUSED, reason=f"{error} {error.next_step()}", step_key=key, target=effect.target
         )

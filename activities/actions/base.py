@@ -34,13 +34,14 @@ from firebreak.domain.action import (
     Effect,
     EffectOutcome,
     FieldChange,
+    HeldBackCheck,
     Intent,
     Progress,
     ProgressState,
     StepContext,
 )
 from firebreak.domain.codec import format_time
-from firebreak.domain.errors import PermanentError, PreconditionFailed, TargetChanged, TransientError
+from firebreak.domain.errors import NotYet, PermanentError, PreconditionFailed, TargetChanged, TransientError
 from firebreak.domain.ids import step_annotation
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject, PatchKind
 from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, TargetRef
@@ -166,7 +167,8 @@ class Action(ABC):
     async def apply(self, intent: Intent) -> Effect:
         """Writes once. APPLIED; ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED for an intent
         without changes (it was already so). Raises TargetChanged (other UID, touched field moved), TargetNotFound,
-        PermissionDenied, PreconditionFailed: nothing was written; TransientError: not known, call `read_back`."""
+        PermissionDenied, PreconditionFailed, NotYet (`objection`): nothing was written; TransientError: not known, call
+        `read_back`."""
         ref = intent.target.ref
         problem = self._forbidden(ref)
         if problem:
@@ -174,14 +176,16 @@ class Action(ABC):
         give_up_at = asyncio.get_running_loop().time() + 2 * self.call_timeout.total_seconds()
         for attempt in range(CONFLICT_TRIES):
             await _pause(attempt)
-            obj = self._kept.take(intent.step_key, intent.target.resource_version) if attempt == 0 else None
-            obj = obj or await self.cluster.get(ref, timeout=self.call_timeout)
+            kept = self._kept.take(intent.step_key, intent.target.resource_version) if attempt == 0 else None
+            obj = kept or await self.cluster.get(ref, timeout=self.call_timeout)
             self._same_object(intent, obj)
             if self._mark(intent.step_key, obj) is not None:
                 return self._found(intent, obj, EffectOutcome.ALREADY_APPLIED, "this step's own mark was found on it")
             self._unmoved(intent, obj)
             if not intent.changes:  # it was already so at the check: a mark alone would be a write nobody planned
                 return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "nothing to write: it was already so")
+            if kept is None:  # the check did not see this one
+                await self._borne(intent, obj)
             body = self._body(obj, intent.changes, intent.step_key, intent.stamp)
             try:
                 answer = await self.cluster.patch(ref, body, kind=PatchKind.MERGE, timeout=self.call_timeout)
@@ -209,7 +213,8 @@ class Action(ABC):
 
     async def prepare_undo(self, intent: Intent, effect: Effect, *, step_key: str, stamp: datetime) -> CheckResult:
         """What would take `effect` back, as the changes of a new intent (`undo=True`) for `apply`. REFUSED when that
-        cannot be or somebody has changed the touched fields since; ALREADY_SO when they are as they were."""
+        cannot be, somebody has changed the touched fields since, or (HeldBackCheck) there is an `objection`; ALREADY_SO
+        when they are as they were."""
         if not self.reversible or not self.mutates:
             return refused(self.irreversible_reason or f"{self.name} writes nothing that could be taken back")
         ref = intent.target.ref
@@ -226,6 +231,7 @@ class Action(ABC):
             moved = self._moved(back, obj)
             if moved:
                 return refused(f"{ref.text} was changed by somebody else since: {'; '.join(moved)}", ref=ref, obj=obj)
+            await self._borne(back, obj)
             proposal = Proposal(ref=ref, obj=obj, changes=changes, reason="takes back what this step wrote")
             return await self._ready(proposal, step_key, stamp)
 
@@ -236,6 +242,12 @@ class Action(ABC):
         field is as it was; empty = it fits."""
         return ""
 
+    async def objection(self, intent: Intent, obj: KubeObject) -> str:
+        """What else of the world does not bear the write (with `intent.undo`: taking it back) now, as `propose` judges
+        it: ready capacity, budgets; empty = it does. Asked of what no check has seen: of an undo, and of an object read
+        after a conflict or a crash. Never writes."""
+        return ""
+
     async def _guarded(self, look: Callable[[], Awaitable[CheckResult | None]]) -> CheckResult:
         """Turns what the API server says no to into a refusal; looks again when the object moved meanwhile (None)."""
         for attempt in range(CONFLICT_TRIES):
@@ -243,7 +255,8 @@ class Action(ABC):
             try:
                 result = await look()
             except PermanentError as error:
-                return refused(f"{error}; {error.next_step()}")
+                kind = HeldBackCheck if isinstance(error, NotYet) else CheckResult
+                return kind(outcome=CheckOutcome.REFUSED, reason=f"{error}; {error.next_step()}")
             if result is not None:
                 return result
         raise TransientError(f"{self.name}: the target was written by others during each of {CONFLICT_TRIES} looks")
@@ -303,6 +316,12 @@ class Action(ABC):
         moved = self._moved(intent, obj)
         if moved:
             raise TargetChanged(f"{intent.target.ref.text} was changed by somebody else: {'; '.join(moved)}")
+
+    async def _borne(self, intent: Intent, obj: KubeObject) -> None:
+        """Raises NotYet when there is an objection."""
+        why = await self.objection(intent, obj)
+        if why:
+            raise NotYet(f"{intent.target.ref.text} is not written: {why}")
 
     @staticmethod
     def _mark(step_key: str, obj: KubeObject) -> str | None:

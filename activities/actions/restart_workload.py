@@ -64,6 +64,12 @@ class RestartWorkload(Action):
         """Somebody may have paused it, or begun a roll-out, since the check."""
         return _objection(obj, intent.target.ref.kind)
 
+    async def objection(self, intent: Intent, obj: KubeObject) -> str:
+        """Somebody may have let the roll-out take more pods down at once, or a budget fewer, since the check."""
+        ref = intent.target.ref
+        budgets = await self.cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, ref.namespace, timeout=self.call_timeout)
+        return await budget_objection(self.cluster, obj, ref.kind, budgets, timeout=self.call_timeout)
+
     async def progress(self, effect: Effect) -> Progress:
         """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason."""
         ref = effect.target.ref

@@ -2,13 +2,15 @@
 
 Use when one version of a service is bad and another one that is good stands ready with enough pods. Useless when both
 versions are bad, or when what they depend on is. Writes the weights of a Gateway API HTTPRoute, nothing else; undo puts
-the weights of before back. A rule is known by its place among the rules and by what it matches (and by its name, where
-it has one): when either has moved since the check, nothing is written, and nothing is put back.
+the weights of before back, once the backend that gets its load back has the ready pods for it. A rule is known by its
+place among the rules and by what it matches (and by its name, where it has one): when either has moved since the check,
+nothing is written, and nothing is put back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -90,6 +92,11 @@ class ShiftTraffic(Action):
             same = planned_changes(obj, self.Params.model_validate(dict(intent.params))) == intent.changes
         return "" if same else "its rules are not those that were planned on"
 
+    async def objection(self, intent: Intent, obj: KubeObject) -> str:
+        """Who gets the load, or gets it back, may have fewer pods by now: without load an autoscaler leaves one."""
+        params = self.Params.model_validate(dict(intent.params))
+        return await self._too_small(intent.target.ref, obj, intent.changes, params)
+
     async def progress(self, effect: Effect) -> Progress:
         """DONE when every gateway has accepted this generation of the route and found its backends."""
         ref = effect.target.ref
@@ -122,23 +129,27 @@ class ShiftTraffic(Action):
     ) -> str:
         """Why the receiving side cannot carry what it would get; empty when it can. Judged rule by rule.
 
-        What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before."""
-        paths = {c.path for c in changes}
+        What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before. All
+        that go on serve as one side; a backend that gets its load back must carry its share of the weight by itself."""
+        written = {c.path: json.loads(c.after) for c in changes}
         for index, rule in enumerate(_rules(obj)):
             weights = rule_weights(rule, index)
-            if _weight_path(index, params.away_from) not in paths:
+            if _weight_path(index, params.away_from) not in written:
                 continue
-            after = _shifted(weights, params, index)
-            names = [n for n in weights if weights[n] > 0 or after[n] > 0]
+            after = {n: _weight(written.get(_weight_path(index, n), w)) for n, w in weights.items()}
+            back = after[params.away_from] > weights[params.away_from]
+            takers = [params.away_from] if back else [n for n in weights if after[n] > 0]
+            names = [n for n in weights if weights[n] > 0 or n in takers]
             found = await asyncio.gather(*(self._capacity(ref, rule, n) for n in names))
             by_name = dict(zip(names, found, strict=True))
             carrying = sum(by_name[n].present for n in names if weights[n] > 0)
-            receiving = sum(by_name[n].ready for n in names if after[n] > 0)
-            needed = max(1, math.ceil(carrying * params.min_ready_share))
+            receiving = sum(by_name[n].ready for n in takers)
+            part, whole = sum(after[n] for n in takers), sum(after.values())
+            needed = max(1, math.ceil(carrying * part / whole * params.min_ready_share))
             if receiving < needed:
-                to = ", ".join(n for n in names if after[n] > 0)
                 why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
-                return f"{to} has {receiving} ready pods and needs {needed} ({why})"
+                why += "" if part == whole else f", for {part} of {whole} of its weight"
+                return f"{', '.join(takers)} has {receiving} ready pods and needs {needed} ({why})"
         return ""
 
     async def _capacity(self, ref: TargetRef, rule: Mapping[str, Any], name: str) -> Capacity:
@@ -209,9 +220,12 @@ def rule_weights(rule: Mapping[str, Any], index: int) -> dict[str, int]:
     for backend in rule.get("backendRefs") or ():
         if backend["name"] in weights:
             raise PreconditionFailed(f"rule {index} names backend {backend['name']} twice: they cannot be told apart")
-        weight = backend.get("weight")
-        weights[backend["name"]] = DEFAULT_WEIGHT if weight is None else int(weight)
+        weights[backend["name"]] = _weight(backend.get("weight"))
     return weights
+
+
+def _weight(written: Any) -> int:
+    return DEFAULT_WEIGHT if written is None else int(written)
 
 
 def _shifted(weights: Weights, params: ShiftTraffic.Params, index: int) -> dict[str, int]:

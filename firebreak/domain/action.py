@@ -57,6 +57,12 @@ class CheckResult:
     changes: tuple[FieldChange, ...] = ()
 
 
+class HeldBackCheck(CheckResult):
+    """REFUSED for now: what the write needs beside its target (ready pods, say) may yet come."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """What will be done, written and fsynced before it is done. `step_key` is the idempotency key that is written
@@ -90,6 +96,12 @@ class Effect:
     step_key: str
     target: BoundTarget
     changes: tuple[FieldChange, ...] = ()
+
+
+class HeldBackEffect(Effect):
+    """REFUSED for now, as a `HeldBackCheck`: who can wait looks again. Stored it is a refusal like others."""
+
+    __slots__ = ()
 
 
 class ProgressState(StrEnum):

@@ -6,6 +6,7 @@ FirebreakError
 - TransientError(retry_after)   the world is busy; whether a write took effect is not known
 - PermanentError                a retry cannot help
   - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
+    - NotYet                    what the write needs beside its target is not there now
 - TargetHeld                    another incident acts on the target: one actor per target
 - LedgerError
   - AppendConflict (retry)  ChainBroken (stop all automation, page)
@@ -132,6 +133,13 @@ class PermissionDenied(PermanentError):
 
 class PreconditionFailed(PermanentError):
     """The API server refused the object (400, 405, 409 that lasts, 422)."""
+
+
+class NotYet(PreconditionFailed):
+    """What the write needs beside its target is not there now: ready pods, room in a budget. A step goes without it;
+    a restore looks again."""
+
+    advice = "Make room for it, with more ready pods or a budget that allows it, or act by hand."
 
 
 class TargetHeld(FirebreakError):

@@ -224,6 +224,10 @@ class FakeWorld:
         meta = {"name": f"{name}-abcde", "labels": {"kubernetes.io/service-name": name}}
         self.fake.put(ResourceKind.ENDPOINT_SLICE, {"metadata": meta, "endpoints": endpoints})
 
+    async def scale(self, name: str, pods: int) -> None:
+        """That Service has so many ready pods now."""
+        await self.service(name, pods=pods)
+
     async def edit(self, ref: TargetRef, patch: Mapping[str, Any]) -> None:
         """A write by somebody else."""
         self.fake.change(ref, patch)
@@ -274,7 +278,14 @@ class RealWorld:
         ports = [{"port": 80, "name": "http"}]
         body = {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": ports}}
         await self.create(ResourceKind.SERVICE, body)
+        await self._until_ready(name, pods)
 
+    async def scale(self, name: str, pods: int) -> None:
+        path = self.path(ResourceKind.DEPLOYMENT, name)
+        await self.call("PATCH", path, {"spec": {"replicas": pods}}, "application/merge-patch+json")
+        await self._until_ready(name, pods)
+
+    async def _until_ready(self, name: str, pods: int) -> None:
         async def ready() -> bool:
             slices = await self.cluster.list(
                 ResourceKind.ENDPOINT_SLICE,
