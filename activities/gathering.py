@@ -12,6 +12,8 @@ from activities.casebook import Casebook
 from activities.looking import not_late
 from activities.rulebook import Rulebook, Rules
 from activities.workloads import owner_of
+from firebreak.domain.alert import Alert
+from firebreak.domain.codec import from_data
 from firebreak.domain.condition import AnswerStatus, Condition, ConditionResult, MetricAnswer
 from firebreak.domain.errors import ContractError, FirebreakError
 from firebreak.domain.incident import Incident
@@ -179,8 +181,8 @@ class Gathering:
         if opener not in firing:
             labels = {name: value for name, value in labels.items() if name not in asked}
         for entry in await self._casebook.ledger.entries(incident.id) if firing - {opener} else ():
-            if entry.kind is EntryKind.ALERT_JOINED and entry.key.removeprefix("joined/") in firing:
-                said = entry.body.get("alert", {}).get("labels", {})
+            if entry.kind is EntryKind.ALERT_JOINED and (told := from_data(Alert, entry.body["alert"])).key in firing:
+                said = told.labels
                 labels |= {name: said[name] for name, values in asked.items() if said.get(name) in values}
         return labels
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, find_incident, opened_store
+from firebreak.cli.reading import DataDir, IncidentText, find_incident, opened_store, record_of
 from firebreak.domain.errors import ChainBroken, ContractError
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+
+T = TypeVar("T")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +27,6 @@ def explain(
     """Recompute the verdict from the stored facts and the stored tree. Fails when it is not the stored verdict."""
     import asyncio
 
-    from firebreak.domain.codec import from_data
     from firebreak.domain.verdict import Facts, Verdict
     from firebreak.triage.classify import classify
     from firebreak.triage.explain import explain as tree_text
@@ -34,10 +35,10 @@ def explain(
 
     async def read() -> tuple[Verdict, Facts, bytes]:
         async with opened_store(data_dir) as store:
-            entries = await store.entries(await find_incident(store, incident))
+            entries = await record_of(store, await find_incident(store, incident))
             reached, gathered = _look(entries, look)
-            facts = from_data(Facts, gathered.body["facts"])
-            return from_data(Verdict, reached.body["verdict"]), facts, await store.document(facts.tree_digest)
+            facts = _read(Facts, gathered, "facts")
+            return _read(Verdict, reached, "verdict"), facts, await store.document(facts.tree_digest)
 
     stored, facts, document = asyncio.run(read())
     recomputed = classify(facts, tree_from_bytes(document))
@@ -49,15 +50,29 @@ def explain(
     typer.echo("\nrecomputed: same verdict")
 
 
+def _read(kind: type[T], entry: TimelineEntry, name: str) -> T:
+    """What `name` in the body tells: of a record that nobody changed, only another version's can be unreadable."""
+    from firebreak.domain.codec import from_data
+
+    try:
+        return from_data(kind, entry.body[name])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ContractError(
+            f"entry {entry.seq} ({entry.key}) cannot be explained by this version of Firebreak: {error!r}",
+            advice="Use the version that wrote it; `firebreak postmortem` tells what can be read.",
+        ) from None
+
+
 def _look(entries: tuple[TimelineEntry, ...], look: int | None) -> tuple[TimelineEntry, TimelineEntry]:
     """(verdict, facts) of one look; both must be as they were written."""
+    from firebreak.postmortem import reading
     from firebreak.postmortem.verdicts import looks
     from firebreak.timeline.chain import digest_of
 
-    verdicts = {e.body.get("round"): e for e in entries if e.kind is EntryKind.VERDICT_REACHED}
-    facts = {e.body.get("round"): e for e in entries if e.kind is EntryKind.FACTS_GATHERED}
+    verdicts = {reading.whole(e.body, "round"): e for e in entries if e.kind is EntryKind.VERDICT_REACHED}
+    facts = {reading.whole(e.body, "round"): e for e in entries if e.kind is EntryKind.FACTS_GATHERED}
     deciding = looks(entries)
-    wanted = look if look is not None else (deciding[-1].body.get("round") if deciding else None)
+    wanted = look if look is not None else (reading.whole(deciding[-1].body, "round") if deciding else None)
     if wanted not in verdicts or wanted not in facts:
         rounds = ", ".join(str(number) for number in verdicts if number in facts)
         raise ContractError(

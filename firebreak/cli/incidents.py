@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from firebreak.cli.reading import DataDir, opened_store
-from firebreak.domain.incident import IncidentRow
+from firebreak.domain.errors import ChainBroken
+from firebreak.domain.incident import IncidentRow, UnreadableRow
 from firebreak.domain.timeline import TimelineEntry
 
 _FAULTS = 5  # of the engine itself, the newest
@@ -23,14 +24,21 @@ def incidents(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     data_dir: DataDir = None,
 ) -> None:
-    """List incidents, newest first: where each stands or how it ended. Faults of the engine itself are told beside."""
+    """List incidents, newest first: where each stands or how it ended. Faults of the engine itself are told beside, and
+    what of the list cannot be read."""
     import asyncio
 
-    async def read() -> tuple[tuple[IncidentRow, ...], tuple[TimelineEntry, ...]]:
+    async def read() -> tuple[tuple[IncidentRow | UnreadableRow, ...], list[str]]:
         async with opened_store(data_dir) as store:
-            return await store.rows(limit=limit), await store.engine_faults(limit=_FAULTS)
+            rows = await store.listed(limit=limit)
+            try:
+                return rows, [_fault_line(fault) for fault in await store.engine_faults(limit=_FAULTS)]
+            except ChainBroken as error:
+                return rows, [f"about the engine itself: {error}", error.next_step()]
 
-    rows, faults = asyncio.run(read())
+    found, beside = asyncio.run(read())
+    rows = [row for row in found if isinstance(row, IncidentRow)]
+    beside += [_unreadable_line(row) for row in found if isinstance(row, UnreadableRow)]
     if as_json:
         from firebreak.domain.codec import to_data
         from firebreak.timeline.canonical import canonical
@@ -39,10 +47,10 @@ def incidents(
             typer.echo(canonical(to_data(row)))
     elif rows:
         _print_table(rows)
-    else:
+    elif not found:
         typer.echo("no incidents yet")
-    for fault in faults:
-        typer.echo(_fault_line(fault), err=True)  # beside the list, so that a program may still read that
+    for line in beside:
+        typer.echo(line, err=True)  # so that a program may still read the list
 
 
 def _fault_line(fault: TimelineEntry) -> str:
@@ -52,7 +60,14 @@ def _fault_line(fault: TimelineEntry) -> str:
     return f"about the engine itself, {fault.at:%Y-%m-%d %H:%M:%S} UTC: {what} (firebreak show {fault.incident_id})"
 
 
-def _print_table(rows: tuple[IncidentRow, ...]) -> None:
+def _unreadable_line(row: UnreadableRow) -> str:
+    from firebreak.postmortem import wording
+
+    name = wording.clean(row.id, 40)
+    return f"{name}: where it stands cannot be read: {wording.clean(row.fault, 100)} (firebreak timeline {name})"
+
+
+def _print_table(rows: list[IncidentRow]) -> None:
     import sys
 
     from rich.console import Console

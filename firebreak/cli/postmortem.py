@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, find_incident, opened_store
+from firebreak.cli.reading import DataDir, IncidentText, find_incident, opened_store, record_of
 from firebreak.domain.errors import ContractError
 from firebreak.domain.timeline import TimelineEntry
 
@@ -33,7 +33,7 @@ def postmortem(
 
     async def read() -> tuple[TimelineEntry, ...]:
         async with opened_store(data_dir) as store:
-            return await store.entries(await find_incident(store, incident))
+            return await record_of(store, await find_incident(store, incident))
 
     made = render(asyncio.run(read()), form)
     if output is None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firebreak.domain.errors import ContractError
+from firebreak.domain.errors import ChainBroken, ContractError
 from firebreak.domain.ids import is_incident_id
-from firebreak.domain.incident import IncidentRow
+from firebreak.domain.incident import IncidentRow, UnreadableRow
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
 if TYPE_CHECKING:
@@ -48,16 +48,34 @@ async def engine_record(store: TimelineStore, text: str) -> tuple[TimelineEntry,
     return entries if any(entry.kind is EntryKind.ENGINE_FAULT for entry in entries) else ()
 
 
+async def record_of(store: TimelineStore, incident_id: str) -> tuple[TimelineEntry, ...]:
+    """The entries of an incident that the store knows. ChainBroken when there are none, or one cannot be read."""
+    entries = await store.entries(incident_id)
+    if not entries:
+        raise ChainBroken(f"the record of {incident_id} is gone: the store knows the incident, and has no entry of it")
+    return entries
+
+
 async def find_row(store: TimelineStore, text: str) -> IncidentRow:
     """The incident that `text` names: its id, a part of it that no other one has, or `last`.
-    ContractError with the nearest ids when it names none or several."""
+    ContractError with the nearest ids when it names none or several, ChainBroken when its row cannot be read."""
+    row = await _find(store, text)
+    if isinstance(row, UnreadableRow):
+        raise ChainBroken(
+            f"where {row.id} stands cannot be read: {row.fault}",
+            advice=f"Its record may be whole: read it with firebreak timeline {row.id}, check it with --verify.",
+        )
+    return row
+
+
+async def _find(store: TimelineStore, text: str) -> IncidentRow | UnreadableRow:
     wanted = text.strip().lower()
     if await engine_record(store, wanted):
         raise ContractError(
             f"{wanted} is about the engine itself, and no incident",
             advice=f"Read it: firebreak show {wanted}, or firebreak timeline {wanted}",
         )
-    rows = await store.rows(limit=1 if wanted == "last" else _ALL)
+    rows = await store.listed(limit=1 if wanted == "last" else _ALL)
     if not rows:
         raise ContractError(
             "there is no incident in this store yet",
@@ -77,11 +95,12 @@ async def find_row(store: TimelineStore, text: str) -> IncidentRow:
 
 
 async def find_incident(store: TimelineStore, text: str) -> str:
-    """As `find_row`, the id alone. A full id that the store knows is not searched for."""
+    """As `find_row`, the id alone, also of a row that cannot be read. A full id that the store knows is not searched
+    for."""
     wanted = text.strip().lower()
-    if is_incident_id(wanted) and await store.incident(wanted) is not None:
+    if is_incident_id(wanted) and await store.knows(wanted):
         return wanted
-    return (await find_row(store, text)).id
+    return (await _find(store, text)).id
 
 
 async def find_open(data_dir: Path | None, text: str) -> str:
@@ -97,7 +116,7 @@ async def find_open(data_dir: Path | None, text: str) -> str:
     return row.id
 
 
-def _nearest(wanted: str, rows: tuple[IncidentRow, ...]) -> str:
+def _nearest(wanted: str, rows: tuple[IncidentRow | UnreadableRow, ...]) -> str:
     ids = [row.id for row in rows]
     near = difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5) or ids[:3]
     return f"Nearest: {', '.join(near)}. `firebreak incidents` lists them."

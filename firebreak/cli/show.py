@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_row, opened_store
+from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_row, opened_store, record_of
 from firebreak.domain.incident import IncidentPhase, IncidentRow
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
@@ -30,7 +30,7 @@ def show(incident: IncidentText, data_dir: DataDir = None) -> None:
             if own := await engine_record(store, incident):
                 return None, own
             row = await find_row(store, incident)
-            return row, await store.entries(row.id)
+            return row, await record_of(store, row.id)
 
     row, entries = asyncio.run(read())
     report = build(entries, phases=phases_of(entries))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_incident, opened_store
+from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_incident, opened_store, record_of
 from firebreak.domain.timeline import TimelineEntry
 
 
@@ -28,11 +28,12 @@ def timeline(
 
     async def read() -> tuple[tuple[TimelineEntry, ...], str]:
         async with opened_store(data_dir) as store:
-            found = await engine_record(store, incident) or await store.entries(await find_incident(store, incident))
-            if not verify:
-                return found, ""
-            report = await store.verify()
-            return found, f"chain is good: {report.entries} entries, the last digest is {report.head}"
+            good = ""
+            if verify:  # first: of a record that was changed, it says more than what cannot be read
+                report = await store.verify()
+                good = f"chain is good: {report.entries} entries, the last digest is {report.head}"
+            found = await engine_record(store, incident)
+            return found or await record_of(store, await find_incident(store, incident)), good
 
     entries, verified = asyncio.run(read())
     if verified:

@@ -68,3 +68,11 @@ class IncidentRow:
     phase: IncidentPhase
     intake_class: IntakeClass
     alerts_firing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableRow:
+    """In the place of a row that this program cannot have written; `fault` says why. The record itself may be whole."""
+
+    id: str
+    fault: str

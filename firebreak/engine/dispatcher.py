@@ -240,7 +240,7 @@ class Dispatcher:
             incident,
             opened=opened,
             joined=self._alert_entry(
-                incident.id, f"joined/{accepted.alert.key}", EntryKind.ALERT_JOINED, accepted.alert
+                incident.id, f"joined/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_JOINED, accepted.alert
             ),
             messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
         )
@@ -294,7 +294,7 @@ class Dispatcher:
             return Disposition.IGNORED, "no incident knows this alert"
         incident_id, firing = known
         entry = self._alert_entry(
-            incident_id, f"resolved/{accepted.alert.key}", EntryKind.ALERT_RESOLVED, accepted.alert
+            incident_id, f"resolved/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_RESOLVED, accepted.alert
         )
         await self._parts.ledger.append([entry])
         if firing == 0:

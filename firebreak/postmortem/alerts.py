@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
@@ -14,7 +16,8 @@ ABOUT_ALERTS = frozenset({*_ALERTS, EntryKind.ALERT_RESOLVED})
 
 
 def alerts_of(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
-    """Distinct alert instances in order of joining; the opening one may be told of twice."""
+    """Distinct alert instances in order of joining; the opening one may be told of twice, and each may fire again after
+    its end, with the same start."""
     found: dict[tuple[str, str], AlertLine] = {}
     for entry in entries:
         if entry.kind not in ABOUT_ALERTS:
@@ -29,14 +32,13 @@ def alerts_of(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
                 joined_at=entry.at,
                 labels={str(k): str(v) for k, v in sorted(reading.mapping(alert, "labels").items())},
             )
-        elif entry.kind is EntryKind.ALERT_RESOLVED and key in found and found[key].resolved_at is None:
-            known = found[key]
-            found[key] = AlertLine(
-                name=known.name,
-                fingerprint=known.fingerprint,
-                starts_at=known.starts_at,
-                joined_at=known.joined_at,
-                labels=known.labels,
-                resolved_at=entry.at,
-            )
+        elif key in found:
+            found[key] = replace(found[key], resolved_at=_end(found[key], entry))
     return tuple(found.values())
+
+
+def _end(known: AlertLine, entry: TimelineEntry) -> datetime | None:
+    """None when it fires (again); the first of several tellings of its end."""
+    if entry.kind is not EntryKind.ALERT_RESOLVED:
+        return None
+    return known.resolved_at or entry.at

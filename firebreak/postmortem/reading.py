@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any
 from firebreak.domain.codec import parse_time
 from firebreak.domain.target import ResourceKind
 
+_LARGEST = sys.float_info.max
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -42,9 +44,11 @@ def text(data: object, *path: str) -> str:
 
 
 def number(data: object, *path: str) -> float | None:
-    """The number under `path`, or None."""
+    """The finite number under `path`, or None."""
     found = _value(data, path)
-    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+    if not isinstance(found, (int, float)) or isinstance(found, bool) or not abs(found) <= _LARGEST:
+        return None
+    return float(found)
 
 
 def whole(data: object, *path: str) -> int:

@@ -12,7 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select
 
 from firebreak.domain.codec import format_time, parse_time
+from firebreak.domain.errors import ChainBroken
 from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineEntry
+from firebreak.storage.faults import UNREADABLE
 from firebreak.storage.schema import entries
 from firebreak.storage.sql import Sql
 from firebreak.timeline.canonical import canonical
@@ -82,13 +84,13 @@ def append_entries(raw: sqlite3.Connection, drafts: Sequence[PreparedEntry]) -> 
             "digest": digest,
         }
         _INSERT.run(raw, **row)
-        done.append(Appended(entry=_entry(tuple(row.values()), StoredBody(body)), found=False))
+        done.append(Appended(entry=_entry(tuple(row.values()), StoredBody(body, seq)), found=False))
     return tuple(done)
 
 
 def find_entry(raw: sqlite3.Connection, incident_id: str, key: str) -> TimelineEntry | None:
     row = _FIND.run(raw, incident=incident_id, key=key).fetchone()
-    return None if row is None else _entry(row, StoredBody(row[_BODY]))
+    return None if row is None else _entry(row, _put_off(row))
 
 
 def find_first_entry(raw: sqlite3.Connection, incident_id: str, keys: Sequence[str]) -> TimelineEntry | None:
@@ -96,7 +98,7 @@ def find_first_entry(raw: sqlite3.Connection, incident_id: str, keys: Sequence[s
     found = _find_any(len(keys)).run(raw, incident=incident_id, **{f"key{n}": key for n, key in enumerate(keys)})
     rows = {row[_KEY]: row for row in found}
     row = next((rows[key] for key in keys if key in rows), None)
-    return None if row is None else _entry(row, StoredBody(row[_BODY]))
+    return None if row is None else _entry(row, _put_off(row))
 
 
 def few_entries_after(raw: sqlite3.Connection, incident_id: str, after: int) -> list[TimelineEntry] | None:
@@ -104,7 +106,7 @@ def few_entries_after(raw: sqlite3.Connection, incident_id: str, after: int) -> 
     rows = _AFTER.run(raw, incident=incident_id, after=after, most=FEW + 1).fetchall()
     if len(rows) > FEW:
         return None
-    found = (_entry(row, json.loads(text) if len(text := row[_BODY]) < SMALL else StoredBody(text)) for row in rows)
+    found = (entry_of(row) if len(row[_BODY]) < SMALL else _entry(row, _put_off(row)) for row in rows)
     return sorted(found, key=lambda entry: entry.seq)
 
 
@@ -114,18 +116,19 @@ def select_entries(*conditions: ColumnElement[bool]) -> Select[Any]:
 
 
 def entry_of(row: Sequence[Any]) -> TimelineEntry:
-    """The entry of a row with `COLUMNS`. ValueError for one that this program cannot have written."""
-    return _entry(row, json.loads(row[_BODY]))
+    """The entry of a row with `COLUMNS`. ChainBroken for one that this program cannot have written."""
+    return _entry(row, _decoded(row[_BODY], row[_SEQ]))
 
 
 class StoredBody(Mapping[str, Any]):
     """JSON data as it was stored, decoded when it is read: of an entry that was just written, or asked for in order to
-    know whether it is there, that is seldom, and evidence is large."""
+    know whether it is there, that is seldom, and evidence is large. ChainBroken when it is read and cannot be."""
 
-    __slots__ = ("_data", "_text")
+    __slots__ = ("_data", "_seq", "_text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, seq: int) -> None:
         self._text = text
+        self._seq = seq
         self._data: dict[str, Any] | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -145,29 +148,50 @@ class StoredBody(Mapping[str, Any]):
 
     def _decoded(self) -> dict[str, Any]:
         if self._data is None:
-            self._data = json.loads(self._text)
+            self._data = _decoded(self._text, self._seq)
         return self._data
+
+
+def _put_off(row: Sequence[Any]) -> StoredBody:
+    return StoredBody(row[_BODY], row[_SEQ])
+
+
+def _decoded(text: str, seq: int) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(seq, f"its body: {error}") from None
+    if not isinstance(data, dict):
+        raise _unreadable(seq, f"its body is a {type(data).__name__}, and no JSON object")
+    return data
 
 
 def _entry(row: Sequence[Any], body: Mapping[str, Any]) -> TimelineEntry:
     seq, incident_id, key, kind, at, actor, target, uid, duration_ms, _, previous, digest = row
-    return TimelineEntry(
-        seq=seq,
-        incident_id=incident_id,
-        key=key,
-        kind=EntryKind(kind),
-        at=parse_time(at),
-        actor=actor,
-        target=target,
-        uid=uid,
-        duration_ms=duration_ms,
-        body=body,
-        previous=previous,
-        digest=digest,
-    )
+    try:
+        return TimelineEntry(
+            seq=seq,
+            incident_id=incident_id,
+            key=key,
+            kind=EntryKind(kind),
+            at=parse_time(at),
+            actor=actor,
+            target=target,
+            uid=uid,
+            duration_ms=None if duration_ms is None else float(duration_ms),
+            body=body,
+            previous=previous,
+            digest=digest,
+        )
+    except (ValueError, TypeError) as error:
+        raise _unreadable(seq, str(error)) from None
 
 
-_KEY, _BODY = (entries.c.keys().index(name) for name in ("key", "body"))
+def _unreadable(seq: int, why: str) -> ChainBroken:
+    return ChainBroken(f"entry {seq} cannot be read: {why}", advice=UNREADABLE)
+
+
+_SEQ, _KEY, _BODY = (entries.c.keys().index(name) for name in ("seq", "key", "body"))
 _FIND = Sql(select(*COLUMNS).where(entries.c.incident_id == bindparam("incident"), entries.c.key == bindparam("key")))
 _last = entries.alias("last")
 _HEAD = Sql(

@@ -45,6 +45,12 @@ _MEANING: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_NOMEM: ("memory ran out", "Give the engine more memory, then start it again."),
 }
 
+UNREADABLE = (
+    "If a newer Firebreak wrote it, read it with that one; else it was changed or damaged: stop the engine, keep the "
+    "data directory as it is, and run `firebreak timeline last --verify`, which names the first bad entry."
+)
+"""What to do about stored data that this program cannot have written."""
+
 STORAGE_CODES = frozenset(_MEANING)
 """Primary result codes that speak of the file, not of one statement: no further statement can be relied on."""
 

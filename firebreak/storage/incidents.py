@@ -32,10 +32,12 @@ from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.alert import Alert, Disposition, IntakeClass
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
-from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow
+from firebreak.domain.errors import ChainBroken
+from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow, UnreadableRow
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.storage.entries import COLUMNS, append_entries, entry_of, prepared
+from firebreak.storage.faults import UNREADABLE
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import alerts, entries, incidents
 from firebreak.storage.sql import Sql
@@ -101,6 +103,10 @@ class IncidentsStore(Store):
         row = await self._peek(lambda raw: _DATA.run(raw, incident=incident_id).fetchone())
         return None if row is None else _incident(row[0])
 
+    async def knows(self, incident_id: str) -> bool:
+        """Whether there is an incident of that id, open or closed, be its data as it may."""
+        return await self._peek(lambda raw: _BY_ID.run(raw, incident=incident_id).fetchone()) is not None
+
     async def open_incidents(self) -> tuple[Incident, ...]:
         """Incidents that have not closed, oldest first."""
         query = select(incidents.c.data).where(incidents.c.closed_at.is_(None)).order_by(incidents.c.opened_at)
@@ -123,7 +129,14 @@ class IncidentsStore(Store):
         return tuple(sorted(found, key=lambda entry: entry.seq))
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]:
-        """The newest `limit` incidents, newest first."""
+        """The newest `limit` incidents, newest first. ChainBroken when one of them cannot be read."""
+        found = await self.listed(limit=limit)
+        if broken := next((row for row in found if isinstance(row, UnreadableRow)), None):
+            raise ChainBroken(f"the row of incident {broken.id} cannot be read: {broken.fault}", advice=UNREADABLE)
+        return tuple(row for row in found if isinstance(row, IncidentRow))
+
+    async def listed(self, *, limit: int) -> tuple[IncidentRow | UnreadableRow, ...]:
+        """As `rows`, for people: what cannot be read does not hide the others."""
         firing = (
             select(func.count())
             .where(alerts.c.incident_id == incidents.c.id, alerts.c.firing == 1)
@@ -229,15 +242,18 @@ def _incident(data: str) -> Incident:
     return from_data(Incident, decode_json(data))
 
 
-def _row(row: Row[Any]) -> IncidentRow:
-    return IncidentRow(
-        id=row.id,
-        service=row.service,
-        alertname=row.alertname,
-        opened_at=parse_time(row.opened_at),
-        closed_at=None if row.closed_at is None else parse_time(row.closed_at),
-        outcome=IncidentOutcome(row.outcome),
-        phase=IncidentPhase(row.phase),
-        intake_class=IntakeClass(row.intake_class),
-        alerts_firing=row.alerts_firing,
-    )
+def _row(row: Row[Any]) -> IncidentRow | UnreadableRow:
+    try:
+        return IncidentRow(
+            id=row.id,
+            service=row.service,
+            alertname=row.alertname,
+            opened_at=parse_time(row.opened_at),
+            closed_at=None if row.closed_at is None else parse_time(row.closed_at),
+            outcome=IncidentOutcome(row.outcome),
+            phase=IncidentPhase(row.phase),
+            intake_class=IntakeClass(row.intake_class),
+            alerts_firing=row.alerts_firing,
+        )
+    except (ValueError, TypeError) as error:
+        return UnreadableRow(id=str(row.id), fault=str(error))

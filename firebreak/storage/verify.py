@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
 from firebreak.domain.codec import format_time
-from firebreak.domain.errors import ChainBroken
+from firebreak.domain.errors import ChainBroken, ContractError
 from firebreak.domain.timeline import TimelineEntry
 from firebreak.storage.database import Database
 from firebreak.storage.entries import entry_of, select_entries
@@ -95,7 +95,9 @@ def _strict(connection: Connection, good: list[int]) -> Iterator[TimelineEntry]:
         try:
             entry = entry_of(row)
             exact = canonical(entry.body).decode() == row.body and format_time(entry.at) == row.at
-        except (ValueError, TypeError) as error:
+        except ChainBroken as error:
+            raise _Altered(row.seq, str(error)) from None
+        except (ContractError, ValueError, TypeError) as error:
             raise _Altered(row.seq, f"entry {row.seq} cannot have been written like this: {error}") from None
         if not exact:
             raise _Altered(row.seq, f"entry {row.seq} ({row.key}) was changed after it was written: other spelling")

@@ -31,6 +31,7 @@ from firebreak.engine.dispatcher import PARK_AFTER
 from firebreak.engine.sweeper import Sweeper, is_young
 from firebreak.engine.temporal import tell_workflow
 from firebreak.gateway.poke import Poke
+from firebreak.postmortem.report import build
 from workflows.messages import AlertResolved, IncidentInput
 
 pytestmark = pytest.mark.servers
@@ -88,6 +89,67 @@ async def test_the_workflow_hears_when_the_last_alert_resolves(office: Any) -> N
     assert [d for d, _ in one + two] == [Disposition.RESOLVED] * 2
     assert heard == []
     assert await office.signals(incident_id) == ["alert_resolved"]
+
+
+async def test_an_alert_that_comes_and_goes_is_told_each_time(office: Any) -> None:
+    """With the same start, in one incident: each joining and each end is in the record, a repeated delivery is not."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+        for _ in range(2):
+            over = await office.accept(office.alert(resolved=True))
+            assert await office.settled(*over) == [(Disposition.RESOLVED, incident_id)]
+            again = await office.settled(*await office.accept(office.alert(), office.alert()))
+            assert again == [(Disposition.JOINED, incident_id), (Disposition.DUPLICATE, incident_id)]
+        await office.settled(*await office.accept(office.alert(resolved=True)))
+    entries = await office.store.entries(incident_id)
+    gone, back = EntryKind.ALERT_RESOLVED, EntryKind.ALERT_JOINED
+    assert [e.kind for e in entries] == [EntryKind.INCIDENT_OPENED, gone, back, gone, back, gone]
+    (told,) = build(entries, phases=()).alerts
+    assert told.resolved_at == entries[-1].at
+
+
+async def test_nothing_is_closed_over_an_alert_that_fires_again(office: Any) -> None:
+    """It had joined before, and was looked at; since then it resolved and came back."""
+    async with office.dispatching():
+        ((_, incident_id), _) = await office.settled(*await office.accept(office.alert(), office.alert("PaySlow")))
+        look = EntryDraft(
+            incident_id=incident_id, key="verdict/0", kind=EntryKind.VERDICT_REACHED, at=datetime.now(UTC), body={}
+        )
+        await office.store.append([look])
+        for again in (office.alert("PaySlow", resolved=True), office.alert("PaySlow")):
+            await office.settled(*await office.accept(again))
+    end = replace(look, key="close", kind=EntryKind.INCIDENT_CLOSED)
+    outcome = IncidentOutcome.NOTHING_DONE
+    assert await office.store.close_incident(end, outcome, messages=(), cancel_all=True, unless_joined=True) is None
+
+
+class Forgetful:
+    """The inbox, into which nobody writes what became of a delivery."""
+
+    def __init__(self, inbox: Any) -> None:
+        self._inbox = inbox
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+    async def settle(self, dispositions: Any) -> None:
+        """Nothing."""
+
+
+async def test_a_delivery_that_is_handled_again_after_a_crash_is_told_once(office: Any, eventually: Eventually) -> None:
+    """The crash came before it was written down what became of it."""
+    receipts = await office.accept(office.alert(), office.alert(resolved=True), office.alert())
+    async with office.dispatching(inbox=Forgetful(office.inbox)):
+
+        async def told() -> bool:
+            (incident,) = await office.store.open_incidents() or (None,)
+            return incident is not None and len(await office.store.entries(incident.id)) == len(receipts)
+
+        await eventually(told)
+    async with office.dispatching():
+        (_, incident_id), *_ = await office.settled(*receipts)
+    kinds = [e.kind for e in await office.store.entries(incident_id)]
+    assert kinds == [EntryKind.INCIDENT_OPENED, EntryKind.ALERT_RESOLVED, EntryKind.ALERT_JOINED]
 
 
 async def test_firing_and_resolved_in_one_look_keep_their_order(office: Any) -> None:

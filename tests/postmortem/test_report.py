@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -177,6 +178,37 @@ def test_alerts_that_the_source_left_out_are_counted(tell: Tell) -> None:
     report = report_of((dataclasses.replace(first, body=body), *rest))
     assert report.impact.left_out == 7
     assert any("left out 7 alerts" in line for line in report.follow_ups)
+
+
+def _told(entries: tuple[TimelineEntry, ...], kind: EntryKind, at: datetime) -> tuple[TimelineEntry, ...]:
+    """The entries and what the source then said of the alert that opened."""
+    more = _with(entries, kind, {"alert": entries[0].body["alert"]})
+    return (*entries, dataclasses.replace(more[-1], at=at))
+
+
+def test_an_alert_that_fires_again_is_not_told_as_resolved(tell: Tell) -> None:
+    """With the same start: what counts is its last end, and the first telling of that."""
+    entries = tell("nothing_done")
+    resolved = report_of(entries).alerts[0].resolved_at
+    assert resolved is not None
+    again = _told(entries, EntryKind.ALERT_JOINED, resolved + timedelta(minutes=5))
+    assert report_of(again).alerts[0].resolved_at is None
+    assert "not resolved" in markdown(report_of(again))
+    end = resolved + timedelta(minutes=10)
+    over = _told(_told(again, EntryKind.ALERT_RESOLVED, end), EntryKind.ALERT_RESOLVED, end + timedelta(seconds=9))
+    assert [alert.resolved_at for alert in report_of(over).alerts] == [end]
+    assert report_of(over).impact.until == end
+
+
+def test_a_time_of_a_later_day_is_shown_under_its_day(tell: Tell) -> None:
+    """A restore outlives its incident by hours: the day stands in the table where it changes, and nowhere else."""
+    *entries, ended = tell("restored")
+    late = dataclasses.replace(ended, at=ended.at + timedelta(hours=20))
+    last = dataclasses.replace(late, seq=late.seq + 1, at=late.at + timedelta(seconds=1))
+    rows = markdown(report_of((*entries, late, last))).partition("## Timeline")[2].splitlines()
+    assert [row for row in rows if "2026-11-" in row][1:] == ["| `2026-11-22` |  |  |  |  |"]
+    assert rows[-3].startswith("| `2026-11-22` |")
+    assert rows[-2].startswith("| 04:48:24.120 |")
 
 
 def test_an_incident_without_a_target_says_why(tell: Tell) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from firebreak.domain.codec import format_time
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
-from firebreak.timeline.phases import BUDGETS, Budget, Phase, Since, phases_of
+from firebreak.timeline.phases import BUDGETS, DELIVERY_MS, Budget, Phase, Since, phases_of
 
 ACCEPTED = datetime(2026, 11, 21, 8, 36, 44, tzinfo=UTC)
 
@@ -41,8 +41,11 @@ def entries(*stamps: tuple[float, EntryKind, Mapping[str, Any]]) -> tuple[Timeli
 OPENED = (5.0, EntryKind.INCIDENT_OPENED, {"accepted_at": format_time(ACCEPTED)})
 
 
-def verdict(milliseconds: float, *, holds_at: float | None = None, pinned_at: float | None = None) -> Any:
+def verdict(
+    milliseconds: float, *, holds_at: float | None = None, pinned_at: float | None = None, severity: str = "none"
+) -> Any:
     body = {
+        "severity": severity,
         "holds_at": None if holds_at is None else format_time(at(holds_at)),
         "pinned_at": None if pinned_at is None else format_time(at(pinned_at)),
     }
@@ -54,7 +57,8 @@ def of(timings: tuple[PhaseTiming, ...]) -> dict[str, tuple[float, float, bool]]
 
 
 def test_a_straight_healing_has_every_phase_from_the_right_start() -> None:
-    """Engine phases count from the one before, promises to people from the acceptance of the alert."""
+    """Engine phases count from the one before, the paging deadline from the classification, the end from the
+    acceptance of the alert."""
     found = of(
         phases_of(
             entries(
@@ -74,7 +78,7 @@ def test_a_straight_healing_has_every_phase_from_the_right_start() -> None:
         "planned": (2, 0, False),
         "evidence kept": (100, 0, False),
         "first action": (13, 0, False),
-        "verified": (9_000, 0, False),
+        "verified": (8_975, 0, False),
         "closed": (12_000, 0, False),
     }
 
@@ -101,13 +105,54 @@ def test_looks_after_the_decision_do_not_count() -> None:
     """Recovery looks follow a page; the verdict that led to it is the one before."""
     found = of(phases_of(entries(OPENED, verdict(25), (30, EntryKind.PERSON_CALLED, {}), verdict(90_000))))
     assert found["classified"][0] == 20
-    assert found["person called"] == (30, 0, False)
+    assert found["person called"] == (5, 0, False)
 
 
-def test_a_page_by_the_deadline_is_a_call() -> None:
-    """It has no entry of its own but its delivery, and here it came late."""
-    late = (61_000, EntryKind.MESSAGE_DELIVERED, {"channel": "pager", "notice": "deadline"})
-    assert of(phases_of(entries(OPENED, verdict(25), late)))["person called"] == (61_000, 0, True)
+@pytest.mark.parametrize(("took", "over"), [(60_000 + DELIVERY_MS, False), (60_001 + DELIVERY_MS, True)])
+def test_a_page_by_the_deadline_is_a_call(took: float, over: bool) -> None:
+    """It has no entry of its own but its delivery, which takes a moment and is late only after that."""
+    page = (25 + took, EntryKind.MESSAGE_DELIVERED, {"channel": "pager", "notice": "deadline"})
+    assert of(phases_of(entries(OPENED, verdict(25), page)))["person called"] == (took, 0, over)
+
+
+def test_the_paging_deadline_does_not_count_the_wait_that_a_rule_asks_for() -> None:
+    """A condition that must hold for two minutes: healed half a minute after that is half a minute before the page."""
+    found = of(
+        phases_of(
+            entries(
+                OPENED,
+                verdict(25, holds_at=120_000),
+                verdict(120_020, pinned_at=120_010, severity="P1"),
+                (120_020, EntryKind.PLAN_PINNED, {}),
+                (150_020, EntryKind.VERIFICATION, {"outcome": "verified"}),
+                (180_050, EntryKind.MESSAGE_DELIVERED, {"channel": "pager", "notice": "deadline"}),
+            )
+        )
+    )
+    assert found["verified"] == (30_000, 119_995, False)
+    assert found["person called"] == (60_030, 119_995, False)
+
+
+def test_the_paging_deadline_begins_with_the_first_p1() -> None:
+    """One dimension classifies and sets the deadline; the look that may act comes later."""
+    found = of(
+        phases_of(
+            entries(
+                OPENED,
+                verdict(25, holds_at=50_000, severity="P1"),
+                verdict(50_020, pinned_at=50_010, severity="P1"),
+                (50_020, EntryKind.PLAN_PINNED, {}),
+                (70_025, EntryKind.VERIFICATION, {"outcome": "verified"}),
+            )
+        )
+    )
+    assert found["verified"] == (70_000, 0, True)
+
+
+def test_a_call_that_no_classification_led_to_counts_from_the_acceptance() -> None:
+    """There is no other promise to measure it by."""
+    called = of(phases_of(entries(OPENED, (61_001, EntryKind.PERSON_CALLED, {}))))
+    assert called["person called"] == (61_001, 0, True)
 
 
 def test_what_would_have_been_written_is_the_first_action_in_mode_observe() -> None:

@@ -375,7 +375,7 @@ class World:
             at=self.clock.at,
             body=to_data(incident),
         )
-        joined = dataclasses.replace(draft, key=f"joined/{alert.key}", kind=EntryKind.ALERT_JOINED)
+        joined = dataclasses.replace(draft, key=f"joined/{alert.key}/7", kind=EntryKind.ALERT_JOINED)
         joined = dataclasses.replace(joined, body={"alert": to_data(alert)})
         await self.store.open_or_join(incident, opened=draft, joined=joined, messages=())
         return incident
