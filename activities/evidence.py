@@ -119,13 +119,13 @@ class EvidenceHands:
         verdict = classify(look.facts, look.tree)
         ahead = look_ahead(
             verdict,
-            alerts_firing=await self._casebook.incidents.firing(given.incident_id),
+            alerts_firing=look.firing,
             opened_at=incident.opened_at,
             quiet_since=given.quiet_since,
             doubtful_since=given.doubtful_since,
             times=look.rules.look_times,
             target_refusal=look.refusal,
-            truncated=incident.truncated,
+            truncated=look.facts.truncated,
             looks=given.round,
         )
         plan: Plan | None = None
@@ -227,7 +227,7 @@ class EvidenceHands:
             return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
         since = given.quiet_since or now
         firing = await self._casebook.incidents.firing(given.incident_id)
-        if incident.truncated > 0:
+        if await self._casebook.incidents.truncated(given.incident_id) > 0:
             firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
         if firing > 0 and not _measured(verdict, tree):
             reason = "an alert fires, and nothing of the service itself could be measured as healthy"

@@ -30,13 +30,15 @@ from firebreak.triage.tree import SeverityTree
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """`plan` is made for the case that the verdict may act; None with the reason in `plan_reason`. `step_check`: how
-    the conditions of its first step came out in the same batch; None = they were not asked."""
+    the conditions of its first step came out in the same batch; None = they were not asked. `firing`: alerts of the
+    incident that still fire, read right before `facts.truncated`."""
 
     rules: Rules
     refusal: str
     tree: SeverityTree
     tree_data: bytes
     facts: Facts
+    firing: int
     plan: Plan | None
     plan_data: bytes
     plan_reason: str
@@ -111,12 +113,14 @@ class Gathering:
         of_tree = answers[: len(batch_of(tree.conditions))]
         if limit <= self._swift:
             not_late(of_tree)
+        firing = await self._casebook.incidents.firing_alerts(incident.id)
         return Look(
             rules=rules,
             refusal=refusal,
             tree=tree,
             tree_data=tree_data,
-            facts=await self._facts_from(incident, tree, pinned, of_tree),
+            facts=await self._facts_from(incident, tree, pinned, of_tree, firing),
+            firing=len(firing),
             plan=plan,
             plan_data=data,
             plan_reason=reason,
@@ -128,7 +132,8 @@ class Gathering:
         pinned, answers = await self._ask(tree, (), limit)
         if limit <= self._swift:
             not_late(answers)
-        return await self._facts_from(incident, tree, pinned, answers)
+        firing = await self._casebook.incidents.firing_alerts(incident.id)
+        return await self._facts_from(incident, tree, pinned, answers, firing)
 
     async def _ask(
         self, tree: SeverityTree, check: tuple[Condition, ...], limit: timedelta
@@ -147,18 +152,28 @@ class Gathering:
         return pinned, answers
 
     async def _facts_from(
-        self, incident: Incident, tree: SeverityTree, pinned: datetime, answers: tuple[MetricAnswer, ...]
+        self,
+        incident: Incident,
+        tree: SeverityTree,
+        pinned: datetime,
+        answers: tuple[MetricAnswer, ...],
+        firing: frozenset[str],
     ) -> Facts:
+        """`firing` was read before what was left out, which never falls: a last alert that resolves is not seen without
+        what its body left out."""
+        truncated = await self._casebook.incidents.truncated(incident.id)
+        if truncated > 0:  # nobody knows that none of those that were left out says what the opener said
+            firing |= {incident.alert.key}
         return Facts(
             pinned_at=pinned,
             step=step_of(tree.conditions),
-            labels=await self._labels(incident, tree),
+            labels=await self._labels(incident, tree, firing),
             service=incident.service,
             tree_digest=tree.digest,
             bindings=incident.bindings,
             answers=answers,
             human_score=await self._casebook.person_score(incident.id),
-            truncated=incident.truncated,
+            truncated=truncated,
         )
 
     async def _owner(self, pod: TargetRef) -> tuple[TargetRef | None, str]:
@@ -167,13 +182,10 @@ class Gathering:
         except FirebreakError as error:
             return None, str(error)
 
-    async def _labels(self, incident: Incident, tree: SeverityTree) -> Mapping[str, str]:
+    async def _labels(self, incident: Incident, tree: SeverityTree, firing: frozenset[str]) -> Mapping[str, str]:
         """The opener's labels; but for a label that the tree or the policy asks for, what any alert says that still
         fires: the opener's where it does, and that of those that joined. What has resolved says nothing any more."""
         labels, opener = dict(incident.alert.labels), incident.alert.key
-        firing = await self._casebook.incidents.firing_alerts(incident.id)
-        if incident.truncated > 0:  # the source left alerts out: nobody knows that none of those says it still
-            firing |= {opener}
         if firing == {opener}:
             return labels
         asked = {c.label: c.label_values for c in tree.conditions if c.label}

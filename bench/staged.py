@@ -95,7 +95,7 @@ def install() -> None:
     _timed(Sweeper, "sweep", "sweep")
     _timed(Dispatcher, "_round", "dispatcher round")
     _timed(Client, "start_workflow", "start_workflow (eager)")
-    for name in ("open_or_join", "find", "lock_target", "firing"):
+    for name in ("open_or_join", "find", "lock_target", "firing_alerts"):
         _timed(TimelineStore, name, name)
     _timed(TimelineStore, "append", _append_label)
     _timed(TimelineStore, "_read", "reads of the timeline on the thread")

@@ -52,7 +52,7 @@ class Incident:
     refusal: str = ""  # why no target: a sentence
     pod: TargetRef | None = None  # the labels name a pod: its workload is found by walking its owners
     bindings: Mapping[str, str] = field(default_factory=dict)  # what fills the placeholders of documents
-    truncated: int = 0
+    truncated: int = 0  # alerts that the opening body left out; of all bodies: IncidentsPort.truncated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,8 +194,9 @@ class IncidentsPort(Protocol):
         its incident has closed, unless that was more than `rearm` ago: Alertmanager repeats an alert that still fires,
         and then a new incident looks at it afresh. JOINED when one with the same correlation key is open."""
 
-    async def resolve_alert(self, alert: Alert, *, at: datetime) -> tuple[str, int] | None:
-        """(incident id, alerts still firing there), or None when no incident knows the alert."""
+    async def resolve_alert(self, alert: Alert, *, at: datetime, truncated: int = 0) -> tuple[str, int] | None:
+        """(incident id, alerts that may still fire there: at least one where any body left some out), or None when no
+        incident knows the alert. `truncated`: how many alerts the body left out that says so."""
 
     async def incident(self, incident_id: str) -> Incident | None: ...
 
@@ -209,6 +210,10 @@ class IncidentsPort(Protocol):
 
     async def firing_alerts(self, incident_id: str) -> frozenset[str]:
         """Keys of those that `firing` counts."""
+
+    async def truncated(self, incident_id: str) -> int:
+        """The most alerts that one body left out that opened it, joined it, repeated or resolved an alert of it. Never
+        falls, and rises in the transaction in which the body's alert is written down."""
 
     async def close_requests(self) -> tuple[TimelineEntry, ...]:
         """CLOSE_REQUESTED entries of incidents that are still open."""

@@ -28,7 +28,7 @@ class Facts:
     bindings: Mapping[str, str]
     answers: tuple[MetricAnswer, ...]
     human_score: float | None = None  # a person's own score 0-100 (row A2)
-    truncated: int = 0  # alerts that the source left out
+    truncated: int = 0  # alerts that the source left out, as far as was known at the look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 from activities import notices
 from activities.messages import GatherResult
 from firebreak.domain import ids
-from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Alert, AlertStatus, Disposition
+from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, AlertStatus, Disposition
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.incident import Incident
@@ -240,7 +240,7 @@ class Dispatcher:
             incident,
             opened=opened,
             joined=self._alert_entry(
-                incident.id, f"joined/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_JOINED, accepted.alert
+                incident.id, f"joined/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_JOINED, accepted
             ),
             messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
         )
@@ -289,12 +289,14 @@ class Dispatcher:
         self._started.add(incident.id)
 
     async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
-        known = await self._parts.incidents.resolve_alert(accepted.alert, at=self._parts.clock.now())
+        known = await self._parts.incidents.resolve_alert(
+            accepted.alert, at=self._parts.clock.now(), truncated=accepted.truncated
+        )
         if known is None:
             return Disposition.IGNORED, "no incident knows this alert"
         incident_id, firing = known
         entry = self._alert_entry(
-            incident_id, f"resolved/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_RESOLVED, accepted.alert
+            incident_id, f"resolved/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_RESOLVED, accepted
         )
         await self._parts.ledger.append([entry])
         if firing == 0:
@@ -316,12 +318,12 @@ class Dispatcher:
         await tell_fault(self._parts, f"parked-{accepted.receipt}", "dispatcher", reason, accepted.alert)
         return Disposition.PARKED, reason
 
-    def _alert_entry(self, incident_id: str, key: str, kind: EntryKind, alert: Alert) -> EntryDraft:
+    def _alert_entry(self, incident_id: str, key: str, kind: EntryKind, accepted: AcceptedAlert) -> EntryDraft:
         return EntryDraft(
             incident_id=incident_id,
             key=key,
             kind=kind,
             at=self._parts.clock.now(),
             actor="alertmanager",
-            body={"alert": to_data(alert)},
+            body={"alert": to_data(accepted.alert), "truncated": accepted.truncated},
         )

@@ -15,6 +15,13 @@ ABOUT_ALERTS = frozenset({*_ALERTS, EntryKind.ALERT_RESOLVED})
 """Kinds that `alerts_of` looks at."""
 
 
+def left_out_of(entries: Sequence[TimelineEntry]) -> int:
+    """The most alerts that one body left out, as its alerts' entries tell; of a repeat, which has none, the looks."""
+    told = [reading.whole(entry.body, "truncated") for entry in entries if entry.kind in ABOUT_ALERTS]
+    seen = [reading.whole(e.body, "facts", "truncated") for e in entries if e.kind is EntryKind.FACTS_GATHERED]
+    return max([0, *told, *seen])
+
+
 def alerts_of(entries: Sequence[TimelineEntry]) -> tuple[AlertLine, ...]:
     """Distinct alert instances in order of joining; the opening one may be told of twice, and each may fire again after
     its end, with the same start."""

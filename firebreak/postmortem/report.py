@@ -13,7 +13,7 @@ from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.actions import ABOUT_ACTIONS, actions_of, plan_of
-from firebreak.postmortem.alerts import ABOUT_ALERTS, alerts_of
+from firebreak.postmortem.alerts import ABOUT_ALERTS, alerts_of, left_out_of
 from firebreak.postmortem.evidence import evidence_of
 from firebreak.postmortem.follow_ups import follow_ups
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, in_force
@@ -60,7 +60,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming], ca
         case=case,
         hurt=verdicts.worst_seen(),
         worst=verdicts.worst_by_dimension(),
-        truncated=reading.whole(first.body, "truncated"),
+        left_out=left_out_of(entries),
     )
     return Report(
         **{name: getattr(case, name) for name in _OF_CASE},
@@ -153,7 +153,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
             restores=restores,
             left=left,
             faults=faults,
-            left_out=max(reading.whole(first.body, "truncated"), 0),
+            left_out=left_out_of(entries),
         ),
     )
 
@@ -177,7 +177,7 @@ def _impact(
     case: Case,
     hurt: tuple[ConditionLine, ...],
     worst: tuple[WorstLine, ...],
-    truncated: int,
+    left_out: int,
 ) -> ImpactPart:
     """From the first known sign (the earliest true condition, else the alert's own start) to proven health."""
     outcome, alerts = case.outcome, case.alerts
@@ -195,7 +195,7 @@ def _impact(
         until=until,
         duration_ms=(until - since).total_seconds() * 1000 if until else None,
         alerts=len(alerts),
-        left_out=max(truncated, 0),
+        left_out=left_out,
         worst=worst,
     )
 

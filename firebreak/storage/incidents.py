@@ -16,6 +16,10 @@ The rule for a firing alert with key K = fingerprint@start:
 
 A fingerprint is one label set, of which only one alert can be at a time: what resolves it resolves its earlier starts
 too (Alertmanager may merge alerts and move the start).
+
+Whatever a delivery turns out to be, how many alerts its body left out (`truncated`) counts for the incident that it is
+about, which keeps the highest such figure: a later body that is whole may be of another group, and says nothing of
+those.
 """
 
 from __future__ import annotations
@@ -57,23 +61,27 @@ class IncidentsStore(Store):
         rearm: timedelta = timedelta(minutes=5),
     ) -> tuple[str, Disposition]:
         """By the rule above, in one transaction. `opened` and `messages` are written when the incident opens,
-        `joined` (under the id of the incident that was joined) when it joins, nothing for a duplicate."""
+        `joined` (under the id of the incident that was joined) when it joins, nothing for a duplicate but how many
+        alerts its body left out, where those are more than before."""
         alert = incident.alert
         owner = await self._peek(lambda raw: _owner(raw, incident, rearm))
-        if owner is not None:  # most of what Alertmanager sends: costs no transaction, and nothing is made ready
-            return owner, Disposition.DUPLICATE
+        if owner is not None and incident.truncated <= owner[1]:
+            return owner[0], Disposition.DUPLICATE  # most of what is sent: no transaction, and nothing is made ready
         opening, columns = prepared((opened,)), _columns(incident)
 
         def unit(raw: sqlite3.Connection) -> tuple[str, Disposition]:
             owner = _owner(raw, incident, rearm)
             if owner is not None:
-                return owner, Disposition.DUPLICATE
+                _leave_out(raw, owner[0], incident.truncated)
+                return owner[0], Disposition.DUPLICATE
             same = _OPEN_BY_CORRELATION.run(raw, correlation=incident.correlation_key).fetchone()
             if same is not None:
                 _own(raw, alert, same[0])
+                _leave_out(raw, same[0], incident.truncated)
                 append_entries(raw, prepared((replace(joined, incident_id=same[0]),)))
                 return same[0], Disposition.JOINED
             if _BY_ID.run(raw, incident=incident.id).fetchone() is not None:
+                _leave_out(raw, incident.id, incident.truncated)
                 return incident.id, Disposition.DUPLICATE
             _INSERT.run(raw, **columns)
             _own(raw, alert, incident.id)
@@ -83,9 +91,10 @@ class IncidentsStore(Store):
 
         return await self._write(unit)
 
-    async def resolve_alert(self, alert: Alert, *, at: datetime) -> tuple[str, int] | None:
-        """(incident id, alerts still firing there) of the newest start that the resolved alert covers, also when it
-        had been resolved before; None when no incident knows it."""
+    async def resolve_alert(self, alert: Alert, *, at: datetime, truncated: int = 0) -> tuple[str, int] | None:
+        """(incident id, alerts that may still fire there: at least one where any were left out) of the newest start
+        that the resolved alert covers, also when it had been resolved before; None when no incident knows it.
+        `truncated`: how many its body left out."""
         over = format_time(max(alert.ends_at or alert.starts_at, alert.starts_at))
         resolved_at = format_time(at)
 
@@ -94,7 +103,9 @@ class IncidentsStore(Store):
             if newest is None:
                 return None
             _RESOLVE.run(raw, alert=alert.fingerprint, over=over, resolved_at=resolved_at)
-            return newest[0], _firing(raw, newest[0])
+            _leave_out(raw, newest[0], truncated)
+            firing = _firing(raw, newest[0])
+            return newest[0], max(firing, 1) if _truncated(raw, newest[0]) else firing
 
         return await self._write(unit)
 
@@ -122,6 +133,10 @@ class IncidentsStore(Store):
         """Keys of those that `firing` counts."""
         rows = await self._peek(lambda raw: _FIRING_KEYS.run(raw, incident=incident_id).fetchall())
         return frozenset(row[0] for row in rows)
+
+    async def truncated(self, incident_id: str) -> int:
+        """The most alerts that one body about it left out, so far."""
+        return await self._peek(lambda raw: _truncated(raw, incident_id))
 
     async def close_requests(self) -> tuple[TimelineEntry, ...]:
         """CLOSE_REQUESTED entries of incidents that are still open, in order."""
@@ -156,7 +171,7 @@ class IncidentsStore(Store):
 
 
 _BY_KEY = Sql(
-    select(alerts.c.incident_id, alerts.c.firing, incidents.c.closed_at)
+    select(alerts.c.incident_id, alerts.c.firing, incidents.c.closed_at, incidents.c.truncated)
     .outerjoin(incidents, incidents.c.id == alerts.c.incident_id)
     .where(alerts.c.alert_key == bindparam("alert"))
 )
@@ -183,6 +198,12 @@ _RESOLVE = Sql(
 _fires_in = (alerts.c.incident_id == bindparam("incident"), alerts.c.firing == 1)
 _FIRING = Sql(select(func.count()).where(*_fires_in))
 _FIRING_KEYS = Sql(select(alerts.c.alert_key).where(*_fires_in))
+_TRUNCATED = Sql(select(incidents.c.truncated).where(incidents.c.id == bindparam("incident")))
+_LEAVE_OUT = Sql(
+    update(incidents)
+    .where(incidents.c.id == bindparam("incident"), incidents.c.truncated < bindparam("left_out"))
+    .values(truncated=bindparam("left_out"))
+)
 # The kind is spelled out: a bound parameter would miss the partial index.
 # Not sorted: asked to sort, SQLite would rather walk all entries in their order.
 _CLOSE_REQUESTS = Sql(
@@ -194,15 +215,15 @@ _CLOSE_REQUESTS = Sql(
 )
 
 
-def _owner(raw: sqlite3.Connection, incident: Incident, rearm: timedelta) -> str | None:
-    """Id of the incident of which the alert that opens `incident` tells nothing new."""
+def _owner(raw: sqlite3.Connection, incident: Incident, rearm: timedelta) -> tuple[str, int] | None:
+    """Id of the incident of which the alert that opens `incident` tells nothing new, and what was left out there."""
     known = _BY_KEY.run(raw, alert=incident.alert.key).fetchone()
     if known is None:
         return None
-    incident_id, firing, closed_at = known
+    incident_id, firing, closed_at, truncated = known
     if not firing or (closed_at is not None and incident.accepted_at - parse_time(closed_at) > rearm):
         return None
-    return str(incident_id)
+    return str(incident_id), truncated or 0
 
 
 def _own(raw: sqlite3.Connection, alert: Alert, incident_id: str) -> None:
@@ -223,6 +244,16 @@ def _firing(raw: sqlite3.Connection, incident_id: str) -> int:
     return int(count)
 
 
+def _truncated(raw: sqlite3.Connection, incident_id: str) -> int:
+    found = _TRUNCATED.run(raw, incident=incident_id).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def _leave_out(raw: sqlite3.Connection, incident_id: str, truncated: int) -> None:
+    """A body about `incident_id` left out so many: the figure rises, and never falls."""
+    _LEAVE_OUT.run(raw, incident=incident_id, left_out=truncated)
+
+
 def _columns(incident: Incident) -> dict[str, object]:
     return {
         "id": incident.id,
@@ -235,6 +266,7 @@ def _columns(incident: Incident) -> dict[str, object]:
         "outcome": IncidentOutcome.OPEN.value,
         "phase": IncidentPhase.SEEN.value,
         "data": encode_json(to_data(incident)),
+        "truncated": incident.truncated,
     }
 
 

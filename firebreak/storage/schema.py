@@ -22,8 +22,8 @@ from sqlalchemy import (
     text,
 )
 
-TIMELINE_REVISION = "timeline_0002"
-SAME_RECORD = frozenset({"timeline_0001"})
+TIMELINE_REVISION = "timeline_0003"
+SAME_RECORD = frozenset({"timeline_0001", "timeline_0002"})
 """Earlier revisions whose entries and documents are those of today: their record is verified before it is migrated."""
 INBOX_REVISION = "inbox_0001"
 
@@ -69,7 +69,8 @@ incidents = Table(
     Column("closed_at", Text),
     Column("outcome", Text, nullable=False),
     Column("phase", Text, nullable=False),
-    Column("data", Text, nullable=False),  # the whole Incident
+    Column("data", Text, nullable=False),  # the whole Incident, as it was opened
+    Column("truncated", Integer, nullable=False, server_default=text("0")),  # the most that one body left out
 )
 Index("incidents_open_once", incidents.c.correlation_key, unique=True, sqlite_where=text("closed_at IS NULL"))
 Index("incidents_by_time", incidents.c.opened_at)

@@ -82,12 +82,13 @@ async def test_a_changed_record_stops_the_start_also_when_nobody_can_be_paged(
         await check_record(settings)
 
 
+@pytest.mark.parametrize("revision", ["timeline_0001", "timeline_0002"])
 async def test_a_record_of_an_earlier_version_is_checked_before_it_is_migrated(
-    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, revision: str
 ) -> None:
     """The new version starts on it; one that was changed stops it as ever."""
     with monkeypatch.context() as older:
-        older.setattr(TimelineStore, "revision", "timeline_0001")
+        older.setattr(TimelineStore, "revision", revision)
         async with await TimelineStore.open(tmp_path / TIMELINE_FILE) as store:
             draft = EntryDraft(incident_id="inc-1", key="1", kind=EntryKind.ENGINE_FAULT, at=clock.at, body={"n": 1})
             await store.append([draft])

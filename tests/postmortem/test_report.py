@@ -180,6 +180,17 @@ def test_alerts_that_the_source_left_out_are_counted(tell: Tell) -> None:
     assert any("left out 7 alerts" in line for line in report.follow_ups)
 
 
+def test_alerts_that_a_later_body_left_out_are_counted(tell: Tell) -> None:
+    """The most that one body left out: said by the entry of a resolved alert, or of a repeat by the look after it."""
+    whole = tell("nothing_done")
+    body = {**next(e.body for e in whole if e.kind is EntryKind.ALERT_RESOLVED), "truncated": 3}
+    resolved = _with(whole, EntryKind.ALERT_RESOLVED, body)
+    assert report_of(resolved).impact.left_out == 3
+    looked = _with(resolved, EntryKind.FACTS_GATHERED, {"facts": {"truncated": 5}})
+    assert report_of(looked).impact.left_out == 5
+    assert any("left out 5 alerts" in line for line in report_of(looked).follow_ups)
+
+
 def _told(entries: tuple[TimelineEntry, ...], kind: EntryKind, at: datetime) -> tuple[TimelineEntry, ...]:
     """The entries and what the source then said of the alert that opened."""
     more = _with(entries, kind, {"alert": entries[0].body["alert"]})

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,10 +252,10 @@ async def test_two_event_loops_share_a_store(store: TimelineStore, make: Make) -
 
 
 async def test_a_duplicate_begins_no_transaction(store: TimelineStore, make: Make, timeline_path: Path) -> None:
-    """The most frequent delivery of all is answered while another process writes."""
+    """The most frequent delivery of all is answered while another process writes; it left no more out than known."""
 
-    def told(seconds: float) -> Coroutine[Any, Any, tuple[str, Disposition]]:
-        incident = make.incident(accepted=seconds)
+    def told(seconds: float, truncated: int = 2) -> Coroutine[Any, Any, tuple[str, Disposition]]:
+        incident = replace(make.incident(accepted=seconds), truncated=truncated)
         return store.open_or_join(
             incident, opened=make.draft(incident.id, "opened"), joined=make.draft("", "joined"), messages=[]
         )
@@ -263,6 +264,7 @@ async def test_a_duplicate_begins_no_transaction(store: TimelineStore, make: Mak
     await told(1)
     async with _written_by_another(timeline_path):
         assert _on_the_spot(told(5)) == (incident_id, Disposition.DUPLICATE)
+        assert _on_the_spot(told(6, truncated=0)) == (incident_id, Disposition.DUPLICATE)
 
 
 async def test_the_log_is_moved_into_the_file_when_nothing_is_written(

@@ -22,7 +22,7 @@ from sqlalchemy import MetaData
 from firebreak.domain.errors import LedgerError
 from firebreak.storage import writer
 from firebreak.storage.migrate import alembic_config
-from firebreak.storage.schema import inbox_metadata, timeline_metadata
+from firebreak.storage.schema import SAME_RECORD, inbox_metadata, timeline_metadata
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 from firebreak.storage.verify import verify_store
 
@@ -55,16 +55,17 @@ async def test_migrations_lead_to_the_schema_of_the_code(
     assert script.get_current_head() == store_class.revision == database.present_revision()
 
 
+@pytest.mark.parametrize("revision", sorted(SAME_RECORD))
 async def test_an_older_store_is_migrated_with_all_that_it_holds(
-    timeline_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+    timeline_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, revision: str
 ) -> None:
     """The record still holds, what waited is still due; who only reads says that an engine must start once."""
     with monkeypatch.context() as older:
-        older.setattr(TimelineStore, "revision", "timeline_0001")
+        older.setattr(TimelineStore, "revision", revision)
         async with await TimelineStore.open(timeline_path) as store:
             await store.append([make.draft()], messages=[make.message("m")])
-    assert TimelineStore.database(timeline_path).present_revision() == "timeline_0001"
-    with pytest.raises(LedgerError, match="holds schema timeline_0001") as refused:
+    assert TimelineStore.database(timeline_path).present_revision() == revision
+    with pytest.raises(LedgerError, match=f"holds schema {revision}") as refused:
         await TimelineStore.open(timeline_path, read_only=True)
     assert "Start this version's engine once" in refused.value.next_step()
     async with await TimelineStore.open(timeline_path) as store:

@@ -58,6 +58,7 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
             store.close_requests,
             lambda: store.firing("inc-a"),
             lambda: store.firing_alerts("inc-a"),
+            lambda: store.truncated("inc-a"),
             lambda: store.rows(limit=9),
         ],
     )
@@ -137,7 +138,7 @@ async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, ti
             ),
             deliver,
             lambda: store.lock_target(make.target(), incident.id),
-            lambda: store.resolve_alert(make.alert(), at=make.time(9)),
+            lambda: store.resolve_alert(make.alert(), at=make.time(9), truncated=2),
             lambda: store.close_incident(
                 make.draft(incident.id, "close"),
                 IncidentOutcome.HEALED,

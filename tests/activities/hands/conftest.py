@@ -347,8 +347,8 @@ class World:
 
     # --- an incident -------------------------------------------------------------------------------------------
 
-    async def opened(self, **labels: str) -> Incident:
-        """An incident in the store, as the dispatcher opens it."""
+    async def opened(self, *, truncated: int = 0, **labels: str) -> Incident:
+        """An incident in the store, as the dispatcher opens it; or an alert that joins or repeats one."""
         said = {"alertname": "PayDown", "service": "pay", "deployment": "pay-v1", "cluster": "lab", **labels}
         alert = Alert(
             fingerprint=ids.label_fingerprint(said), status=AlertStatus.FIRING, labels=said, starts_at=self.clock.at
@@ -365,6 +365,7 @@ class World:
             target=found.target,
             alert=alert,
             refusal=found.refusal,
+            truncated=truncated,
             pod=found.pod,
             bindings=found.bindings,
         )
@@ -380,10 +381,10 @@ class World:
         await self.store.open_or_join(incident, opened=draft, joined=joined, messages=())
         return incident
 
-    async def resolve(self, incident: Incident) -> None:
-        """Its source says that the alert is over."""
+    async def resolve(self, incident: Incident, *, truncated: int = 0) -> None:
+        """Its source says that the alert is over, in a body that left `truncated` alerts out."""
         over = dataclasses.replace(incident.alert, status=AlertStatus.RESOLVED, ends_at=self.clock.at)
-        await self.store.resolve_alert(over, at=self.clock.at)
+        await self.store.resolve_alert(over, at=self.clock.at, truncated=truncated)
 
     async def gather(self, incident: Incident, round: int = 0, *, local: bool = True, **more: Any) -> GatherResult:
         given = GatherInput(incident_id=incident.id, round=round, **more)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,8 +104,7 @@ async def test_what_a_label_classified_recovers_when_its_alert_resolves(label_in
 async def test_what_a_label_classified_waits_for_a_person_while_alerts_were_left_out(label_in_the_tree: Any) -> None:
     """One of those that the source left out may say the label still."""
     world = label_in_the_tree
-    incident = await world.opened(business_impact="blocked")
-    world.casebook.remember(replace(incident, truncated=2))
+    incident = await world.opened(business_impact="blocked", truncated=2)
     assert (await world.gather(incident)).next is NextLook.CALL_PERSON
     await world.resolve(incident)
     quiet_since = None
