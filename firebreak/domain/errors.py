@@ -8,6 +8,7 @@ FirebreakError
   - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
     - NotYet                    what the write needs beside its target is not there now
 - TargetHeld                    another incident acts on the target: one actor per target
+- IncidentClosed                nothing is written for it any more
 - LedgerError
   - AppendConflict (retry)  ChainBroken (stop all automation, page)
 """
