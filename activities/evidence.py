@@ -19,27 +19,22 @@ from activities.failures import translated
 from activities.foresight import Foresight
 from activities.gathering import FirstStep, Gathering, Look, NothingAhead
 from activities.kept_evidence import keep
-from activities.messages import GatherInput, GatherResult, KeepInput, RecoveryInput, RecoveryResult
-from activities.rulebook import Rulebook
+from activities.messages import GatherInput, GatherResult, KeepInput
 from activities.shared_lists import SharedLists
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.condition import Truth
 from firebreak.domain.evidence import KeptEvidence
 from firebreak.domain.incident import Incident, IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.plan import Plan, PlanOutline, Step
-from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
+from firebreak.domain.ports import Clock, ClusterPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
 from firebreak.triage.classify import classify
 from firebreak.triage.disposition import look_ahead
-from firebreak.triage.tree import SeverityTree
 
 QUICK_LOOK = timedelta(milliseconds=50)
 """So long Temporal's start waits for the first look, which takes some 10 ms; beside it, both would take longer."""
-
-_LONGEST_RECHECK = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +50,20 @@ class EvidenceLimits:
     mode: Mode = Mode.OBSERVE
     capture: bool = True
 
+    def of_query(self) -> timedelta:
+        """How long a batch may take in the activity that asks."""
+        return self.query if activity.info().is_local else self.patient_query
+
 
 class EvidenceHands:
-    """`evidence.gather`, `evidence.keep`, `evidence.watch_recovery`."""
+    """`evidence.gather`, `evidence.keep`."""
 
     def __init__(
         self,
         *,
         casebook: Casebook,
-        metrics: MetricsPort,
+        gathering: Gathering,
         cluster: ClusterPort,
-        rulebook: Rulebook,
         clock: Clock,
         limits: EvidenceLimits,
         foresight: Foresight | None = None,
@@ -78,17 +76,9 @@ class EvidenceHands:
         self._first_step: FirstStep = first_step or NothingAhead()
         self._cluster = cluster
         self._lists = SharedLists(cluster)
-        self._rulebook = rulebook
         self._clock = clock
         self._limits = limits
-        self._gathering = Gathering(
-            casebook=casebook,
-            metrics=metrics,
-            cluster=cluster,
-            rulebook=rulebook,
-            clock=clock,
-            swift=limits.query,
-        )
+        self._gathering = gathering
 
     @activity.defn(name="evidence.gather")
     @translated
@@ -97,7 +87,7 @@ class EvidenceHands:
         begun: GatherResult | None = None
         if given.round == 0:
             begun = await self._foresight.take(_first_look(given.incident_id))
-        return begun or await self._gather(given, self._query_limit())
+        return begun or await self._gather(given, self._limits.of_query())
 
     async def foresee(self, incident: Incident) -> GatherResult | None:
         """The first look at an incident that has just been opened, when it is quick; else it goes on, and the story
@@ -209,52 +199,11 @@ class EvidenceHands:
             sections=plan.evidence,
         )
 
-    @activity.defn(name="evidence.watch_recovery")
-    @translated
-    async def watch_recovery(self, given: RecoveryInput) -> RecoveryResult:
-        """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
-        While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6)."""
-        incident = await self._casebook.incident(given.incident_id)
-        rules = self._rulebook.current()
-        tree = rules.tree(incident)
-        verdict = classify(await self._gathering.facts(incident, tree, self._query_limit()), tree)
-        now = verdict.pinned_at
-        wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
-        stored = await self._casebook.found(given.incident_id, "recovery")
-        if stored is not None:
-            return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=now)
-        if verdict.truth not in (Truth.FALSE, Truth.NOT_APPLICABLE):
-            return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
-        since = given.quiet_since or now
-        firing = await self._casebook.incidents.firing(given.incident_id)
-        if await self._casebook.incidents.truncated(given.incident_id) > 0:
-            firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
-        if firing > 0 and not _measured(verdict, tree):
-            reason = "an alert fires, and nothing of the service itself could be measured as healthy"
-            return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
-        if now - since < rules.look_times.quiet and (firing > 0 or given.quiet_since is None):
-            return RecoveryResult(
-                recovered=False, reason="healthy; must stay so", again_at=now + wait, quiet_since=since
-            )
-        reason = f"the evidence is healthy since {since:%H:%M:%S} UTC; {firing} alerts still fire"
-        draft = EntryDraft(
-            incident_id=given.incident_id,
-            key="recovery",
-            kind=EntryKind.RECOVERY_SEEN,
-            at=self._clock.now(),
-            body={"reason": reason, "conditions": [to_data(c) for c in verdict.conditions]},
-        )
-        await self._casebook.ledger.append([draft])
-        return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
-
     def _keeps(self, plan: Plan) -> bool:
         return self._limits.capture and bool(plan.evidence)
 
     def _outline(self, plan: Plan) -> PlanOutline:
         return replace(outline(plan), keeps_evidence=self._keeps(plan))
-
-    def _query_limit(self) -> timedelta:
-        return self._limits.query if activity.info().is_local else self._limits.patient_query
 
     @staticmethod
     def _choice(look: Look, verdict: Verdict, ahead: LookAhead) -> tuple[Plan | None, LookAhead]:
@@ -292,12 +241,6 @@ class EvidenceHands:
                 "tiers": [{"name": t.name, "steps": [_told(s) for s in t.steps]} for t in plan.tiers],
             },
         )
-
-
-def _measured(verdict: Verdict, tree: SeverityTree) -> bool:
-    """Whether a condition about the service itself (where the tree has one) was measured, and is not true."""
-    own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
-    return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)
 
 
 def _to_keep(incident_id: str, plan_digest: str) -> str:

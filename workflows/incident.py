@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         VerifyResult,
     )
     from activities.people import PeopleHands
+    from activities.recovery import RecoveryHands
     from activities.steps import StepHands
     from activities.verification import VerifyHands
     from firebreak.domain.incident import IncidentOutcome, IncidentPhase
@@ -165,7 +166,7 @@ class IncidentWorkflow:
         """A person has it: nothing is written any more. It ends by healthy evidence that stays so, or by hand."""
         while self._close_request is None:
             seen = await self._surely(
-                EvidenceHands.watch_recovery,
+                RecoveryHands.watch_recovery,
                 RecoveryInput(incident_id=self._id, round=self._state.look, quiet_since=self._state.quiet_since),
             )
             if seen is None:

@@ -11,9 +11,11 @@ from activities.actions import build, specs
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
+from activities.gathering import Gathering
 from activities.looking import Looking, LookLimits
 from activities.messages import GatherResult
 from activities.people import PeopleHands
+from activities.recovery import RecoveryHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
 from activities.steps import StepHands
@@ -104,18 +106,22 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode, foresight=foresight
         )
         verification = VerifyHands(casebook=casebook, looking=looking, actions=actions, clock=clock)
+        limits = EvidenceLimits(
+            page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
+        )
+        gathering = Gathering(
+            casebook=casebook, metrics=metrics, cluster=cluster, rulebook=rulebook, clock=clock, swift=limits.query
+        )
         evidence = EvidenceHands(
             casebook=casebook,
-            metrics=metrics,
+            gathering=gathering,
             cluster=cluster,
-            rulebook=rulebook,
             clock=clock,
-            limits=EvidenceLimits(
-                page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
-            ),
+            limits=limits,
             foresight=foresight,
             first_step=steps,
         )
+        recovery = RecoveryHands(casebook=casebook, gathering=gathering, rulebook=rulebook, clock=clock, limits=limits)
         people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
         restores = RestoreHands(casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode)
         yield Hands(
@@ -126,7 +132,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             activities=(
                 evidence.gather,
                 evidence.keep,
-                evidence.watch_recovery,
+                recovery.watch_recovery,
                 steps.act,
                 verification.verify,
                 verification.hold,

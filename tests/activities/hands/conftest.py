@@ -18,9 +18,11 @@ from activities.actions import build, specs
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
+from activities.gathering import Gathering
 from activities.looking import Looking, LookLimits
 from activities.messages import CloseInput, GatherInput, GatherResult, RestoreInput, StepInput, VerifyInput
 from activities.people import PeopleHands
+from activities.recovery import RecoveryHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
 from activities.steps import StepHands
@@ -321,15 +323,26 @@ class World:
             mode=mode,
             foresight=self.foresight,
         )
-        self.evidence = EvidenceHands(
+        limits = EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60))
+        gathering = Gathering(
             casebook=self.casebook,
             metrics=self.metrics,
             cluster=self.cluster,
             rulebook=self.rulebook,
             clock=self.clock,
-            limits=EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60)),
+            swift=limits.query,
+        )
+        self.evidence = EvidenceHands(
+            casebook=self.casebook,
+            gathering=gathering,
+            cluster=self.cluster,
+            clock=self.clock,
+            limits=limits,
             foresight=self.foresight,
             first_step=self.steps if ahead else None,
+        )
+        self.recovery = RecoveryHands(
+            casebook=self.casebook, gathering=gathering, rulebook=self.rulebook, clock=self.clock, limits=limits
         )
         self.verification = VerifyHands(casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock)
         self.people = PeopleHands(

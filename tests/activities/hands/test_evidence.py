@@ -237,15 +237,15 @@ async def test_a_hanging_api_server_costs_the_time_limit_and_no_more(world: Any)
 async def test_recovery_must_last_while_the_alert_fires(world: Any) -> None:
     """Healthy for the quiet time, then it is over; a sick look in between starts anew."""
     incident = await world.planned()
-    sick = await world.run(world.evidence.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
+    sick = await world.run(world.recovery.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
     assert (sick.recovered, sick.quiet_since) == (False, None)
     world.healthy(since=world.clock.at)
     world.clock.forward(1)
-    first = await world.run(world.evidence.watch_recovery, RecoveryInput(incident_id=incident.id, round=1))
+    first = await world.run(world.recovery.watch_recovery, RecoveryInput(incident_id=incident.id, round=1))
     assert (first.recovered, first.quiet_since) == (False, world.clock.at)
     world.clock.forward(20)
     given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=first.quiet_since)
-    last = await world.run(world.evidence.watch_recovery, given)
+    last = await world.run(world.recovery.watch_recovery, given)
     assert last.recovered
     assert len(await world.bodies(incident, EntryKind.RECOVERY_SEEN)) == 1
 
@@ -262,13 +262,13 @@ async def test_a_service_that_nobody_calls_any_more_has_not_recovered(world: Any
     for number in range(10):
         world.clock.forward(5)
         given = RecoveryInput(incident_id=incident.id, round=number)
-        seen = await world.run(world.evidence.watch_recovery, given)
+        seen = await world.run(world.recovery.watch_recovery, given)
         assert (seen.recovered, seen.quiet_since) == (False, None)
     await world.resolve(incident)
     for number in (10, 11):
         world.clock.forward(5)
         given = RecoveryInput(incident_id=incident.id, round=number, quiet_since=seen.quiet_since)
-        seen = await world.run(world.evidence.watch_recovery, given)
+        seen = await world.run(world.recovery.watch_recovery, given)
     assert seen.recovered
 
 
@@ -276,11 +276,11 @@ async def test_a_resolved_alert_with_two_healthy_looks_is_recovery(world: Any) -
     """Both the source and the evidence say so; one look alone is not enough."""
     incident = await world.opened()
     await world.resolve(incident)
-    first = await world.run(world.evidence.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
+    first = await world.run(world.recovery.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
     assert not first.recovered
     world.clock.forward(5)
     given = RecoveryInput(incident_id=incident.id, round=1, quiet_since=first.quiet_since)
-    assert (await world.run(world.evidence.watch_recovery, given)).recovered
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
 
 
 async def test_doubt_is_no_recovery(world: Any) -> None:
@@ -290,7 +290,7 @@ async def test_doubt_is_no_recovery(world: Any) -> None:
     for metric in ("app_errors", "app_latency"):
         world.metrics.say(metric, None)
     given = RecoveryInput(incident_id=incident.id, round=0, quiet_since=world.start - timedelta(hours=1))
-    seen = await world.run(world.evidence.watch_recovery, given)
+    seen = await world.run(world.recovery.watch_recovery, given)
     assert (seen.recovered, seen.quiet_since) == (False, None)
 
 

@@ -117,4 +117,4 @@ async def test_what_a_label_classified_waits_for_a_person_while_alerts_were_left
 
 async def _recovery(world: Any, incident: Any, round: int, quiet_since: Any = None) -> Any:
     given = RecoveryInput(incident_id=incident.id, round=round, quiet_since=quiet_since)
-    return await world.run(world.evidence.watch_recovery, given)
+    return await world.run(world.recovery.watch_recovery, given)

@@ -77,4 +77,4 @@ LABEL = "  blocked: {dimension: business, label: business_impact, in: [blocked]}
 
 async def _recovery(world: Any, incident: Any, round: int, quiet_since: Any = None) -> Any:
     given = RecoveryInput(incident_id=incident.id, round=round, quiet_since=quiet_since)
-    return await world.run(world.evidence.watch_recovery, given)
+    return await world.run(world.recovery.watch_recovery, given)

@@ -1,0 +1,80 @@
+"""While a person has it: watching for the evidence to become healthy and to stay so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import activity
+
+from activities.casebook import Casebook
+from activities.evidence import EvidenceLimits
+from activities.failures import translated
+from activities.gathering import Gathering
+from activities.messages import RecoveryInput, RecoveryResult
+from activities.rulebook import Rulebook
+from firebreak.domain.codec import to_data
+from firebreak.domain.condition import Truth
+from firebreak.domain.ports import Clock
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.verdict import Verdict
+from firebreak.triage.classify import classify
+from firebreak.triage.tree import SeverityTree
+
+_LONGEST_RECHECK = timedelta(seconds=60)
+
+
+class RecoveryHands:
+    """`evidence.watch_recovery`."""
+
+    def __init__(
+        self, *, casebook: Casebook, gathering: Gathering, rulebook: Rulebook, clock: Clock, limits: EvidenceLimits
+    ) -> None:
+        self._casebook = casebook
+        self._gathering = gathering
+        self._rulebook = rulebook
+        self._clock = clock
+        self._limits = limits
+
+    @activity.defn(name="evidence.watch_recovery")
+    @translated
+    async def watch_recovery(self, given: RecoveryInput) -> RecoveryResult:
+        """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
+        While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6)."""
+        incident = await self._casebook.incident(given.incident_id)
+        rules = self._rulebook.current()
+        tree = rules.tree(incident)
+        verdict = classify(await self._gathering.facts(incident, tree, self._limits.of_query()), tree)
+        now = verdict.pinned_at
+        wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
+        stored = await self._casebook.found(given.incident_id, "recovery")
+        if stored is not None:
+            return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=now)
+        if verdict.truth not in (Truth.FALSE, Truth.NOT_APPLICABLE):
+            return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
+        since = given.quiet_since or now
+        firing = await self._casebook.incidents.firing(given.incident_id)
+        if await self._casebook.incidents.truncated(given.incident_id) > 0:
+            firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
+        if firing > 0 and not _measured(verdict, tree):
+            reason = "an alert fires, and nothing of the service itself could be measured as healthy"
+            return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
+        if now - since < rules.look_times.quiet and (firing > 0 or given.quiet_since is None):
+            return RecoveryResult(
+                recovered=False, reason="healthy; must stay so", again_at=now + wait, quiet_since=since
+            )
+        reason = f"the evidence is healthy since {since:%H:%M:%S} UTC; {firing} alerts still fire"
+        draft = EntryDraft(
+            incident_id=given.incident_id,
+            key="recovery",
+            kind=EntryKind.RECOVERY_SEEN,
+            at=self._clock.now(),
+            body={"reason": reason, "conditions": [to_data(c) for c in verdict.conditions]},
+        )
+        await self._casebook.ledger.append([draft])
+        return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
+
+
+def _measured(verdict: Verdict, tree: SeverityTree) -> bool:
+    """Whether a condition about the service itself (where the tree has one) was measured, and is not true."""
+    own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
+    return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)
