@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from temporalio import activity
 
-from activities.actions.base import Action, Proposal
+from activities.actions.base import Action
 from activities.casebook import Casebook
 from activities.failures import translated
-from activities.foresight import Foresight
-from activities.looking import Looking
 from activities.messages import StepInput
+from activities.step_checks import StepChecks
 from activities.step_records import StepEntries, record_of, step_entry
 from activities.undoing import CLOSED, undo_step
 from firebreak.documents.durations import spoken
@@ -29,10 +28,8 @@ from firebreak.domain.action import (
     Effect,
     EffectOutcome,
     Intent,
-    StepContext,
 )
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.condition import ConditionResult, Truth
 from firebreak.domain.errors import IncidentClosed, PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
@@ -49,23 +46,6 @@ is read from the world, however long ago that was."""
 _OLDEST = spoken(OLDEST_EVIDENCE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """What was seen before a step: conditions that do not hold (a sentence), and the action's check at `stamp`."""
-
-    unmet: str
-    check: CheckResult
-    stamp: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Proposed:
-    """What was read ahead of a check; its stamp goes into the intent, as a restart writes it."""
-
-    context: StepContext
-    proposal: Proposal | CheckResult
-
-
 class StepHands:
     """`step.act`, `step.undo`."""
 
@@ -73,15 +53,13 @@ class StepHands:
         self,
         *,
         casebook: Casebook,
-        looking: Looking,
+        checks: StepChecks,
         actions: Mapping[str, Action],
         clock: Clock,
         mode: Mode,
-        foresight: Foresight | None = None,
     ) -> None:
         self._casebook = casebook
-        self._foresight = foresight or Foresight()
-        self._looking = looking
+        self._checks = checks
         self._actions = actions
         self._clock = clock
         self._mode = mode
@@ -112,7 +90,7 @@ class StepHands:
             return await self._refuse(
                 given, plan, f"waits for approval by {step.approval}; approvals are not taken yet"
             )
-        seen = await self._seen(given, plan)
+        seen = await self._checks.seen(given, plan)
         if seen.unmet:
             return await self._refuse(given, plan, f"its check does not hold: {seen.unmet}")
         check, action = seen.check, self._actions[step.action]
@@ -153,63 +131,6 @@ class StepHands:
             )
             return await self._record_effect(given, plan, as_is)
         return await self._apply(given, plan, intent)
-
-    # --- the first step, made ready while the verdict is reached and written (activities.gathering.FirstStep) -----
-
-    def read(self, incident_id: str, plan: Plan) -> None:
-        """Begin to read the first step's object."""
-        first, step = _first(incident_id, plan), plan.step(0, 0)
-        action = self._actions[step.action]
-
-        async def read() -> _Proposed:
-            context = self._context(first, plan)
-            return _Proposed(context=context, proposal=await action.look_ahead(step.params, context))
-
-        if action.mutates and not step.approval:
-            self._foresight.begin(_object_key(first), read, kind="object")
-
-    def check(self, incident_id: str, plan: Plan, judged: tuple[ConditionResult, ...] | None) -> None:
-        """Begin the first step's check."""
-        first, step = _first(incident_id, plan), plan.step(0, 0)
-        if self._actions[step.action].mutates and not step.approval:
-            limit = self._looking.limits.query
-            self._foresight.begin(_look_key(first), lambda: self._look(first, plan, limit, judged), kind="check")
-
-    def forget(self, incident_id: str, plan: Plan) -> None:
-        """Let go of what was read for it."""
-        self._foresight.drop(_object_key(_first(incident_id, plan)))
-
-    async def _seen(self, given: StepInput, plan: Plan) -> _Seen:
-        ahead_of_time: _Seen | None = await self._foresight.take(_look_key(given))
-        return ahead_of_time or await self._look(given, plan, self._looking.limit())
-
-    async def _look(
-        self,
-        given: StepInput,
-        plan: Plan,
-        limit: timedelta,
-        judged: tuple[ConditionResult, ...] | None = None,
-    ) -> _Seen:
-        """The runbook's conditions (unless `judged` just now), then the action's own check. Reads only."""
-        step = plan.step(given.tier, given.step)
-        results = await self._looking.at_once(step.check, limit) if judged is None else judged
-        unmet = "; ".join(f"{r.name}: {r.reason}" for r in results if r.truth is not Truth.TRUE)
-        now = self._clock.now()
-        if unmet:
-            nothing = CheckResult(outcome=CheckOutcome.REFUSED, reason=unmet)
-            return _Seen(unmet=unmet, check=nothing, stamp=now)
-        begun: _Proposed | None = await self._foresight.take(_object_key(given))
-        context = self._context(given, plan) if begun is None else begun.context
-        proposal = None if begun is None else begun.proposal
-        check = await self._actions[step.action].check(step.params, context, proposed=proposal)
-        return _Seen(unmet="", check=check, stamp=context.stamp)
-
-    def _context(self, given: StepInput, plan: Plan) -> StepContext:
-        return StepContext(
-            step_key=ids.step_key(given.incident_id, given.tier, given.step),
-            default_target=plan.step(given.tier, given.step).target or plan.target,
-            stamp=self._clock.now(),
-        )
 
     async def _apply(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
         started = time.monotonic()
@@ -348,19 +269,6 @@ class StepHands:
 
 
 _LAST_ATTEMPT = 8  # of workflows.options.PATIENT
-
-
-def _first(incident_id: str, plan: Plan) -> StepInput:
-    return StepInput(incident_id=incident_id, plan_digest=plan.digest, tier=0, step=0)
-
-
-def _object_key(given: StepInput) -> str:
-    return f"object/{given.incident_id}/{given.plan_digest}/{given.tier}.{given.step}"
-
-
-def _look_key(given: StepInput) -> str:
-    """Of this very plan: what was seen for another one must never be written under this one."""
-    return f"step/{given.incident_id}/{given.plan_digest}/{given.tier}.{given.step}"
 
 
 def _refused(intent: Intent, reason: str) -> Effect:

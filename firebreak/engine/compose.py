@@ -18,6 +18,7 @@ from activities.people import PeopleHands
 from activities.recovery import RecoveryHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
+from activities.step_checks import StepChecks
 from activities.steps import StepHands
 from activities.verification import VerifyHands
 from firebreak.connectors.kubernetes import KubernetesCluster
@@ -102,9 +103,8 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
         foresight = Foresight()
         looking = Looking(metrics, clock, LookLimits())
-        steps = StepHands(
-            casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode, foresight=foresight
-        )
+        checks = StepChecks(looking=looking, actions=actions, clock=clock, foresight=foresight)
+        steps = StepHands(casebook=casebook, checks=checks, actions=actions, clock=clock, mode=settings.mode)
         verification = VerifyHands(casebook=casebook, looking=looking, actions=actions, clock=clock)
         limits = EvidenceLimits(
             page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
@@ -119,7 +119,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             clock=clock,
             limits=limits,
             foresight=foresight,
-            first_step=steps,
+            first_step=checks,
         )
         recovery = RecoveryHands(casebook=casebook, gathering=gathering, rulebook=rulebook, clock=clock, limits=limits)
         people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)

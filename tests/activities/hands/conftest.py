@@ -25,6 +25,7 @@ from activities.people import PeopleHands
 from activities.recovery import RecoveryHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
+from activities.step_checks import StepChecks
 from activities.steps import StepHands
 from activities.verification import VerifyHands
 from firebreak.domain import ids
@@ -315,14 +316,8 @@ class World:
         actions = build(self.cluster, dry_run_first=mode is Mode.ACT, clock=self.clock)
         self.actions = dict(actions)
         looking = Looking(self.metrics, self.clock, LookLimits())
-        self.steps = StepHands(
-            casebook=self.casebook,
-            looking=looking,
-            actions=self.actions,
-            clock=self.clock,
-            mode=mode,
-            foresight=self.foresight,
-        )
+        checks = StepChecks(looking=looking, actions=self.actions, clock=self.clock, foresight=self.foresight)
+        self.steps = StepHands(casebook=self.casebook, checks=checks, actions=self.actions, clock=self.clock, mode=mode)
         limits = EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60))
         gathering = Gathering(
             casebook=self.casebook,
@@ -339,7 +334,7 @@ class World:
             clock=self.clock,
             limits=limits,
             foresight=self.foresight,
-            first_step=self.steps if ahead else None,
+            first_step=checks if ahead else None,
         )
         self.recovery = RecoveryHands(
             casebook=self.casebook, gathering=gathering, rulebook=self.rulebook, clock=self.clock, limits=limits
