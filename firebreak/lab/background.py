@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sys
 from datetime import timedelta
@@ -13,6 +15,7 @@ from firebreak.lab.lock import already_up, sole_owner, sole_starter
 from firebreak.lab.state import LabState, claim_directory, is_lab, load_state
 from firebreak.servers.process import Entry, Launch, ManagedProcess, Registry, boot_id, reap_leftovers, start_time
 
+_LETTING_GO = 2.0  # seconds
 _OWNER_GRACE = timedelta(seconds=60)
 
 
@@ -45,6 +48,7 @@ async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
     with sole_starter(lab_dir):
         if owner_alive(lab_dir):
             raise already_up(lab_dir)
+        await _let_go(lab_dir)
         with sole_owner(lab_dir):  # a lab that nobody wrote down (a demo's) is up, too
             await reap_leftovers(owner_dir)
             (lab_dir / "lab.json").unlink(missing_ok=True)
@@ -67,6 +71,15 @@ async def up(lab_dir: Path, *, gateway_port: int | None = None) -> LabState:
                 raise refusal from None
         raise
     return load_state(lab_dir)
+
+
+async def _let_go(lab_dir: Path) -> None:
+    """Wait for the lock of an owner that was just killed: its other threads may outlive the first by a moment."""
+    give_up_at = asyncio.get_running_loop().time() + _LETTING_GO
+    while asyncio.get_running_loop().time() < give_up_at:
+        with contextlib.suppress(ContractError), sole_owner(lab_dir):
+            return
+        await asyncio.sleep(0.05)
 
 
 async def down(lab_dir: Path) -> int:

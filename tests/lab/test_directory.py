@@ -184,6 +184,21 @@ async def test_a_refused_second_lab_leaves_the_firsts_servers_alone(lab_dir: Pat
     await lab.stop()
 
 
+async def test_an_owner_that_was_just_killed_is_waited_for(lab_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other threads, and with them the lock, may outlive the first by a moment."""
+
+    async def launched(command: Launch, run_dir: Path) -> ManagedProcess:
+        raise FirebreakError("launched")
+
+    monkeypatch.setattr(ManagedProcess, "start", launched)
+    with sole_owner(lab_dir):
+        start = asyncio.create_task(background.up(lab_dir))
+        await asyncio.sleep(0.2)
+        assert not start.done()
+    with pytest.raises(FirebreakError, match="launched"):
+        await start
+
+
 async def test_of_two_that_start_at_once_one_is_refused(lab_dir: Path) -> None:
     """From the look for an owner until the new one is written down no other may look."""
     with sole_starter(lab_dir):
