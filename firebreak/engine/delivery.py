@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,23 @@ import structlog
 
 from firebreak.domain.codec import format_time
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, NoticeText, PagerAction, Route
+from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
-from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.domain.timeline import TimelineEntry
 from firebreak.engine.pacing import Destination
 from firebreak.engine.records import Record, Records
+from firebreak.engine.told import (
+    ENDS,
+    FALLBACK,
+    SERVICE,
+    long_over,
+    mark,
+    marks,
+    needless,
+    service_of,
+    thread_of,
+    triggered,
+)
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
 from firebreak.postmortem.notices import render_notice
@@ -27,12 +39,6 @@ from firebreak.timeline.canonical import canonical
 from firebreak.timeline.phases import phases_of
 
 log = structlog.get_logger()
-
-_ENDS = {
-    PagerAction.RESOLVE_LOW: PagerAction.TRIGGER_LOW,
-    PagerAction.RESOLVE_HIGH: PagerAction.TRIGGER_HIGH,
-}
-"""Which trigger a resolve ends."""
 
 FILE_PACE = timedelta(milliseconds=400)
 """Between two post-mortems: each is work for a core, some milliseconds, while others are still being healed."""
@@ -43,14 +49,12 @@ LONGEST_LEISURE = timedelta(seconds=60)
 KNOWN = 100_000
 """Incidents whose service is remembered."""
 
-_HEADS = ("chat/classified", "chat/person/high")
-"""Messages that may have begun the incident's thread."""
-
-_SERVICE, _FALLBACK = "service", "fallback"  # whose routing key; stored in delivered entries, never the key itself
 _FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
 
-STALE = timedelta(hours=1)
-"""How long an incident may be over before a call about it, which could not go out, is not sent any more."""
+_OTHER_KEY = (
+    "the call went out with another pager key than the documents name now, and stays open there: "
+    "resolve it at the pager by hand"
+)
 
 
 class LongOver(PermanentError):
@@ -117,9 +121,9 @@ class Delivery:
         draft = message.draft
         record = await self._records.of(draft.incident_id)
         entries = record.entries
-        if _needless(draft, entries):
+        if needless(draft, entries):
             return None
-        if over := _long_over(draft, entries, self._parts.clock.now()):
+        if over := long_over(draft, entries, self._parts.clock.now()):
             raise LongOver(f"not sent: the incident has been over since {format_time(over)}")
         if draft.channel is Channel.POSTMORTEM:
             return Sent(receipt=await asyncio.to_thread(self._write_postmortem, record))
@@ -133,7 +137,7 @@ class Delivery:
         if not route.chat_channel:
             raise PermanentError("the service has no chat channel", advice="Name one in services.yaml: chat_channel.")
         text = render_notice(draft.notice, record.case(), body=draft.body)
-        dedup, head = f"{draft.incident_id}/{draft.key}", _thread(entries)
+        dedup, head = f"{draft.incident_id}/{draft.key}", thread_of(entries)
         return Sent(receipt=await self._parts.chat.post(route.chat_channel, text, thread=head, dedup=dedup))
 
     async def _page(self, message: Message, route: Route, record: Record) -> Sent:
@@ -146,7 +150,7 @@ class Delivery:
                 "nobody can be paged: neither the service nor FIREBREAK_FALLBACK_PAGER_KEY names a routing key",
                 advice="Set FIREBREAK_FALLBACK_PAGER_KEY.",
             )
-        text, resolves = self._page_text(message, record), draft.pager in _ENDS
+        text, resolves = self._page_text(message, record), draft.pager in ENDS
         took: dict[str, str] = {}
         errors: list[FirebreakError] = []
         for name, key in keys.items():
@@ -166,20 +170,22 @@ class Delivery:
                     break
         if not took or not all(isinstance(error, PermanentError) for error in errors):
             raise _joined(errors)
-        body = {"routing": ", ".join(took)}
+        body: dict[str, Any] = {"routing": ", ".join(took), "marks": {name: mark(keys[name]) for name in took}}
         if errors and not resolves:
             body["reason"] = _FELL_BACK
         refused = " ".join(f"{error} {error.next_step()}" for error in errors)
+        if resolves and marks(record.entries, draft.pager) - {mark(key) for key in keys.values()}:
+            refused = f"{refused} {_OTHER_KEY}".strip()
         return Sent(receipt=next(iter(took.values())), body=body, refused=refused)
 
     def _keys(self, draft: MessageDraft, route: Route, entries: Sequence[TimelineEntry]) -> Mapping[str, str]:
         """Routing keys by whose they are, in the order in which they are tried; empty ones left out."""
         fallback = self._parts.fallback_key
-        known = {_SERVICE: "" if route.pager_key == fallback else route.pager_key, _FALLBACK: fallback}
+        known = {SERVICE: "" if route.pager_key == fallback else route.pager_key, FALLBACK: fallback}
         known = {name: key for name, key in known.items() if key}
         if draft.pager is PagerAction.TRIGGER_HIGH:
             return known
-        names = _triggered(entries, draft.pager) if draft.pager in _ENDS else set()
+        names = triggered(entries, draft.pager) if draft.pager in ENDS else set()
         return {name: key for name, key in known.items() if name in names} or dict(list(known.items())[:1])
 
     def _page_text(self, message: Message, record: Record) -> NoticeText:
@@ -205,58 +211,6 @@ class Delivery:
         return str(path)
 
 
-def _delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
-    """What the sender wrote of each message that went out, in the order in which they did. That is written in one
-    transaction with the message's own state, so nothing else need be asked."""
-    return (entry.body for entry in entries if entry.kind is EntryKind.MESSAGE_DELIVERED)
-
-
-def _perhaps_delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
-    """As `_delivered`, and the triggers whose answer was lost."""
-    for entry in entries:
-        lost = entry.kind is EntryKind.MESSAGE_FAILED and entry.body.get("may_have_arrived")
-        if entry.kind is EntryKind.MESSAGE_DELIVERED or (lost and entry.body.get("pager") in _ENDS.values()):
-            yield entry.body
-
-
-def _needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
-    """A resolve goes out only for what was triggered, or may have been, and is not resolved yet; a last line only into
-    a thread."""
-    if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
-        return not _thread(entries)
-    if draft.pager not in _ENDS:
-        return False
-    pair = (draft.pager, _ENDS[draft.pager])
-    told = [body["pager"] for body in _perhaps_delivered(entries) if body.get("pager") in pair]
-    return not told or told[-1] == draft.pager
-
-
-def _long_over(draft: MessageDraft, entries: Sequence[TimelineEntry], now: datetime) -> datetime | None:
-    """When the incident closed that a call was about, where that is STALE: the call could not go out before (no key,
-    a pager that was away), and would get somebody up for nothing. A restore's call is due later than the close."""
-    if draft.pager not in _ENDS.values():
-        return None
-    closed = next((e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
-    return closed if closed is not None and draft.due_at < closed < now - STALE else None
-
-
-def _thread(entries: Sequence[TimelineEntry]) -> str:
-    """Receipt of the incident's head, or empty."""
-    receipts = {body.get("key"): str(body.get("receipt", "")) for body in _delivered(entries)}
-    return next((receipts[key] for key in _HEADS if receipts.get(key)), "")
-
-
-def _triggered(entries: Sequence[TimelineEntry], resolve: PagerAction) -> set[str]:
-    """Whose keys took a trigger since the last resolve, as the delivered entries say: known also after a restart."""
-    names: set[str] = set()
-    for body in _delivered(entries):
-        if body.get("pager") == resolve.value:
-            names.clear()
-        elif body.get("pager") == _ENDS[resolve].value:
-            names.update(str(body.get("routing", _SERVICE)).split(", "))
-    return names
-
-
 def _without(error: FirebreakError, keys: Collection[str]) -> FirebreakError:
     """The error without any routing key in its text, whatever the pager quotes."""
     said, advice = str(error), error.next_step()
@@ -277,11 +231,3 @@ def _like(error: FirebreakError, said: str, advice: str) -> FirebreakError:
     if isinstance(error, TransientError):
         return TransientError(said, retry_after=error.retry_after, advice=advice)
     return PermanentError(said, advice=advice)
-
-
-def service_of(entries: Sequence[TimelineEntry]) -> str:
-    """The service of an incident, as its first entry says it; empty for what never became an incident."""
-    for entry in entries:
-        if entry.kind is EntryKind.INCIDENT_OPENED:
-            return str(entry.body.get("service", ""))
-    return ""

@@ -25,6 +25,7 @@ from activities.rulebook import Rulebook, RulebookPaths
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.incident import Incident
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.dispatcher import Dispatcher
 from firebreak.engine.parts import DispatcherParts
@@ -128,6 +129,18 @@ class Office:
 
     def __post_init__(self) -> None:
         self.away = lambda times: Away(self.client, times)
+
+    async def asked_to_close(self, incident_id: str) -> None:
+        """What `firebreak close` writes."""
+        wish = EntryDraft(
+            incident_id=incident_id,
+            key="close-requested",
+            kind=EntryKind.CLOSE_REQUESTED,
+            at=datetime.now(UTC),
+            actor="person:ada",
+            body={"reason": "false alarm", "by": "ada"},
+        )
+        await self.store.append([wish])
 
     def alert(
         self, name: str = "PayDown", *, resolved: bool = False, start: datetime | None = None, **labels: str

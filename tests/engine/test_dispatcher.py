@@ -395,24 +395,11 @@ async def test_a_poke_is_heard_long_before_the_next_look(office: Any, monkeypatc
             await office.settled(*receipts)
 
 
-async def asked_to_close(office: Any, incident_id: str) -> None:
-    """What `firebreak close` writes."""
-    wish = EntryDraft(
-        incident_id=incident_id,
-        key="close-requested",
-        kind=EntryKind.CLOSE_REQUESTED,
-        at=datetime.now(UTC),
-        actor="person:ada",
-        body={"reason": "false alarm", "by": "ada"},
-    )
-    await office.store.append([wish])
-
-
 async def test_a_wish_to_close_reaches_the_workflow_once(office: Any, eventually: Eventually) -> None:
     """Told as a signal, and not at every look."""
     async with office.dispatching():
         ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
-        await asked_to_close(office, incident_id)
+        await office.asked_to_close(incident_id)
 
         async def told() -> bool:
             return bool(await office.signals(incident_id))
@@ -428,7 +415,7 @@ async def test_a_wish_to_close_ends_an_incident_whose_workflow_is_gone(office: A
     async with office.dispatching():
         ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
     await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
-    await asked_to_close(office, incident_id)
+    await office.asked_to_close(incident_id)
     async with office.dispatching():
 
         async def closed() -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from firebreak.domain import ids
 from firebreak.domain.alert import Disposition
 from firebreak.domain.incident import IncidentOutcome
-from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.timeline import EntryKind
 from firebreak.engine.sweeper import Sweeper
 from workflows.messages import CloseRequested, IncidentInput
 
@@ -120,19 +120,6 @@ async def opened(office: Any) -> str:
     return str(incident_id)
 
 
-async def asked_to_close(office: Any, incident_id: str) -> None:
-    """What `firebreak close` writes."""
-    wish = EntryDraft(
-        incident_id=incident_id,
-        key="close-requested",
-        kind=EntryKind.CLOSE_REQUESTED,
-        at=datetime.now(UTC),
-        actor="person:ada",
-        body={"reason": "handled", "by": "ada"},
-    )
-    await office.store.append([wish])
-
-
 async def status(office: Any, incident_id: str) -> WorkflowExecutionStatus:
     seen = await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).describe()
     assert seen.status is not None
@@ -163,7 +150,7 @@ async def closed_by_ada(office: Any, eventually: Eventually) -> None:
     (row,) = await office.store.rows(limit=9)
     assert row.outcome is IncidentOutcome.CLOSED_BY_HAND
     last = (await office.store.entries(row.id))[-1]
-    assert (last.actor, last.body["reason"]) == ("person:ada", "handled")
+    assert (last.actor, last.body["reason"]) == ("person:ada", "false alarm")
 
 
 @pytest.mark.usefixtures("soon_wedged")
@@ -212,7 +199,7 @@ async def test_a_workflow_without_a_worker_is_not_wedged(
             return "WORKFLOW_TASK_COMPLETED" in await office.events(story)
 
         await eventually(parked)
-    await asked_to_close(office, incident_id)
+    await office.asked_to_close(incident_id)
     async with office.dispatching():
 
         async def told() -> bool:
@@ -232,7 +219,7 @@ async def test_a_close_by_hand_ends_a_wedged_workflow(office: Any, eventually: E
     the incident closed."""
     async with at_work(office, Wedged), office.dispatching():
         incident_id = await opened(office)
-        await asked_to_close(office, incident_id)
+        await office.asked_to_close(incident_id)
         await closed_by_ada(office, eventually)
     assert await status(office, incident_id) is WorkflowExecutionStatus.TERMINATED
 
@@ -245,7 +232,7 @@ async def test_an_incident_stays_open_while_its_wedged_workflow_cannot_be_ended(
     client = NotEnding(office, times=2)
     async with at_work(office, Wedged), office.dispatching(client=client):
         incident_id = await opened(office)
-        await asked_to_close(office, incident_id)
+        await office.asked_to_close(incident_id)
         await closed_by_ada(office, eventually)
     assert client.open_then == [1, 1, 1]
     assert set(pages(office)) == {f"orphan-{incident_id}"}
@@ -257,7 +244,7 @@ async def test_a_close_by_hand_is_not_lost_with_the_workflow(office: Any, eventu
     alert opens one anew."""
     async with office.dispatching():
         incident_id = await opened(office)
-        await asked_to_close(office, incident_id)
+        await office.asked_to_close(incident_id)
 
         async def told() -> bool:
             return bool(await office.signals(incident_id))
@@ -274,7 +261,7 @@ async def test_a_close_by_hand_is_told_again_while_its_incident_is_open(office: 
     """At each look: what the workflow does not hear now it hears then."""
     async with office.dispatching():
         incident_id = await opened(office)
-        await asked_to_close(office, incident_id)
+        await office.asked_to_close(incident_id)
 
         async def told_again() -> bool:
             return len(await office.signals(incident_id)) >= 2

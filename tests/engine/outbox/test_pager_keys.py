@@ -6,7 +6,7 @@ from typing import Any
 
 from activities import notices
 from firebreak.domain.errors import PermanentError
-from firebreak.domain.message import PagerAction, Route
+from firebreak.domain.message import NoticeKind, PagerAction, Route
 from firebreak.domain.timeline import EntryKind
 
 
@@ -106,3 +106,19 @@ async def test_a_call_that_both_keys_refuse_is_tried_for_ever(desk: Any) -> None
     desk.clock.forward(1)
     await desk.all()
     assert pager.sent == [("fallback-key", "trigger_high")]
+
+
+async def test_a_resolve_that_cannot_reach_who_was_called_says_so(desk: Any) -> None:
+    """pager_key was edited while somebody was called: the end goes to the new key, and the record says what to do."""
+    await desk.tell(*notices.person_needed(desk.incident_id, "person/high", "why", desk.now))
+    await desk.all()
+    before = desk.people.keys[-1]
+    desk.people.routes = {"pay": Route(team="payments", chat_channel="C0PAY", pager_key="n" * 32)}
+    end = notices.pager(desk.incident_id, NoticeKind.CLOSED, "pager/closed", PagerAction.RESOLVE_HIGH, desk.now)
+    await desk.tell(end)
+    await desk.all()
+    assert desk.people.keys[-1] == "n" * 32 != before
+    (failed,) = await desk.entries(EntryKind.MESSAGE_FAILED)
+    assert "by hand" in failed["error"]
+    marks = [body.get("marks", {}) for body in await desk.entries(EntryKind.MESSAGE_DELIVERED)]
+    assert before not in str(marks)

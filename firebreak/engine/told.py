@@ -1,0 +1,100 @@
+"""What an incident's record says was told, and what need not be told any more. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
+from firebreak.domain.timeline import EntryKind, TimelineEntry
+
+ENDS = {
+    PagerAction.RESOLVE_LOW: PagerAction.TRIGGER_LOW,
+    PagerAction.RESOLVE_HIGH: PagerAction.TRIGGER_HIGH,
+}
+"""Which trigger a resolve ends."""
+
+_HEADS = ("chat/classified", "chat/person/high")
+"""Messages that may have begun the incident's thread."""
+
+SERVICE, FALLBACK = "service", "fallback"  # whose routing key; stored in delivered entries, never the key itself
+STALE = timedelta(hours=1)
+"""How long an incident may be over before a call about it, which could not go out, is not sent any more."""
+
+
+def _delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
+    """What the sender wrote of each message that went out, in the order in which they did. That is written in one
+    transaction with the message's own state, so nothing else need be asked."""
+    return (entry.body for entry in entries if entry.kind is EntryKind.MESSAGE_DELIVERED)
+
+
+def _perhaps_delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
+    """As `_delivered`, and the triggers whose answer was lost."""
+    for entry in entries:
+        lost = entry.kind is EntryKind.MESSAGE_FAILED and entry.body.get("may_have_arrived")
+        if entry.kind is EntryKind.MESSAGE_DELIVERED or (lost and entry.body.get("pager") in ENDS.values()):
+            yield entry.body
+
+
+def needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
+    """A resolve goes out only for what was triggered, or may have been, and is not resolved yet; a last line only into
+    a thread."""
+    if draft.channel is Channel.CHAT and draft.notice is NoticeKind.CLOSED:
+        return not thread_of(entries)
+    if draft.pager not in ENDS:
+        return False
+    pair = (draft.pager, ENDS[draft.pager])
+    told = [body["pager"] for body in _perhaps_delivered(entries) if body.get("pager") in pair]
+    return not told or told[-1] == draft.pager
+
+
+def long_over(draft: MessageDraft, entries: Sequence[TimelineEntry], now: datetime) -> datetime | None:
+    """When the incident closed that a call was about, where that is STALE: the call could not go out before (no key,
+    a pager that was away), and would get somebody up for nothing. A restore's call is due later than the close."""
+    if draft.pager not in ENDS.values():
+        return None
+    closed = next((e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
+    return closed if closed is not None and draft.due_at < closed < now - STALE else None
+
+
+def thread_of(entries: Sequence[TimelineEntry]) -> str:
+    """Receipt of the incident's head, or empty."""
+    receipts = {body.get("key"): str(body.get("receipt", "")) for body in _delivered(entries)}
+    return next((receipts[key] for key in _HEADS if receipts.get(key)), "")
+
+
+def triggered(entries: Sequence[TimelineEntry], resolve: PagerAction) -> set[str]:
+    """Whose keys took a trigger since the last resolve, as the delivered entries say: known also after a restart."""
+    names: set[str] = set()
+    for body in _delivered(entries):
+        if body.get("pager") == resolve.value:
+            names.clear()
+        elif body.get("pager") == ENDS[resolve].value:
+            names.update(str(body.get("routing", SERVICE)).split(", "))
+    return names
+
+
+def mark(key: str) -> str:
+    """Tells one routing key from another without being one."""
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def marks(entries: Sequence[TimelineEntry], resolve: PagerAction) -> set[str]:
+    """Of the keys that took a trigger since the last resolve."""
+    found: set[str] = set()
+    for body in _delivered(entries):
+        if body.get("pager") == resolve.value:
+            found.clear()
+        elif body.get("pager") == ENDS[resolve].value:
+            found.update(body.get("marks", {}).values())
+    return found
+
+
+def service_of(entries: Sequence[TimelineEntry]) -> str:
+    """The service of an incident, as its first entry says it; empty for what never became an incident."""
+    for entry in entries:
+        if entry.kind is EntryKind.INCIDENT_OPENED:
+            return str(entry.body.get("service", ""))
+    return ""
