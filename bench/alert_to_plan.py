@@ -23,6 +23,8 @@ from firebreak.servers.temporal import start_temporal_untuned
 
 PER_SECOND = 10.0
 OFF, ON, TEXTBOOK = "capture off", "capture on", "(a) textbook"
+_REFERENCE_NOOP = 5.2
+"""Milliseconds of a workflow that does nothing, start to result, on the machine that the goals were set on."""
 _GOAL_P50, _GOAL_P99, _GOAL_RATIO = 15.0, 50.0, 0.1
 
 
@@ -133,6 +135,7 @@ def report(found: Latencies, *, rounds: int, alerts: int) -> str:
                     f"p99 {p99:.1f} ms (goal 50: {_met(p99 <= _GOAL_P99)}), "
                     f"{ratio.median:.3f} of the textbook (goal 0.1: {_met(ratio.median <= _GOAL_RATIO)})"
                 )
+                goals.append(_in_noops(what, times, found.calibration))
     head = ["", "line", "p50 ms", "p99 ms", "max ms", "p50 by round", "p99 by round", "p50 / textbook"]
     lost = ", ".join(f"{name} {line.lost}" for name, line in found.lines.items())
     return "\n\n".join(
@@ -143,6 +146,20 @@ def report(found: Latencies, *, rounds: int, alerts: int) -> str:
             "\n".join(f"- {goal}" for goal in goals),
             told(found.calibration),
         ]
+    )
+
+
+def _in_noops(what: str, times: Sequence[Sequence[float]], calibration: Sequence[Calibration]) -> str:
+    """The same figures in units of what a workflow that does nothing took in the same round: they compare machines."""
+    noops = [c.servers.noop for c in calibration]
+    p50 = Spread.of(ratios([quantile(one, 0.5) for one in times], noops))
+    p99 = Spread.of(ratios([quantile(one, 0.99) for one in times], noops))
+    goal50, goal99 = _GOAL_P50 / _REFERENCE_NOOP, _GOAL_P99 / _REFERENCE_NOOP
+    return (
+        f"alert -> {what}, in workflows that do nothing (start to result, of the same round): "
+        f"p50 {p50.told()}, p99 {p99.told()}; the goals are {goal50:.1f} and {goal99:.1f} of those, "
+        f"as one took {_REFERENCE_NOOP} ms where they were set: "
+        f"{_met(p50.median <= goal50)}, {_met(p99.median <= goal99)}"
     )
 
 
