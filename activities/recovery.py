@@ -52,11 +52,14 @@ class RecoveryHands:
         if verdict.truth not in (Truth.FALSE, Truth.NOT_APPLICABLE):
             return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
         since = given.quiet_since or now
-        firing = await self._casebook.incidents.firing(given.incident_id)
+        firing = known = await self._casebook.incidents.firing(given.incident_id)
         if await self._casebook.incidents.truncated(given.incident_id) > 0:
             firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
-        if firing > 0 and not _measured(verdict, tree):
-            reason = "an alert fires, and nothing of the service itself could be measured as healthy"
+        if known > 0 and not _measured(verdict, tree):
+            reason = (
+                "an alert fires, and nothing of the service itself can be measured as healthy (too few calls?): "
+                "`firebreak close` ends it once it is well"
+            )
             return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
         if now - since < rules.look_times.quiet and (firing > 0 or given.quiet_since is None):
             return RecoveryResult(

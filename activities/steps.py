@@ -239,7 +239,7 @@ class StepHands:
                 given,
                 plan,
                 too_old=self._too_old,
-                unless_closed=True,
+                of_tier=True,
             )
             data = to_data(effect)
             draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=data)

@@ -30,11 +30,12 @@ async def undo_step(
     plan: Plan,
     *,
     too_old: Callable[[StepInput, Intent | None], str] = lambda *_: "",
-    unless_closed: bool = False,
+    of_tier: bool = False,
 ) -> Effect:
     """Effect of taking back a step; used by a tier that did not verify and by a restore. The caller records it, or
     looks again after a HeldBackEffect. `too_old`: why nothing may be written any more, or empty; a restore has judged
-    afresh, and outlives its incident: a tier's undo is not begun once that has been closed (`unless_closed`)."""
+    afresh. `of_tier`: not begun once the incident has been closed, which a restore outlives, and held back by less: the
+    tier was measured not to have healed, and the next one may (row B1)."""
     entry = await casebook.found(given.incident_id, step_entry("effect", given))
     written = await casebook.found(given.incident_id, step_entry("intent", given))
     if entry is None or written is None:
@@ -52,13 +53,19 @@ async def undo_step(
             seen = await action.read_back(intent)
             if seen.outcome is not EffectOutcome.NOT_APPLIED:
                 return seen
-            closed = unless_closed and await casebook.found(given.incident_id, "close") is not None
+            closed = of_tier and await casebook.found(given.incident_id, "close") is not None
             why = CLOSED if closed else too_old(given, intent)
-            return replace(seen, outcome=EffectOutcome.REFUSED, reason=why) if why else await action.apply(intent)
+            return (
+                replace(seen, outcome=EffectOutcome.REFUSED, reason=why)
+                if why
+                else await action.apply(intent, least=of_tier)
+            )
         if why := too_old(given, None):
             return Effect(outcome=EffectOutcome.REFUSED, reason=why, step_key=key, target=effect.target)
         now = clock.now()
-        check = await action.prepare_undo(from_data(Intent, written.body["intent"]), effect, step_key=key, stamp=now)
+        check = await action.prepare_undo(
+            from_data(Intent, written.body["intent"]), effect, step_key=key, stamp=now, least=of_tier
+        )
         if check.outcome is not CheckOutcome.READY or check.target is None:
             outcome = EffectOutcome.REFUSED if check.outcome is CheckOutcome.REFUSED else EffectOutcome.ALREADY_APPLIED
             kind = HeldBackEffect if isinstance(check, HeldBackCheck) else Effect
@@ -84,9 +91,9 @@ async def undo_step(
                     uid=check.target.uid,
                 )
             ],
-            unless_closed=unless_closed,
+            unless_closed=of_tier,
         )
-        return await action.apply(intent)
+        return await action.apply(intent, least=of_tier)
     except (PermanentError, IncidentClosed) as error:
         kind = HeldBackEffect if isinstance(error, NotYet) else Effect
         return kind(

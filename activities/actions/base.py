@@ -164,11 +164,11 @@ class Action(ABC):
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             return refused(f"the parameters of {self.name} cannot be used: {problems}")
 
-    async def apply(self, intent: Intent) -> Effect:
+    async def apply(self, intent: Intent, *, least: bool = False) -> Effect:
         """Writes once. APPLIED; ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED for an intent
         without changes (it was already so). Raises TargetChanged (other UID, touched field moved), TargetNotFound,
-        PermissionDenied, PreconditionFailed, NotYet (`objection`): nothing was written; TransientError: not known, call
-        `read_back`."""
+        PermissionDenied, PreconditionFailed, NotYet (`objection`, with `least`): nothing was written; TransientError:
+        not known, call `read_back`."""
         ref = intent.target.ref
         problem = self._forbidden(ref)
         if problem:
@@ -185,7 +185,7 @@ class Action(ABC):
             if not intent.changes:  # it was already so at the check: a mark alone would be a write nobody planned
                 return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "nothing to write: it was already so")
             if kept is None:  # the check did not see this one
-                await self._borne(intent, obj)
+                await self._borne(intent, obj, least)
             body = self._body(obj, intent.changes, intent.step_key, intent.stamp)
             try:
                 answer = await self.cluster.patch(ref, body, kind=PatchKind.MERGE, timeout=self.call_timeout)
@@ -211,7 +211,9 @@ class Action(ABC):
             return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "read back: this step's mark is not on it")
         return self._found(intent, obj, EffectOutcome.APPLIED, f"read back: this step's mark of {mark} is on it")
 
-    async def prepare_undo(self, intent: Intent, effect: Effect, *, step_key: str, stamp: datetime) -> CheckResult:
+    async def prepare_undo(
+        self, intent: Intent, effect: Effect, *, step_key: str, stamp: datetime, least: bool = False
+    ) -> CheckResult:
         """What would take `effect` back, as the changes of a new intent (`undo=True`) for `apply`. REFUSED when that
         cannot be, somebody has changed the touched fields since, or (HeldBackCheck) there is an `objection`; ALREADY_SO
         when they are as they were."""
@@ -231,7 +233,7 @@ class Action(ABC):
             moved = self._moved(back, obj)
             if moved:
                 return refused(f"{ref.text} was changed by somebody else since: {'; '.join(moved)}", ref=ref, obj=obj)
-            await self._borne(back, obj)
+            await self._borne(back, obj, least)
             proposal = Proposal(ref=ref, obj=obj, changes=changes, reason="takes back what this step wrote")
             return await self._ready(proposal, step_key, stamp)
 
@@ -242,10 +244,11 @@ class Action(ABC):
         field is as it was; empty = it fits."""
         return ""
 
-    async def objection(self, intent: Intent, obj: KubeObject) -> str:
+    async def objection(self, intent: Intent, obj: KubeObject, *, least: bool) -> str:
         """What else of the world does not bear the write (with `intent.undo`: taking it back) now, as `propose` judges
         it: ready capacity, budgets; empty = it does. Asked of what no check has seen: of an undo, and of an object read
-        after a conflict or a crash. Never writes."""
+        after a conflict or a crash. `least`: only what would be an outage by itself, for a tier that was measured not
+        to have healed. Never writes."""
         return ""
 
     async def _guarded(self, look: Callable[[], Awaitable[CheckResult | None]]) -> CheckResult:
@@ -317,9 +320,9 @@ class Action(ABC):
         if moved:
             raise TargetChanged(f"{intent.target.ref.text} was changed by somebody else: {'; '.join(moved)}")
 
-    async def _borne(self, intent: Intent, obj: KubeObject) -> None:
+    async def _borne(self, intent: Intent, obj: KubeObject, least: bool) -> None:
         """Raises NotYet when there is an objection."""
-        why = await self.objection(intent, obj)
+        why = await self.objection(intent, obj, least=least)
         if why:
             raise NotYet(f"{intent.target.ref.text} is not written: {why}")
 

@@ -64,7 +64,7 @@ class RestartWorkload(Action):
         """Somebody may have paused it, or begun a roll-out, since the check."""
         return _objection(obj, intent.target.ref.kind)
 
-    async def objection(self, intent: Intent, obj: KubeObject) -> str:
+    async def objection(self, intent: Intent, obj: KubeObject, *, least: bool) -> str:
         """Somebody may have let the roll-out take more pods down at once, or a budget fewer, since the check."""
         ref = intent.target.ref
         budgets = await self.cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, ref.namespace, timeout=self.call_timeout)

@@ -92,9 +92,12 @@ class ShiftTraffic(Action):
             same = planned_changes(obj, self.Params.model_validate(dict(intent.params))) == intent.changes
         return "" if same else "its rules are not those that were planned on"
 
-    async def objection(self, intent: Intent, obj: KubeObject) -> str:
-        """Who gets the load, or gets it back, may have fewer pods by now: without load an autoscaler leaves one."""
+    async def objection(self, intent: Intent, obj: KubeObject, *, least: bool) -> str:
+        """Who gets the load, or gets it back, may have fewer pods by now: without load an autoscaler leaves one. At
+        `least` one must be there."""
         params = self.Params.model_validate(dict(intent.params))
+        if least:
+            params = params.model_copy(update={"min_ready_share": 0.0})
         return await self._too_small(intent.target.ref, obj, intent.changes, params)
 
     async def progress(self, effect: Effect) -> Progress:

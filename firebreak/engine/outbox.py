@@ -42,6 +42,7 @@ LONGEST_WRITE_RETRY = timedelta(seconds=15)
 GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever, as is who asks to wait
 
 _HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
+_TRIGGERS = (PagerAction.TRIGGER_HIGH, PagerAction.TRIGGER_LOW)
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -69,6 +70,7 @@ class OutboxSender:
         self._look_at: dict[Channel, datetime] = {}
         self._busy: dict[int, Message] = {}  # under way, or sent and not written: their lanes wait
         self._unwritten: dict[int, _Unwritten] = {}
+        self._doubted: set[int] = set()  # triggers whose doubt is on record
         self._later: dict[int, tuple[datetime, int]] = {}  # next try and attempts that the store could not keep
         self._tasks: dict[Channel, set[asyncio.Task[None]]] = {channel: set() for channel in Channel}
         self._ended = asyncio.Event()  # one of them since the last look began
@@ -238,7 +240,11 @@ class OutboxSender:
         next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))
         entry = None
-        if attempts == 1 or gone or attempts % 10 == 0:  # the first failure, the end, and a sign of life between
+        doubt = not isinstance(error, PermanentError) and message.draft.pager in _TRIGGERS
+        first_doubt = doubt and message.number not in self._doubted  # what may have arrived must be resolved
+        if attempts == 1 or gone or attempts % 10 == 0 or first_doubt:  # and the end, and a sign of life between
+            if doubt:
+                self._doubted.add(message.number)
             entry = self._entry(
                 message,
                 EntryKind.MESSAGE_FAILED,

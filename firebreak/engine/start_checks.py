@@ -10,6 +10,7 @@ from activities.rulebook import Rulebook
 from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeText, PagerAction
+from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import build_pager, build_rulebook
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
@@ -17,6 +18,7 @@ from firebreak.storage.verify import verify_store
 
 log = structlog.get_logger()
 
+_NO_END = "This page does not end by itself: resolve it at the pager once the engine runs."
 _NAMED = 5  # open incidents whose names a page carries
 
 
@@ -52,7 +54,8 @@ async def check_documents(settings: Settings) -> Rulebook:
         waiting = await _what_waits(settings)
         if waiting:
             title = "Firebreak does not start: its documents cannot be used"
-            await _page(settings, "documents", title, f"Waiting for it: {waiting}.", str(error), error.next_step())
+            told = (f"Waiting for it: {waiting}.", str(error), error.next_step(), _NO_END)
+            await _page(settings, f"documents-{SystemClock().now():%Y%m%d}", title, *told)
         raise
 
 

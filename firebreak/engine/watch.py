@@ -57,7 +57,8 @@ class IntakeWatch:
         self._pager_key = pager_key
         self._incidents = incidents
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
-        self._paged: tuple[str, ...] | None = None  # records of pages that are open; None = not asked for yet
+        self._paged = ""  # record of the page that is open
+        self._left: tuple[str, ...] | None = None  # those of an earlier engine; None = not asked for yet
         self._unwritten: EntryDraft | None = None  # of a page that went out directly
 
     async def run(self) -> None:
@@ -80,17 +81,17 @@ class IntakeWatch:
 
     async def _look_at_intake(self) -> None:
         oldest = await self._inbox.oldest()
-        if self._paged is None:
+        if self._left is None:
             with contextlib.suppress(LedgerError):  # asked again at the next look: no page waits for it
-                self._paged = await self._open_pages()
+                self._left = await self._left_open()
         now = self._clock.now()
         late = oldest is not None and now - oldest.accepted_at >= self._limit
         if late and oldest is not None and not self._paged:
             await self._page(f"{_RECORD}{oldest.receipt}", oldest)
-            self._paged = (f"{_RECORD}{oldest.receipt}",)  # only now: what cannot be written is tried at the next look
+            self._paged = f"{_RECORD}{oldest.receipt}"  # only now: what could not be written is tried at the next look
             self._unwritten = None
-        elif not late and self._paged:
-            for record in self._paged:
+        elif not late and (self._paged or self._left):
+            for record in dict.fromkeys((*(self._left or ()), *filter(None, [self._paged]))):
                 done = EntryDraft(
                     incident_id=record,
                     key=_TAKEN_UP,
@@ -100,7 +101,7 @@ class IntakeWatch:
                 )
                 end = notices.pager(record, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
                 await self._ledger.append([done], messages=[end])
-            self._paged = ()
+            self._paged, self._left = "", ()
         elif not late and self._unwritten is not None and self._pager is not None:
             await self._ledger.append([self._unwritten])
             resolved = NoticeText(title="the waiting alerts have been taken up", lines=())
@@ -113,8 +114,9 @@ class IntakeWatch:
             )
             self._unwritten = None
 
-    async def _open_pages(self) -> tuple[str, ...]:
-        """Of an engine that ran before: starting it again is what mends this as a rule."""
+    async def _left_open(self) -> tuple[str, ...]:
+        """Pages of an engine that ran before, to be ended: starting it again is what mends this as a rule. None of them
+        stands for the alert that waits now, which has its own."""
         if self._incidents is None:
             return ()
         faults = await self._incidents.engine_faults(limit=_FAULTS)

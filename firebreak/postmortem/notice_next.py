@@ -43,6 +43,8 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
     if unsure:
         what = unsure[-1].target or "the target"
         return f"look at {wording.clean(what, 90)} first: what {step_words(unsure[-1])} did there is not certain."
+    if undecided := [a for a in case.actions if a.state is StepState.UNDECIDED]:
+        return f"see first whether {step_words(undecided[-1])}, which is in force, helped; nobody could tell."
     if case.in_force:
         return wording.clean(case.in_force[0], 280)
     if case.refusal:
@@ -50,6 +52,13 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
     if case.evidence and case.evidence.changes:
         return "look at the newest change first; the engine goes on watching and closes when the evidence is healthy."
     return "handle it by hand; the engine goes on watching and closes when the evidence is healthy."
+
+
+def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
+    part = step_of(case, told)
+    if part is not None and part.state is StepState.UNDECIDED:
+        return "nothing more is tried, and nothing is undone; a person is paged."
+    return "the next tier is tried; a person is paged when none is left."
 
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
@@ -61,7 +70,7 @@ def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
 NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.CLASSIFIED: _after_classified,
     NoticeKind.STEP_APPLIED: _after_write,
-    NoticeKind.STEP_FAILED: lambda c, b: "the next tier is tried; a person is paged when none is left.",
+    NoticeKind.STEP_FAILED: _after_failure,
     NoticeKind.WOULD_APPLY: lambda c, b: "do it by hand if you agree; mode observe writes nothing.",
     NoticeKind.HEALED: lambda c, b: "nothing now; find the cause when you are awake.",
     NoticeKind.PERSON_NEEDED: _by_hand,

@@ -11,9 +11,11 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from firebreak.domain.errors import LedgerError
 from firebreak.storage.database import Database, driver
+from firebreak.storage.faults import translated
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -34,6 +36,8 @@ def migrate(database: Database) -> None:
                 f"{database.path.name} was written by another version of Firebreak: {error}",
                 advice="Use the version that wrote it or a newer one; stores are not migrated backwards.",
             ) from None
+        except DBAPIError as error:
+            raise translated(error, database.path) from None
         _sync_directory(database.path.parent)
 
 

@@ -65,7 +65,7 @@ def _factors(flow: ScoreFlow, read: Reading) -> tuple[float | None, float | None
             return None, None, f"{what} of {flow.name} is NaN"
         values.append(value)
     success, ratio = values
-    if success is None and ratio is not None:
+    if success is None and ratio == 0:
         success = 1.0  # no calls any more, and none that failed: its volume says what is missing
     if success is not None:
         success = min(1.0, max(0.0, success))

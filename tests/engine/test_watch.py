@@ -103,6 +103,25 @@ async def test_a_page_ends_also_when_a_new_engine_takes_the_alert_up(inbox: Any,
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
+async def test_an_old_page_that_nobody_ended_silences_no_new_one(inbox: Any, store: Any, clock: Any) -> None:
+    """Weeks ago an engine paged, and was stopped: today's alert has its own page, and both end when it is taken."""
+    receipt = await accept(inbox, clock)
+    clock.forward(61)
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    await inbox.settle([(receipt, Disposition.OPENED, "inc-1")])
+    clock.forward(30 * 86_400)
+    today = await accept(inbox, clock)
+    clock.forward(61)
+    watch = IntakeWatch(inbox, store, clock, incidents=store)
+    await watch.look()
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    await inbox.settle([(today, Disposition.OPENED, "inc-2")])
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH, PagerAction.RESOLVE_HIGH]
+
+
 async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: Any, clock: Any) -> None:
     """The store was away at the very moment: the next look pages."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,6 +107,17 @@ def test_an_unknown_outcome_sends_the_person_to_the_target_first(tell: Tell) -> 
     entries = _up_to(tell("healed"), EntryKind.INTENT_RECORDED)
     notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "the outcome is not known"})
     assert any("look at lab/shop/Deployment/pay-v1 first" in line for line in notice.lines)
+
+
+def test_a_step_of_which_nobody_can_tell_says_that_it_is_in_force(tell: Tell) -> None:
+    """The thread promises no further tier, and the page begins with what stands unjudged."""
+    entries = _up_to(tell("paged"), EntryKind.VERIFICATION)
+    last = replace(entries[-1], body={**entries[-1].body, "outcome": "undecided"})
+    told = render_notice(NoticeKind.STEP_FAILED, (*entries[:-1], last), body={"tier": 0, "step": 0})
+    assert "not known whether it healed" in told.title
+    assert any("nothing more is tried" in line for line in told.lines)
+    page = render_notice(NoticeKind.PERSON_NEEDED, (*entries[:-1], last), body={"reason": "not known"})
+    assert any("restart_workload pay-v1, which is in force, helped" in line for line in page.lines)
 
 
 def test_a_failed_step_names_the_step_of_the_message(tell: Tell) -> None:

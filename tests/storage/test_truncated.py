@@ -102,6 +102,8 @@ async def test_an_older_store_keeps_what_the_opening_body_left_out(
         for incident, data in told:
             row = (incident.id, incident.correlation_key, encode_json(data))
             raw.execute("INSERT INTO incidents VALUES (?, ?, 'pay', 'a', 'p1', '', NULL, 'open', 'seen', ?)", row)
+        damaged = ("inc-damaged", "edge", '{"trunc')  # hides no other, and keeps no engine from its start
+        raw.execute("INSERT INTO incidents VALUES (?, ?, 'pay', 'a', 'p1', '', '2026', 'open', 'seen', ?)", damaged)
     async with await TimelineStore.open(timeline_path) as store:
         assert (await store.truncated(first.id), await store.truncated(second.id)) == (3, 0)
         assert await store.incident(first.id) == first

@@ -65,6 +65,7 @@ def test_a_flow_may_be_left_out_where_its_document_says_so() -> None:
     assert scored({"ps": 0.5, "pv": 1}, PAY, night).value == pytest.approx(50)
     assert scored({"ns": 0.5}, night).value == pytest.approx(50)
     assert scored({"ps": 1, "pv": 1, "nv": 0}, PAY, night).value == pytest.approx(100 * 0.6 / 9.6)
+    assert scored({"ps": 0.5, "pv": 1, "nv": 1}, PAY, night).value == pytest.approx(50)
     left = scored({}, night)
     assert (left.value, left.applies) == (None, False)
 

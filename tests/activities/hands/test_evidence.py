@@ -272,6 +272,22 @@ async def test_a_service_that_nobody_calls_any_more_has_not_recovered(world: Any
     assert seen.recovered
 
 
+async def test_a_quiet_service_recovers_though_alerts_were_left_out(world: Any) -> None:
+    """All that are known have resolved; that others may fire asks for the quiet time, not for calls."""
+    for metric in ("app_errors", "app_latency"):
+        old = f"    inputs: ['{metric}{{service=$service}}']\n"
+        world.edit("severity.yaml", old, f"{old}    volume: {{query: 'app_probe{{service=$service}}', at_least: 20}}\n")
+    world.again()
+    world.metrics.say("app_probe", 0.0)
+    incident = await world.opened(truncated=2)
+    await world.resolve(incident)
+    first = await world.run(world.recovery.watch_recovery, RecoveryInput(incident_id=incident.id, round=0))
+    assert not first.recovered
+    world.clock.forward(20)
+    given = RecoveryInput(incident_id=incident.id, round=1, quiet_since=first.quiet_since)
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+
+
 async def test_a_resolved_alert_with_two_healthy_looks_is_recovery(world: Any) -> None:
     """Both the source and the evidence say so; one look alone is not enough."""
     incident = await world.opened()

@@ -130,10 +130,20 @@ async def test_a_tier_is_not_undone_onto_pods_that_are_not_there(world: Any, sho
     await shop.scale("pay-v2", 0)
     record = await world.run(world.steps.undo, world.step(incident))
     assert record.status is StepStatus.UNDO_FAILED
-    assert "pay-v2 has 0 ready pods and needs 2" in record.reason
+    assert "pay-v2 has 0 ready pods and needs 1" in record.reason
     assert (weights(world), world.cluster.writes) == ([100, 0], 1)
     (body,) = await world.bodies(incident, EntryKind.UNDO_RECORDED)
     assert body["effect"]["outcome"] == "refused"
+
+
+async def test_a_tier_that_did_not_heal_is_undone_onto_fewer_pods(world: Any, shop: Any) -> None:
+    """An autoscaler took what had no load, or one is not ready: the next tier may heal, so it is not held back."""
+    incident = await world.planned()
+    await world.run(world.steps.act, world.step(incident))
+    await shop.scale("pay-v2", 1)
+    record = await world.run(world.steps.undo, world.step(incident))
+    assert record.status is StepStatus.UNDONE
+    assert (weights(world), world.cluster.writes) == ([0, 100], 2)
 
 
 async def test_a_step_killed_before_its_write_is_refused_when_the_pods_went(world: Any, shop: Any) -> None:

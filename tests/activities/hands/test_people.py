@@ -188,3 +188,12 @@ async def test_a_person_is_told_why(world: Any) -> None:
     """Page and thread carry the reason."""
     for message in notices.person_needed("inc-1", "k", "nothing healed", world.clock.at):
         assert message.body["reason"] == "nothing healed"
+
+
+async def test_nobody_is_called_for_what_a_person_has_closed(world: Any) -> None:
+    """The close came first: its own page would never end."""
+    incident = await world.planned()
+    await world.closed_by_hand(incident)
+    given = PersonInput(incident_id=incident.id, key="person/high", reason="closed meanwhile")
+    await world.run(world.people.call, given)
+    assert "pager/person/high" not in world.messages(incident)

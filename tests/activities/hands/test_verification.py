@@ -131,6 +131,23 @@ async def test_what_became_healthy_late_has_its_hold_time(world: Any) -> None:
     assert seen.record.status is StepStatus.VERIFIED
 
 
+async def test_what_became_healthy_late_has_a_conditions_own_time_too(world: Any) -> None:
+    """A condition with a `for` longer than the hold is given that."""
+    world.edit("catalog/heal.yaml", "  few_errors:\n", "  few_errors:\n    for: 20s\n")
+    world.again()
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(58)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(2)
+    seen = await world.run(world.verification.verify, world.look(incident))
+    while seen.record is None:
+        world.clock.forward((seen.again_at - world.clock.at).total_seconds())
+        seen = await world.run(world.verification.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+    assert (world.clock.at - world.start).total_seconds() < 90
+
+
 async def test_an_api_server_that_is_away_is_no_failed_roll_out(world: Any) -> None:
     """Healthy, and the roll-out cannot be read: nobody can tell."""
     incident = await world.planned()

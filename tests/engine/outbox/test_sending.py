@@ -98,6 +98,30 @@ async def test_a_page_whose_answer_was_lost_is_resolved(desk: Any, monkeypatch: 
     assert ("pager", "resolve_high") in desk.people.sent
 
 
+async def test_a_page_that_was_refused_first_and_then_lost_is_resolved(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key at first; the second try may have arrived. The doubt is on record whichever try it was."""
+    send, errors = desk.people.send, [PermanentError("no key"), TransientError("no answer in time")]
+
+    async def flaky(key: str, action: PagerAction, **more: Any) -> str:
+        if action is PagerAction.TRIGGER_HIGH:
+            raise errors.pop(0)
+        told: str = await send(key, action, **more)
+        return told
+
+    monkeypatch.setattr(desk.people, "send", flaky)
+    await desk.tell(*desk.classified(deadline=60))
+    desk.clock.forward(60)
+    await desk.all()
+    desk.clock.forward(1)
+    await desk.all()
+    assert errors == []
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=("deadline",))
+    await desk.all()
+    assert ("pager", "resolve_high") in desk.people.sent
+
+
 async def test_a_call_that_was_refused_for_good_is_not_resolved(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody was called, so nothing is open at the pager."""
     send = desk.people.send

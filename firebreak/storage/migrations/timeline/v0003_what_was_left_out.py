@@ -15,7 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("incidents", sa.Column("truncated", sa.Integer, nullable=False, server_default=sa.text("0")))
-    op.execute("UPDATE incidents SET truncated = coalesce(json_extract(data, '$.truncated'), 0)")
+    op.execute("UPDATE incidents SET truncated = coalesce(json_extract(data, '$.truncated'), 0) WHERE json_valid(data)")
 
 
 def downgrade() -> None:
