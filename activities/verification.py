@@ -68,8 +68,8 @@ class VerifyHands:
         why = "; ".join([*unready, *(r.reason for r in unmet)])
         again_at = _again_at(rule, results, progress, now)
         if now >= deadline and not broken and all(r.truth is Truth.PENDING for r in unmet) and not unready:
-            # Healthy at last: it is given the time to stay so, once.
-            deadline = max([deadline + rule.hold, *(r.holds_at for r in unmet if r.holds_at is not None)])
+            # Healthy at last: it is given the time to stay so, once, however often it wavers.
+            deadline += max([rule.hold, *(c.held_for for c in rule.conditions)])
         if now >= deadline or (stuck and (broken or not unmet)):
             status = StepStatus.NOT_VERIFIED if broken else StepStatus.UNDECIDED
             reason = why if now < deadline else f"not verified within {rule.within.total_seconds():g} s: {why}"

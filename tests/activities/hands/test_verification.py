@@ -148,6 +148,23 @@ async def test_what_became_healthy_late_has_a_conditions_own_time_too(world: Any
     assert (world.clock.at - world.start).total_seconds() < 90
 
 
+async def test_what_wavers_at_the_limit_gets_its_hold_time_once(world: Any) -> None:
+    """Each look finds it healthy since a moment ago: that ends as undecided, and does not go on for ever."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(60)
+    for _ in range(12):
+        world.sick(since=world.clock.at - timedelta(seconds=2))
+        world.healthy(since=world.clock.at - timedelta(seconds=1))
+        seen = await world.run(world.verification.verify, world.look(incident))
+        if seen.record is not None:
+            break
+        world.clock.forward((seen.again_at - world.clock.at).total_seconds())
+    assert seen.record is not None
+    assert seen.record.status is StepStatus.UNDECIDED
+    assert world.clock.at == world.start + timedelta(seconds=65)
+
+
 async def test_an_api_server_that_is_away_is_no_failed_roll_out(world: Any) -> None:
     """Healthy, and the roll-out cannot be read: nobody can tell."""
     incident = await world.planned()
