@@ -188,15 +188,28 @@ class IncidentsPort(Protocol):
         opened: EntryDraft,
         joined: EntryDraft,
         messages: Sequence[MessageDraft],
+        receipt: int = 0,
         rearm: timedelta = timedelta(minutes=5),
     ) -> tuple[str, Disposition]:
-        """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same alert again is a DUPLICATE, also when
-        its incident has closed, unless that was more than `rearm` ago: Alertmanager repeats an alert that still fires,
-        and then a new incident looks at it afresh. JOINED when one with the same correlation key is open."""
+        """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same delivery again (`receipt`; 0: of no
+        inbox) is a DUPLICATE whatever came after it, and so is the same alert again, also when its incident has closed,
+        unless that was more than `rearm` ago: Alertmanager repeats an alert that still fires, and then a new incident
+        looks at it afresh. JOINED when one with the same correlation key is open."""
 
-    async def resolve_alert(self, alert: Alert, *, at: datetime, truncated: int = 0) -> tuple[str, int] | None:
+    async def resolve_alert(
+        self,
+        alert: Alert,
+        *,
+        at: datetime,
+        accepted_at: datetime | None = None,
+        receipt: int = 0,
+        truncated: int = 0,
+        entry: EntryDraft | None = None,
+    ) -> tuple[str, int] | None:
         """(incident id, alerts that may still fire there: at least one where any body left some out), or None when no
-        incident knows the alert. `truncated`: how many alerts the body left out that says so."""
+        incident knows the alert. `truncated`: how many alerts the body left out that says so. `entry` is written under
+        that incident's id, in the same transaction, when something ended that fired. A delivery that was handled
+        before (`receipt`, 0: of no inbox, and `accepted_at`) ends nothing that began after it."""
 
     async def incident(self, incident_id: str) -> Incident | None: ...
 

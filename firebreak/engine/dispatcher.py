@@ -243,6 +243,7 @@ class Dispatcher:
                 incident.id, f"joined/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_JOINED, accepted
             ),
             messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
+            receipt=accepted.receipt,
         )
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
@@ -289,16 +290,18 @@ class Dispatcher:
         self._started.add(incident.id)
 
     async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
+        key = f"resolved/{accepted.alert.key}/{accepted.receipt}"
         known = await self._parts.incidents.resolve_alert(
-            accepted.alert, at=self._parts.clock.now(), truncated=accepted.truncated
+            accepted.alert,
+            at=self._parts.clock.now(),
+            accepted_at=accepted.accepted_at,
+            receipt=accepted.receipt,
+            truncated=accepted.truncated,
+            entry=self._alert_entry("", key, EntryKind.ALERT_RESOLVED, accepted),
         )
         if known is None:
             return Disposition.IGNORED, "no incident knows this alert"
         incident_id, firing = known
-        entry = self._alert_entry(
-            incident_id, f"resolved/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_RESOLVED, accepted
-        )
-        await self._parts.ledger.append([entry])
         if firing == 0:
             await tell_workflow(self._parts.client, incident_id, "alert_resolved", AlertResolved(firing=firing))
         return Disposition.RESOLVED, incident_id

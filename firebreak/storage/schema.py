@@ -22,8 +22,8 @@ from sqlalchemy import (
     text,
 )
 
-TIMELINE_REVISION = "timeline_0003"
-SAME_RECORD = frozenset({"timeline_0001", "timeline_0002"})
+TIMELINE_REVISION = "timeline_0004"
+SAME_RECORD = frozenset({"timeline_0001", "timeline_0002", "timeline_0003"})
 """Earlier revisions whose entries and documents are those of today: their record is verified before it is migrated."""
 INBOX_REVISION = "inbox_0001"
 
@@ -84,6 +84,8 @@ alerts = Table(
     Column("incident_id", Text, nullable=False),
     Column("firing", Integer, nullable=False),
     Column("resolved_at", Text),
+    Column("receipt", Integer, nullable=False, server_default=text("0")),  # of the last delivery that changed it
+    Column("accepted_at", Text, nullable=False, server_default=text("''")),  # when that one was accepted
 )
 Index("alerts_by_fingerprint", alerts.c.fingerprint)
 Index("alerts_by_incident", alerts.c.incident_id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firebreak.domain.alert import Alert, AlertStatus, Disposition
 from firebreak.domain.incident import Incident, IncidentOutcome
@@ -137,6 +138,79 @@ async def test_a_resolved_alert_tells_its_incident_how_many_are_left(store: Time
     assert await store.resolve_alert(_resolved(make), at=make.time(62)) == (incident.id, 1)
     assert await store.resolve_alert(_resolved(make, "f2"), at=make.time(63)) == (incident.id, 0)
     assert await store.resolve_alert(_resolved(make, "f3"), at=make.time(64)) is None
+
+
+async def test_an_end_is_written_once_however_often_it_is_told(store: TimelineStore, make: Make) -> None:
+    """With what it ended, in one transaction: a repeat, or an end that nobody knows of, adds nothing to the record."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    before = len(await store.entries(incident.id))
+    for receipt in (1, 2, 3):
+        entry = make.draft("", f"resolved/{receipt}", kind=EntryKind.ALERT_RESOLVED)
+        await store.resolve_alert(_resolved(make), at=make.time(60 + receipt), entry=entry)
+        await store.resolve_alert(_resolved(make, "f9"), at=make.time(60 + receipt), entry=entry)
+    assert [e.key for e in (await store.entries(incident.id))[before:]] == ["resolved/1"]
+
+
+async def _handle(store: TimelineStore, make: Make, delivery: tuple[int, str, bool]) -> None:
+    """As the dispatcher does: one second between two deliveries, one incident for each alert."""
+    receipt, fingerprint, fires = delivery
+    key = f"{receipt}"
+    if fires:
+        incident = make.incident(make.alert(fingerprint), correlation=fingerprint, accepted=receipt)
+        await store.open_or_join(
+            incident,
+            opened=make.draft(incident.id, "opened", kind=EntryKind.INCIDENT_OPENED),
+            joined=make.draft("", f"joined/{key}", kind=EntryKind.ALERT_JOINED),
+            messages=[],
+            receipt=receipt,
+        )
+    else:
+        await store.resolve_alert(
+            _resolved(make, fingerprint),
+            at=make.time(receipt + 0.5),
+            accepted_at=make.time(receipt),
+            receipt=receipt,
+            entry=make.draft("", f"resolved/{key}", kind=EntryKind.ALERT_RESOLVED),
+        )
+
+
+async def _books(store: TimelineStore) -> Any:
+    """All that handling a delivery may change."""
+    return await store._peek(
+        lambda raw: [raw.execute(f"SELECT * FROM {table}").fetchall() for table in ("entries", "alerts", "incidents")]
+    )
+
+
+async def test_what_is_handled_again_changes_nothing(store: TimelineStore, make: Make) -> None:
+    """After a crash: the last deliveries, any number of them, in their order, whatever they were."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    told: list[tuple[int, str, bool]] = []
+    for receipt in range(1, 120):
+        told.append((receipt, chance.choice(("f1", "f2")), chance.random() < 0.5))
+        await _handle(store, make, told[-1])
+        before = await _books(store)
+        for again in told[-chance.randrange(1, 9) :]:
+            await _handle(store, make, again)
+        assert await _books(store) == before, told
+    kinds = {row[3] for row in before[0]}
+    assert kinds == {"incident.opened", "alert.joined", "alert.resolved"}, "the random deliveries tried too little"
+
+
+async def test_a_new_inbox_or_a_clock_set_back_hides_no_alert(store: TimelineStore, make: Make) -> None:
+    """Receipts that begin anew come later, and what is accepted earlier has a higher receipt: neither was handled."""
+    incident = make.incident(accepted=30)
+    drafts: Any = {"opened": make.draft(incident.id, "opened"), "messages": []}
+    await store.open_or_join(incident, joined=make.draft("", "joined/7"), receipt=7, **drafts)
+    await store.resolve_alert(_resolved(make), at=make.time(60), accepted_at=make.time(60), receipt=8)
+    for again, receipt, accepted in (("clock set back", 9, 10), ("new inbox", 1, 90)):
+        back = make.incident(accepted=accepted)
+        told = await store.open_or_join(back, joined=make.draft("", f"joined/{again}"), receipt=receipt, **drafts)
+        assert told == (incident.id, Disposition.JOINED), again
+        assert await store.firing(incident.id) == 1
+        await store.resolve_alert(_resolved(make), at=make.time(99), accepted_at=back.accepted_at, receipt=receipt + 1)
 
 
 async def test_what_resolves_an_alert_resolves_its_earlier_starts(store: TimelineStore, make: Make) -> None:
