@@ -221,15 +221,24 @@ class _Judgement:
     def _true(self, value: float | None) -> bool:
         return value is not None and not math.isnan(value) and _COMPARE[self.c.comparison](value, self.c.threshold)
 
+    def _counts(self, at: int) -> bool:
+        """Whether the step is true, and on calls enough to say so: what one call says holds for no time. Not asked of a
+        verification, whose calls may only be coming back."""
+        if not self._true(self._value(at)):
+            return False
+        floor = self.c.volume
+        if floor is None or self.not_before is not None or at == self.board.pinned:
+            return True
+        volume = self.board.number(floor.query, at)
+        return volume is not None and volume >= floor.at_least
+
     def _held(self, words: str) -> ConditionResult:
         """The unbroken run of true steps up to the pinned time, and whether it is long enough."""
         c, board = self.c, self.board
         needed = whole_steps(c.held_for, timedelta(milliseconds=board.step))
         counted = -1  # steps of the run, the pinned one being number 0
         at = board.pinned
-        while (
-            counted < needed + 1 and (self.not_before is None or at >= self.not_before) and self._true(self._value(at))
-        ):
+        while counted < needed + 1 and (self.not_before is None or at >= self.not_before) and self._counts(at):
             counted += 1
             at -= board.step
         if counted < 0:  # true now, but nothing before the effect has settled counts

@@ -37,7 +37,7 @@ def judge(answer: Make, fresh: Make, condition: Make, pinned: datetime, step: ti
     def run(
         *values: str | None,
         age: float | None = 1.0,
-        calls: str | None = None,
+        calls: str | tuple[str | None, ...] | None = None,
         status: AnswerStatus = AnswerStatus.OK,
         detail: str = "",
         more: tuple[MetricAnswer, ...] = (),
@@ -47,7 +47,8 @@ def judge(answer: Make, fresh: Make, condition: Make, pinned: datetime, step: ti
         answers = [answer("q", *values, status=status, detail=detail), *more]
         answers.append(answer("max(timestamp(m))") if age is None else fresh("m", age))
         if "volume" in change:
-            answers.append(answer("calls", calls))
+            at_each = calls if isinstance(calls, tuple) else (calls,) * 20
+            answers.append(answer("calls", *at_each))
         return evaluate(condition(**change), answers, pinned, step, not_before=not_before)
 
     return run
@@ -138,6 +139,27 @@ CASES: list[tuple[str, tuple[str | None, ...], dict[str, Any], Truth, str]] = [
     ("two series are inconclusive", (HALF,) * 8, {"status": AnswerStatus.AMBIGUOUS}, DOUBT, "must aggregate"),
     ("too few calls do not apply", (HALF,) * 8, {"volume": FLOOR, "calls": "19"}, NA, "19 calls"),
     ("just enough calls count", (HALF,) * 8, {"volume": FLOOR, "calls": "20"}, TRUE, "held"),
+    (
+        "what held on too few calls has not held",
+        (HALF,) * 8,
+        {"volume": FLOOR, "calls": ("1",) * 7 + ("20",)},
+        PENDING,
+        "since 08:36:20, held 0 s of 5 s",
+    ),
+    (
+        "a moment of too few calls starts the time anew",
+        (HALF,) * 8,
+        {"volume": FLOOR, "calls": (*("20",) * 5, "19", "20", "20")},
+        PENDING,
+        "since 08:36:19",
+    ),
+    (
+        "an unknown number of calls holds for nothing",
+        (HALF,) * 8,
+        {"volume": FLOOR, "calls": (*("20",) * 5, None, "20", "20")},
+        PENDING,
+        "since 08:36:19",
+    ),
     ("NaN over too few calls does not apply", ("NaN",), {"volume": FLOOR, "calls": "0"}, NA, "0 calls"),
     ("an unknown number of calls is inconclusive", (HALF,) * 8, {"volume": FLOOR}, DOUBT, "how many calls"),
     ("no number of calls is inconclusive", (HALF,) * 8, {"volume": FLOOR, "calls": "+Inf"}, DOUBT, "how many calls"),
