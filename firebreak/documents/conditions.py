@@ -55,7 +55,8 @@ class VolumeBlock(Block):
 
 
 class FlowBlock(Block):
-    """One flow of the health score: share of success 0..1, and volume now / baseline."""
+    """One flow of the health score: share of success 0..1, and volume now / baseline. Each query should give nothing
+    over too few calls (`... / (sum(increase(attempts[$window])) >= $min_calls)`), and `absent` say what that means."""
 
     weight: NumberOrName
     success: Query
@@ -111,7 +112,7 @@ class ConditionBlock(Block):
         if self.kind is ConditionKind.METRIC and not self.inputs:
             raise ValueError("`inputs` needs at least one selector whose newest sample's age is asked for")
         if self.kind is ConditionKind.SCORE and self.volume is not None:
-            raise ValueError("a score has no `volume`: its flows have their own")
+            raise ValueError("a score has no `volume`: a flow's queries ask for calls enough (`>= $min_calls`)")
         return self
 
 
@@ -145,7 +146,13 @@ class Rendering:
 
     def query(self, template: str) -> str:
         """ValueError naming a placeholder without a value."""
-        return render_query(template, durations=self.promql_durations, bindings=self.bindings, baseline=self.baseline)
+        return render_query(
+            template,
+            durations=self.promql_durations,
+            bindings=self.bindings,
+            thresholds=self.thresholds,
+            baseline=self.baseline,
+        )
 
     def number(self, value: float | str) -> float:
         """ValueError for an unknown `$name`."""
@@ -217,7 +224,11 @@ def too_many_points(held_for: timedelta, step: timedelta) -> str:
 
 def _query(path: NodePath, query: str, known: KnownNames, *, selector_only: bool = False) -> Iterator[Finding]:
     faults: tuple[QueryFault, ...] = check_query(
-        query, durations=known.durations, bindings=known.bindings, selector_only=selector_only
+        query,
+        durations=known.durations,
+        bindings=known.bindings,
+        thresholds=frozenset() if selector_only else known.thresholds,
+        selector_only=selector_only,
     )
     for fault in faults:
         yield Finding(path, fault.message, token=fault.token, nth=fault.nth)

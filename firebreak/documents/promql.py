@@ -1,8 +1,9 @@
 """PromQL with placeholders: quoting, rendering, checking before use, and what a query reads.
 
-A query of a document may hold `$name` and nothing else: a named duration (only where PromQL takes a duration), the
-word `$baseline`, or a binding. A binding is rendered as a quoted string and may stand only as the value of a `=` or
-`!=` matcher, never of a regular expression: an alert's label can then say which series are read, and nothing more.
+A query of a document may hold `$name` and nothing else: a named duration (only where PromQL takes a duration), a named
+threshold (where it takes a number), the word `$baseline`, or a binding. A binding is rendered as a quoted string and
+may stand only as the value of a `=` or `!=` matcher, never of a regular expression: an alert's label can then say which
+series are read, and nothing more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import promql_parser
@@ -20,6 +22,7 @@ NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
 BASELINE = "baseline"
 MAX_QUERY = 8192
 
+_NONE: Mapping[str, float] = MappingProxyType({})
 _TOKEN = re.compile(
     rf"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)"""
     rf"|(?P<comment>\#[^\n]*)|(?P<placeholder>\$(?P<name>{NAME_PATTERN}))|(?P<dollar>\$)",
@@ -82,10 +85,15 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def render_query(
-    template: str, *, durations: Mapping[str, str], bindings: Mapping[str, str], baseline: str = " offset 7d"
+    template: str,
+    *,
+    durations: Mapping[str, str],
+    bindings: Mapping[str, str],
+    thresholds: Mapping[str, float] = _NONE,
+    baseline: str = " offset 7d",
 ) -> str:
-    """The query with every placeholder filled: `durations` are PromQL durations, `baseline` is put in raw, `bindings`
-    are quoted. ValueError naming the first placeholder that has no value."""
+    """The query with every placeholder filled: `durations` are PromQL durations, `thresholds` numbers, `baseline` is
+    put in raw, `bindings` are quoted. ValueError naming the first placeholder that has no value."""
 
     def fill(found: re.Match[str]) -> str:
         name = found["name"]
@@ -95,6 +103,8 @@ def render_query(
             return baseline
         if name in durations:
             return durations[name]
+        if name in thresholds:
+            return f"{thresholds[name]:.17g}"
         if name in bindings:
             return quote(bindings[name])
         raise ValueError(f"${name} has no value here")
@@ -103,7 +113,12 @@ def render_query(
 
 
 def check_query(
-    template: str, *, durations: Collection[str], bindings: Collection[str], selector_only: bool = False
+    template: str,
+    *,
+    durations: Collection[str],
+    bindings: Collection[str],
+    thresholds: Collection[str] = (),
+    selector_only: bool = False,
 ) -> tuple[QueryFault, ...]:
     """Everything wrong with a query before it meets real values; empty when it is fine. `selector_only` asks for one
     plain vector selector of the present, as `inputs` are."""
@@ -111,12 +126,12 @@ def check_query(
         return (QueryFault("the query is empty"),)
     if len(template) > MAX_QUERY:
         return (QueryFault(f"the query has {len(template)} characters; at most {MAX_QUERY} are read"),)
-    faults = list(_misplaced(template, durations, bindings))
+    faults = list(_misplaced(template, durations, thresholds, bindings))
     if faults:
         return tuple(faults)
     for baseline in (" offset 7d", " @ 1700000000"):
         marks: list[_Mark] = []
-        text = _TOKEN.sub(_marker(durations, baseline, marks), template)
+        text = _TOKEN.sub(_marker(durations, thresholds, baseline, marks), template)
         try:
             tree = promql_parser.parse(text)
         except ValueError as broken:
@@ -128,7 +143,9 @@ def check_query(
     return tuple(dict.fromkeys(faults))
 
 
-def _misplaced(template: str, durations: Collection[str], bindings: Collection[str]) -> Iterator[QueryFault]:
+def _misplaced(
+    template: str, durations: Collection[str], thresholds: Collection[str], bindings: Collection[str]
+) -> Iterator[QueryFault]:
     for found in _TOKEN.finditer(template):
         if found["string"]:
             for inner in _INSIDE.finditer(found["string"]):
@@ -142,8 +159,12 @@ def _misplaced(template: str, durations: Collection[str], bindings: Collection[s
                 if not _BEFORE_DURATION.search(template, 0, at):
                     said = f"duration ${name} may stand only in [..] or after offset"
                     yield QueryFault.at(template, at, f"${name}", said)
+            elif name in thresholds:
+                if _BEFORE_DURATION.search(template, 0, at):
+                    said = f"threshold ${name} is a number, and a duration stands here"
+                    yield QueryFault.at(template, at, f"${name}", said)
             elif name != BASELINE and name not in bindings:
-                known = ", ".join(f"${n}" for n in sorted({*durations, *bindings, BASELINE}))
+                known = ", ".join(f"${n}" for n in sorted({*durations, *thresholds, *bindings, BASELINE}))
                 yield QueryFault.at(template, at, f"${name}", f"unknown placeholder ${name}; known here: {known}")
 
 
@@ -155,7 +176,9 @@ class _Mark(NamedTuple):
     value: str
 
 
-def _marker(durations: Collection[str], baseline: str, marks: list[_Mark]) -> Callable[[re.Match[str]], str]:
+def _marker(
+    durations: Collection[str], thresholds: Collection[str], baseline: str, marks: list[_Mark]
+) -> Callable[[re.Match[str]], str]:
     def fill(found: re.Match[str]) -> str:
         name = found["name"]
         if name is None:
@@ -164,6 +187,8 @@ def _marker(durations: Collection[str], baseline: str, marks: list[_Mark]) -> Ca
             return baseline
         if name in durations:
             return "1m"
+        if name in thresholds:
+            return "1"
         marks.append(_Mark(name, found.start(), f"firebreak-mark-{len(marks)}-end"))
         return quote(marks[-1].value)
 

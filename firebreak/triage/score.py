@@ -4,7 +4,8 @@
     factor_i = success_i * (1 - volume_weight_i * fall_i)        fall_i = 1 - min(1, volume now / baseline)
 
 `success_i` is the share of a flow's calls that succeed (0..1, clamped: rates of two counters can pass 1 by a hair).
-A flow without any calls left keeps 1 - volume_weight of its share; calls above the baseline never raise the score.
+A flow without calls enough to judge their success (none at all, say) counts by its volume alone, so that a loss of all
+its calls leaves 1 - volume_weight of its share; calls above the baseline never raise the score.
 Weights are configuration (thresholds and weights of policy and services); every factor is in the result's reason.
 """
 
@@ -40,7 +41,7 @@ def health_score(flows: tuple[ScoreFlow, ...], read: Reading) -> Score:
         if why:
             return Score(None, tuple(factors), why)
         if success is None:
-            factors.append(f"{flow.name}: no calls, left out")
+            factors.append(f"{flow.name}: too few calls, left out")
             continue
         share = success * (1 - flow.volume_weight * (fall or 0.0))
         total += flow.weight * share
@@ -48,7 +49,7 @@ def health_score(flows: tuple[ScoreFlow, ...], read: Reading) -> Score:
         drop = "no baseline for its volume" if fall is None else f"volume down {fall:.0%}"
         factors.append(f"{flow.name}: success {success:.1%}, {drop}, weight {flow.weight:g}")
     if weights <= 0:
-        return Score(None, tuple(factors), "no flow has calls", applies=False)
+        return Score(None, tuple(factors), "no flow has calls enough", applies=False)
     return Score(100 * total / weights, tuple(factors))
 
 
@@ -65,8 +66,8 @@ def _factors(flow: ScoreFlow, read: Reading) -> tuple[float | None, float | None
             return None, None, f"{what} of {flow.name} is NaN"
         values.append(value)
     success, ratio = values
-    if success is None and ratio == 0:
-        success = 1.0  # no calls any more, and none that failed: its volume says what is missing
+    if success is None and ratio is not None and ratio < 1:
+        success = 1.0  # too few calls to say how they end: its volume says what is missing
     if success is not None:
         success = min(1.0, max(0.0, success))
     return success, None if ratio is None else 1 - min(1.0, max(0.0, ratio)), ""

@@ -48,6 +48,16 @@ def test_each_kind_of_placeholder_is_filled_in_its_own_way() -> None:
     )
 
 
+def test_a_threshold_stands_where_promql_takes_a_number() -> None:
+    """As the number that it is, however written; nowhere else."""
+    query = "sum(a) / (sum(b) >= $least)"
+    assert render_query(query, durations={}, bindings={}, thresholds={"least": 20.0}) == "sum(a) / (sum(b) >= 20)"
+    assert "(sum(b) >= -1.5)" in render_query(query, durations={}, bindings={}, thresholds={"least": -1.5})
+    assert check_query(query, durations=(), bindings=(), thresholds=("least",)) == ()
+    for wrong in ("sum(rate(a[$least]))", "a{b=$least}", "$least{a='b'}"):
+        assert check_query(wrong, durations=(), bindings=(), thresholds=("least",)) != (), wrong
+
+
 def test_a_value_with_a_placeholder_in_it_is_not_filled_again() -> None:
     """Filling happens once."""
     query = render_query("a{s=$service}", durations=DURATIONS, bindings={"service": "$window"})

@@ -70,6 +70,23 @@ def test_a_flow_may_be_left_out_where_its_document_says_so() -> None:
     assert (left.value, left.applies) == (None, False)
 
 
+def test_few_calls_count_by_their_volume_alone() -> None:
+    """Two calls that fail at night say nothing of success, and three fewer than a week ago nothing of a fall; what fell
+    from many to few counts as fallen."""
+    few = ScoreFlow(
+        name="few",
+        weight=1,
+        success_query="s",
+        volume_ratio_query="v",
+        volume_weight=0.3,
+        absence=Absence.NOT_APPLICABLE,
+    )
+    assert scored({"v": 0.5}, few).value == pytest.approx(85)
+    assert scored({"v": 0.0}, few).value == pytest.approx(70)
+    score = scored({"ps": 1, "pv": 1}, PAY, few)
+    assert (score.value, score.factors[-1]) == (100.0, "few: too few calls, left out")
+
+
 def test_absence_as_zero_is_a_dead_flow() -> None:
     """A flow whose document says zero is at its worst when it is silent."""
     dead = ScoreFlow(
