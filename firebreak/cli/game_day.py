@@ -22,12 +22,13 @@ from firebreak.lab import control
 from firebreak.lab.faults import FAULTS, Fault, Tier
 from firebreak.lab.state import LabState
 from firebreak.servers.process import Launch, ManagedProcess
-from firebreak.storage.sqlite_store import TimelineStore
+from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
 _LOOK = 0.1  # seconds between two looks at the store
 _OPENS = timedelta(seconds=30)
 _ENDS = timedelta(seconds=120)
 _READY = timedelta(seconds=90)
+_CALM = timedelta(seconds=120)  # a machine that has just built its servers, or reads them for the first time, is slow
 
 Say = Callable[[float, TimelineEntry], None]
 
@@ -104,8 +105,10 @@ class GameDay:
     say: Say = field(default=lambda _seconds, _entry: None)
 
     async def play(self, fault: Fault) -> Ending:
-        """Break, watch the incident to its end, mend, and put the shop back as it was."""
+        """Break, watch the incident to its end, mend, and put the shop back as it was. Begins when all is calm: an
+        alert of before would be taken for the fault's."""
         async with await TimelineStore.open(self.data_dir / "timeline.sqlite", read_only=True) as store:
+            await self._calm(store)
             before = {row.id for row in await store.rows(limit=1000)}
             began, clock = datetime.now(UTC), time.monotonic()
             await control.break_shop(self.state, fault.name)
@@ -185,6 +188,16 @@ class GameDay:
         await control.until(written, timedelta(seconds=20), f"the post-mortem of {incident_id}")
         return path
 
+    async def _calm(self, store: TimelineStore) -> None:
+        """No alert fires, none waits for the engine, and no incident is open."""
+        async with await InboxStore.open(self.data_dir / "inbox.sqlite", read_only=True) as inbox:
+
+            async def calm() -> bool:
+                alerts = await control.firing_alerts(self.state)
+                return not alerts and not await inbox.backlog() and not await store.open_incidents()
+
+            await control.until(calm, _CALM, "the end of what the engine was told before the fault")
+
     async def _quiet(self) -> None:
         async def silent() -> bool:
             return not await control.firing_alerts(self.state)
@@ -220,6 +233,7 @@ def ending_of(
         problems.append("a person was paged" if not fault.pages else "no person was paged")
     if fault.outcome is IncidentOutcome.NOTHING_DONE and writes:
         problems.append(f"{writes} writes, although nothing was to be done")
+    problems += _not_taken_back(fault, entries)
     if others:
         problems.append(f"further incidents were opened: {', '.join(others)}")
     return Ending(
@@ -234,6 +248,17 @@ def ending_of(
         postmortem=postmortem,
         problems=tuple(problems),
     )
+
+
+def _not_taken_back(fault: Fault, entries: Sequence[TimelineEntry]) -> list[str]:
+    """What lasts (a reroute, a degrade) is given back once the broken part is well: else the shop stays changed."""
+    opened = sum(e.kind is EntryKind.RESTORE_OPENED for e in entries)
+    ends = [str(e.body["outcome"]) for e in entries if e.kind is EntryKind.RESTORE_ENDED]
+    wrong = [f"a step was not taken back: {end}" for end in ends if end not in ("restored", "undone")]
+    lasts = fault.heals_by in (Tier.REROUTE, Tier.DEGRADE)
+    if len(ends) < max(opened, lasts):
+        wrong.append("a step was not taken back")
+    return wrong
 
 
 def _closed(entries: Sequence[TimelineEntry]) -> bool:

@@ -38,6 +38,9 @@ def entry(kind: EntryKind, **body: Any) -> TimelineEntry:
 WROTE = entry(EntryKind.EFFECT_RECORDED, effect={"outcome": "applied"})
 WOULD_HAVE = entry(EntryKind.EFFECT_RECORDED, effect={"outcome": "would_apply"})
 PAGED = entry(EntryKind.MESSAGE_DELIVERED, pager="trigger_high")
+LASTS = entry(EntryKind.RESTORE_OPENED)
+TAKEN_BACK = entry(EntryKind.RESTORE_ENDED, outcome="restored")
+REFUSED = entry(EntryKind.RESTORE_ENDED, outcome="refused")
 TOLD = entry(EntryKind.MESSAGE_DELIVERED, pager="trigger_low")
 
 
@@ -62,8 +65,11 @@ def ended(fault: str, entries: Sequence[TimelineEntry], others: Sequence[str] = 
     ("fault", "entries"),
     [
         ("wedged-pods", [TOLD, WROTE, verified("restart"), HEALED]),
-        ("bad-release", [WROTE, verified("restart", "not_verified"), WROTE, verified("reroute"), HEALED]),
-        ("dead-dependency", [WROTE, verified("degrade"), HEALED]),
+        (
+            "bad-release",
+            [WROTE, verified("restart", "not_verified"), WROTE, verified("reroute"), LASTS, HEALED, TAKEN_BACK],
+        ),
+        ("dead-dependency", [WROTE, verified("degrade"), LASTS, HEALED, TAKEN_BACK]),
         ("unfixable", [WROTE, PAGED, RECOVERED]),
         ("blip", [NOTHING]),
     ],
@@ -80,6 +86,9 @@ def test_what_ends_as_its_fault_class_says_is_no_problem(fault: str, entries: Se
         ("wedged-pods", [WOULD_HAVE, RECOVERED], (), "ended recovered, not healed"),
         ("wedged-pods", [WROTE, verified("restart")], (), "ended open, not healed"),
         ("wedged-pods", [WROTE, verified("restart"), HEALED], ("inc-2",), "further incidents were opened: inc-2"),
+        ("bad-release", [WROTE, verified("reroute"), LASTS, HEALED], (), "a step was not taken back"),
+        ("bad-release", [WROTE, verified("reroute"), LASTS, HEALED, REFUSED], (), "a step was not taken back: refused"),
+        ("dead-dependency", [WROTE, verified("degrade"), HEALED], (), "a step was not taken back"),
         ("unfixable", [WROTE, TOLD, RECOVERED], (), "no person was paged"),
         ("blip", [WROTE, NOTHING], (), "1 writes, although nothing was to be done"),
         ("blip", [WROTE, verified("restart"), HEALED], (), "ended healed, not nothing_done"),
