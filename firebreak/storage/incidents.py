@@ -46,7 +46,8 @@ from firebreak.domain.errors import ChainBroken
 from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow, UnreadableRow
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.storage.entries import COLUMNS, append_entries, entry_of, prepared
+from firebreak.storage.database import driver
+from firebreak.storage.entries import COLUMNS, append_entries, entry_of, find_entry, prepared
 from firebreak.storage.faults import UNREADABLE
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import alerts, entries, incidents
@@ -132,19 +133,25 @@ class IncidentsStore(Store):
         return await self._write(unit)
 
     async def incident(self, incident_id: str) -> Incident | None:
-        """What the incident was opened with, open or closed; None for an unknown id."""
-        row = await self._peek(lambda raw: _DATA.run(raw, incident=incident_id).fetchone())
-        return None if row is None else _incident(row[0])
+        """What the incident was opened with, open or closed; None for an unknown id. ChainBroken when neither its row
+        nor its record says it."""
+
+        def read(raw: sqlite3.Connection) -> Incident | None:
+            row = _DATA.run(raw, incident=incident_id).fetchone()
+            return None if row is None else _incident(raw, incident_id, row[0])
+
+        return await self._peek(read)
 
     async def knows(self, incident_id: str) -> bool:
         """Whether there is an incident of that id, open or closed, be its data as it may."""
         return await self._peek(lambda raw: _BY_ID.run(raw, incident=incident_id).fetchone()) is not None
 
     async def open_incidents(self) -> tuple[Incident, ...]:
-        """Incidents that have not closed, oldest first."""
-        query = select(incidents.c.data).where(incidents.c.closed_at.is_(None)).order_by(incidents.c.opened_at)
+        """Incidents that have not closed, oldest first. One damaged row hides no other: it is read from the record."""
+        query = select(incidents.c.id, incidents.c.data).where(incidents.c.closed_at.is_(None))
+        query = query.order_by(incidents.c.opened_at)
         return await self._read(
-            lambda connection: tuple(_incident(data) for data in connection.execute(query).scalars())
+            lambda connection: tuple(_incident(driver(connection), *row) for row in connection.execute(query))
         )
 
     async def firing(self, incident_id: str) -> int:
@@ -307,8 +314,17 @@ def _columns(incident: Incident) -> dict[str, object]:
     }
 
 
-def _incident(data: str) -> Incident:
-    return from_data(Incident, decode_json(data))
+def _incident(raw: sqlite3.Connection, incident_id: str, data: str) -> Incident:
+    """Of its row; where that cannot be read, of the entry that opened it, which the chain guards."""
+    try:
+        return from_data(Incident, decode_json(data))
+    except (ValueError, TypeError, KeyError) as damage:
+        opened = find_entry(raw, incident_id, "opened")
+        if opened is None:
+            raise ChainBroken(
+                f"the row of incident {incident_id} cannot be read: {damage}", advice=UNREADABLE
+            ) from None
+        return from_data(Incident, opened.body)
 
 
 def _row(row: Row[Any]) -> IncidentRow | UnreadableRow:

@@ -221,6 +221,18 @@ async def test_a_dispatcher_that_starts_lets_open_incidents_go(office: Any, even
             assert await next_task() == anybodys
 
 
+async def test_a_damaged_row_stops_nothing_at_the_start(office: Any) -> None:
+    """The row of one open incident cannot be read: alerts of others are handled all the same."""
+    async with office.dispatching():
+        ((_, incident_id),) = await office.settled(*await office.accept(office.alert()))
+    with closing(sqlite3.connect(office.folder / "timeline.sqlite")) as raw, raw:
+        raw.execute("UPDATE incidents SET data = substr(data, 1, 50)")
+    async with office.dispatching():
+        other = await office.accept(office.alert("OrderDown", service="order", deployment="order-v1"))
+        ((disposition, other_id),) = await office.settled(*other)
+    assert (disposition, other_id != incident_id) == (Disposition.OPENED, True)
+
+
 async def test_a_temporal_that_resets_nothing_stops_nothing(office: Any, eventually: Eventually) -> None:
     """Some do not allow it: it is asked about one of two incidents, and the dispatcher goes on to what is new."""
     async with office.dispatching():

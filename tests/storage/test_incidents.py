@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from firebreak.domain.alert import Alert, AlertStatus, Disposition
+from firebreak.domain.codec import to_data
+from firebreak.domain.errors import ChainBroken
 from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.timeline import EntryKind
 from firebreak.storage.sqlite_store import TimelineStore
@@ -279,3 +284,27 @@ async def test_an_unknown_incident_is_none(store: TimelineStore) -> None:
     assert await store.incident("inc-20261121-083644-00000000") is None
     assert await store.entries("inc-20261121-083644-00000000") == ()
     assert await store.firing("inc-20261121-083644-00000000") == 0
+
+
+async def test_a_damaged_row_hides_no_incident(store: TimelineStore, make: Make) -> None:
+    """What opened it is in the record, too, which the chain guards: both are read as they were."""
+    plain = {"alertname": "PayDown", "service": "pay"}
+    damaged = make.incident(replace(make.alert(), labels=plain))
+    whole = make.incident(replace(make.alert("f2"), labels=plain), correlation="order")
+    for incident in (damaged, whole):
+        opened = make.draft(incident.id, "opened", kind=EntryKind.INCIDENT_OPENED, body=to_data(incident))
+        await store.open_or_join(incident, opened=opened, joined=make.draft("", "joined"), messages=[])
+    await store._write(
+        lambda raw: raw.execute("UPDATE incidents SET data = substr(data, 1, 50) WHERE id = ?", (damaged.id,))
+    )
+    assert {i.id: i for i in await store.open_incidents()} == {damaged.id: damaged, whole.id: whole}
+    assert await store.incident(damaged.id) == damaged
+
+
+async def test_an_incident_that_neither_row_nor_record_tells_of_says_so(store: TimelineStore, make: Make) -> None:
+    """With its id, and what to do."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store._write(lambda raw: raw.execute("UPDATE incidents SET data = '{}', id = 'inc-x'"))
+    with pytest.raises(ChainBroken, match="inc-x cannot be read"):
+        await store.incident("inc-x")
