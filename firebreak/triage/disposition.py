@@ -33,9 +33,12 @@ def look_ahead(
     target_refusal: str = "",
     truncated: int = 0,
     looks: int = 0,
+    measured: bool = True,
 ) -> LookAhead:
-    """`quiet_since` and `doubtful_since` as the look before gave them. Rules: issue item 6 (pending, resolves or
-    breaks first), item 7 (inconclusive pages), A1 (one dimension classifies and pages, two act). Evidence that keeps
+    """`quiet_since` and `doubtful_since` as the look before gave them; `measured`: something of the service itself is
+    known to be well. Rules: issue item 6 (pending, resolves or breaks first), item 7 (inconclusive pages, also when the
+    alert resolves: whatever took the evidence away may have taken its series, too), A1 (one dimension classifies and
+    pages, two act). Evidence that keeps
     changing ends, too: doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that. Only
     time that `looks` were made in counts, a `recheck` for each: not the one in which the engine or its evidence was
     away."""
@@ -44,7 +47,7 @@ def look_ahead(
         return _after_true(verdict, now, target_refusal)
     if truncated > 0:
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
-    if alerts_firing == 0:
+    if alerts_firing == 0 and verdict.truth is not Truth.INCONCLUSIVE:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
     watched = min(now - opened_at, looks * times.recheck)
     if verdict.truth is Truth.INCONCLUSIVE:
@@ -73,7 +76,7 @@ def look_ahead(
             reason=f"true, but has not held for its time yet: {verdict.reason}",
             again_at=verdict.holds_at if later else now + times.recheck,
         )
-    return _after_false(verdict, now, watched, quiet_since, times)
+    return _after_false(verdict, now, watched, quiet_since, times, measured=measured)
 
 
 def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhead:
@@ -91,17 +94,28 @@ def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhe
 
 
 def _after_false(
-    verdict: Verdict, now: datetime, watched: timedelta, quiet_since: datetime | None, times: LookTimes
+    verdict: Verdict,
+    now: datetime,
+    watched: timedelta,
+    quiet_since: datetime | None,
+    times: LookTimes,
+    *,
+    measured: bool,
 ) -> LookAhead:
-    """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon."""
+    """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon. A
+    service of which nothing can be measured is not known to be well: nobody may be able to reach it any more."""
     since = quiet_since or now
     if watched >= times.watch and now - since >= times.quiet:
         span = (now - since).total_seconds()
+        if not measured:
+            reason = f"the alert fires, and for {span:.0f} s nothing of the service itself could be measured as healthy"
+            return LookAhead(next=NextLook.CALL_PERSON, reason=f"{reason}: {verdict.reason}", quiet_since=since)
         reason = f"the evidence does not confirm the alert, for {span:.0f} s: {verdict.reason}"
         return LookAhead(next=NextLook.NOTHING, reason=reason, quiet_since=since)
+    known = "the evidence is healthy" if measured else "nothing of the service itself can be measured (too few calls?)"
     return LookAhead(
         next=NextLook.AGAIN,
-        reason=f"the alert fires, the evidence is healthy: {verdict.reason}",
+        reason=f"the alert fires, {known}: {verdict.reason}",
         again_at=now + times.recheck,
         quiet_since=since,
     )

@@ -41,6 +41,7 @@ class Case:
     doubtful: float | None = None
     refusal: str = ""
     looks: int = 1000
+    measured: bool = True
     again_in: float | None = None
     says: str = ""
 
@@ -69,6 +70,7 @@ class Case:
             target_refusal=self.refusal,
             truncated=truncated,
             looks=self.looks,
+            measured=self.measured,
         )
 
 
@@ -152,11 +154,20 @@ CASES = (
         says="resolved before",
     ),
     Case(
-        sentence="an alert that resolves in doubt ends with nothing done",
+        sentence="an alert that resolves in doubt is no end: what took the evidence may have taken its series",
         truth=Truth.INCONCLUSIVE,
-        doubtful=-300,
         firing=0,
-        expected=NextLook.NOTHING,
+        expected=NextLook.AGAIN,
+        again_in=15,
+        says="inconclusive so far",
+    ),
+    Case(
+        sentence="doubt that lasts calls a person also when the alert has resolved",
+        truth=Truth.INCONCLUSIVE,
+        doubtful=-60,
+        firing=0,
+        expected=NextLook.CALL_PERSON,
+        says="inconclusive",
     ),
     Case(
         sentence="first doubt is looked at again soon",
@@ -239,6 +250,30 @@ CASES = (
         opened=-900,
         expected=NextLook.NOTHING,
         says="for 120 s",
+    ),
+    Case(
+        sentence="a service of which nothing could be measured all the while is not known to be well",
+        truth=Truth.NOT_APPLICABLE,
+        measured=False,
+        quiet=-120,
+        opened=-900,
+        expected=NextLook.CALL_PERSON,
+        says="for 120 s nothing of the service itself could be measured",
+    ),
+    Case(
+        sentence="until then it is watched as any other",
+        truth=Truth.FALSE,
+        measured=False,
+        expected=NextLook.AGAIN,
+        again_in=15,
+        says="nothing of the service itself can be measured",
+    ),
+    Case(
+        sentence="nothing measured and nothing firing ends at once",
+        truth=Truth.NOT_APPLICABLE,
+        measured=False,
+        firing=0,
+        expected=NextLook.NOTHING,
     ),
     Case(
         sentence="the time in which nobody looked is no watch",
