@@ -11,8 +11,9 @@ from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import Incident
 from firebreak.domain.plan import Plan, Step
 from firebreak.domain.ports import IncidentsPort, LedgerPort
-from firebreak.domain.timeline import TimelineEntry
+from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.plans.pin import plan_from_bytes
+from firebreak.triage.tree import SeverityTree, tree_from_bytes
 
 _CACHED = 2_000  # incidents and plans never change once written, so a copy in memory is as good as the store's
 
@@ -25,6 +26,7 @@ class Casebook:
         self.incidents = incidents
         self._incidents: OrderedDict[str, Incident] = OrderedDict()
         self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._trees: OrderedDict[str, SeverityTree] = OrderedDict()  # by incident, of its last verdict
 
     def remember(self, incident: Incident) -> None:
         _put(self._incidents, incident.id, incident)
@@ -58,6 +60,19 @@ class Casebook:
         if known is None:
             known = plan_from_bytes(await self.ledger.document(digest))
             self.remember_plan(known)
+        return known
+
+    async def deciding_tree(self, incident_id: str) -> SeverityTree | None:
+        """The kept tree of the incident's last verdict, whatever its documents say by now; None before the first. For
+        when no further verdict comes."""
+        known = self._trees.get(incident_id)
+        if known is None:
+            entries = await self.ledger.entries(incident_id)
+            last = next((e for e in reversed(entries) if e.kind is EntryKind.VERDICT_REACHED), None)
+            if last is None:
+                return None
+            known = tree_from_bytes(await self.ledger.document(str(last.body["verdict"]["tree_digest"])))
+            _put(self._trees, incident_id, known)
         return known
 
     async def found(self, incident_id: str, *keys: str) -> TimelineEntry | None:

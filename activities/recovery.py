@@ -16,9 +16,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.domain.verdict import Verdict
-from firebreak.triage.classify import classify
-from firebreak.triage.tree import SeverityTree
+from firebreak.triage.classify import classify, is_measured
 
 _LONGEST_RECHECK = timedelta(seconds=60)
 
@@ -39,23 +37,26 @@ class RecoveryHands:
     @translated
     async def watch_recovery(self, given: RecoveryInput) -> RecoveryResult:
         """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
-        While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6)."""
+        While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6). The
+        tree is the one of the last verdict: an edit does not end what it did not mend (item 8)."""
+        stored = await self._casebook.found(given.incident_id, "recovery", "close")
+        if stored is not None:
+            return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=self._clock.now())
+        read_up_to = await self._casebook.ledger.newest()
         incident = await self._casebook.incident(given.incident_id)
         rules = self._rulebook.current()
-        tree = rules.tree(incident)
-        verdict = classify(await self._gathering.facts(incident, tree, self._limits.of_query()), tree)
+        tree = await self._casebook.deciding_tree(incident.id) or rules.tree(incident)
+        facts = await self._gathering.facts(incident, tree, self._limits.of_query())
+        verdict = classify(facts, tree)
         now = verdict.pinned_at
         wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
-        stored = await self._casebook.found(given.incident_id, "recovery")
-        if stored is not None:
-            return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=now)
         if verdict.truth not in (Truth.FALSE, Truth.NOT_APPLICABLE):
             return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
         since = given.quiet_since or now
         firing = known = await self._casebook.incidents.firing(given.incident_id)
         if await self._casebook.incidents.truncated(given.incident_id) > 0:
             firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
-        if known > 0 and not _measured(verdict, tree):
+        if known > 0 and not is_measured(verdict, tree):
             reason = (
                 "an alert fires, and nothing of the service itself can be measured as healthy (too few calls?): "
                 "`firebreak close` ends it once it is well"
@@ -71,13 +72,12 @@ class RecoveryHands:
             key="recovery",
             kind=EntryKind.RECOVERY_SEEN,
             at=self._clock.now(),
-            body={"reason": reason, "conditions": [to_data(c) for c in verdict.conditions]},
+            body={
+                "reason": reason,
+                "conditions": [to_data(c) for c in verdict.conditions],
+                "facts": to_data(facts),
+                "read_up_to": read_up_to,
+            },
         )
         await self._casebook.ledger.append([draft])
         return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
-
-
-def _measured(verdict: Verdict, tree: SeverityTree) -> bool:
-    """Whether a condition about the service itself (where the tree has one) was measured, and is not true."""
-    own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
-    return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)

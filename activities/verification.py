@@ -151,6 +151,7 @@ class VerifyHands:
         done = await self._casebook.found(given.incident_id, step_entry("hold", at))
         if done is not None:
             return VerifyResult(record=record_of(at, done))
+        read_up_to = await self._casebook.ledger.newest()
         plan = await self._casebook.plan(given.plan_digest)
         verified = await self._casebook.found(given.incident_id, step_entry("verify", at))
         if verified is None:
@@ -161,19 +162,25 @@ class VerifyHands:
         unmet = [r for r in results if r.truth is not Truth.TRUE]
         if not unmet:
             reason = f"stayed healthy for {plan.hold.total_seconds():g} s"
-            return await self._held(at, plan, StepStatus.VERIFIED, reason, results)
+            return await self._held(at, plan, StepStatus.VERIFIED, reason, results, read_up_to)
         why = "; ".join(r.reason for r in unmet)
         if any(r.truth is Truth.FALSE for r in unmet):
-            return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", results)
+            return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", results, read_up_to)
         if now >= verified.at + 3 * plan.hold:
             return await self._held(
-                at, plan, StepStatus.UNDECIDED, f"whether it stays healed is not known: {why}", results
+                at, plan, StepStatus.UNDECIDED, f"whether it stays healed is not known: {why}", results, read_up_to
             )
         wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=now + plan.hold / 4)
         return VerifyResult(record=None, again_at=wait, reason=why)
 
     async def _held(
-        self, at: StepInput, plan: Plan, status: StepStatus, reason: str, results: tuple[ConditionResult, ...]
+        self,
+        at: StepInput,
+        plan: Plan,
+        status: StepStatus,
+        reason: str,
+        results: tuple[ConditionResult, ...],
+        read_up_to: int,
     ) -> VerifyResult:
         conditions = [to_data(r) for r in results]
         draft = self._entries.draft(
@@ -185,6 +192,7 @@ class VerifyHands:
             reason=reason,
             wrote=True,
             conditions=conditions,
+            read_up_to=read_up_to,
         )
         now = self._clock.now()
         relapse = notices.person_needed(at.incident_id, step_entry("relapse", at), reason, now)

@@ -150,6 +150,10 @@ class LedgerPort(Protocol):
     async def entries_after(self, incident_id: str, seq: int) -> tuple[TimelineEntry, ...]:
         """As `entries`, those with a greater `seq`: for who knows the ones up to it, since entries are only added."""
 
+    async def newest(self) -> int:
+        """`seq` of the store's last entry; 0 while there is none. What a look writes names the one of when it began
+        (`read_up_to`): what came after it was not looked at."""
+
     async def document(self, digest: str) -> bytes:
         """A kept document by its SHA-256 (hex). LedgerError when missing."""
 
@@ -169,8 +173,8 @@ class LedgerPort(Protocol):
         if_joined: tuple[EntryDraft, Sequence[MessageDraft]] | None = None,
     ) -> Appended | None:
         """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction. Where an alert has joined
-        since the evidence was looked at for the last time: with `unless_joined` None, and nothing is changed; and
-        `if_joined` is written, too."""
+        since the last look at the evidence began: with `unless_joined` None, and nothing is changed; and `if_joined` is
+        written, too. What is closed already is found, whatever joined."""
 
     async def end_restore(
         self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]

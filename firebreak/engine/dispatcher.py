@@ -118,7 +118,7 @@ class Dispatcher:
         while not stop.is_set():
             try:
                 for incident in await self._parts.incidents.open_incidents():
-                    if incident.intake_class is self._parts.intake_class:
+                    if incident.intake_class is self._parts.intake_class and not await self._closed(incident.id):
                         await self._start(incident)
                 return
             except (FirebreakError, RPCError) as error:
@@ -250,10 +250,14 @@ class Dispatcher:
             await self._start(incident, await self._parts.foresee(incident))
         elif incident_id not in self._started:
             known = await self._parts.incidents.incident(incident_id)
-            closed = await self._parts.ledger.find(incident_id, "close") is not None
+            closed = await self._closed(incident_id)
             if known is not None and not closed and known.alert.key == accepted.alert.key:
                 await self._start(known)  # a crash between opening and starting
         return disposition, incident_id
+
+    async def _closed(self, incident_id: str) -> bool:
+        """By now, that is: a list of open incidents grows old while their workflows are being started."""
+        return await self._parts.ledger.find(incident_id, "close") is not None
 
     def _incident(self, accepted: AcceptedAlert) -> Incident:
         resolution = self._parts.rulebook.current().resolve(accepted.alert)

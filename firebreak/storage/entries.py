@@ -93,6 +93,12 @@ def find_entry(raw: sqlite3.Connection, incident_id: str, key: str) -> TimelineE
     return None if row is None else _entry(row, _put_off(row))
 
 
+def newest_seq(raw: sqlite3.Connection) -> int:
+    """`seq` of the last entry of the whole store; 0 for none."""
+    last = _HEAD.run(raw).fetchone()
+    return 0 if last is None else int(last[0])
+
+
 def find_first_entry(raw: sqlite3.Connection, incident_id: str, keys: Sequence[str]) -> TimelineEntry | None:
     """The first of `keys`, in their order, that was written."""
     found = _find_any(len(keys)).run(raw, incident=incident_id, **{f"key{n}": key for n, key in enumerate(keys)})

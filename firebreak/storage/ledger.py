@@ -21,6 +21,7 @@ from firebreak.storage.entries import (
     few_entries_after,
     find_entry,
     find_first_entry,
+    newest_seq,
     prepared,
     select_entries,
 )
@@ -95,6 +96,10 @@ class LedgerStore(Store):
             return tuple(few)
         return tuple(entry for entry in await self.entries(incident_id) if entry.seq > seq)
 
+    async def newest(self) -> int:
+        """`seq` of the store's last entry; 0 while there is none."""
+        return await self._peek(newest_seq)
+
     async def document(self, digest: str) -> bytes:
         """The kept bytes. LedgerError when there are none of this SHA-256, or other ones."""
         row = await self._peek(lambda raw: _DOCUMENT.run(raw, digest=digest).fetchone())
@@ -130,7 +135,9 @@ class LedgerStore(Store):
         told = () if if_joined is None else prepared((if_joined[0],))
 
         def unit(raw: sqlite3.Connection) -> Appended | None:
-            late = (unless_joined or told) and _JOINED_SINCE.run(raw, incident=draft.incident_id).fetchone()
+            ended = find_entry(raw, draft.incident_id, draft.key) is not None
+            asked = not ended and (unless_joined or told)
+            late = asked and _JOINED_SINCE.run(raw, incident=draft.incident_id).fetchone()
             if late and unless_joined:
                 return None
             (done,) = append_entries(raw, items)
@@ -152,17 +159,18 @@ _looks = entries.alias("looks")
 _LOOKS = or_(
     *(_looks.c.kind == k.value for k in (EntryKind.VERDICT_REACHED, EntryKind.HOLD_ENDED, EntryKind.RECOVERY_SEEN))
 )
+_began = func.json_extract(_looks.c.body, "$.read_up_to")  # older records lack it
 _JOINED_SINCE = Sql(
     select(entries.c.seq).where(
         entries.c.incident_id == bindparam("incident"),
         entries.c.kind == EntryKind.ALERT_JOINED.value,
         entries.c.seq
-        > select(func.coalesce(func.max(_looks.c.seq), 0))
+        > select(func.coalesce(func.max(func.coalesce(_began, _looks.c.seq)), 0))
         .where(_looks.c.incident_id == bindparam("incident"), _LOOKS)
         .scalar_subquery(),
     )
 )
-"""Alerts that joined an incident after the evidence was looked at for the last time."""
+"""Alerts that joined an incident after the last look at the evidence began: it takes a moment until it is written."""
 
 
 _open_incident = update(incidents).where(incidents.c.id == bindparam("incident"), incidents.c.closed_at.is_(None))
