@@ -18,7 +18,7 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.foresight import Foresight
 from activities.gathering import FirstStep, Gathering, Look, NothingAhead
-from activities.kept_evidence import keep
+from activities.kept_evidence import keep, kept_entry
 from activities.messages import GatherInput, GatherResult, KeepInput
 from activities.shared_lists import SharedLists
 from firebreak.domain.codec import from_data, to_data
@@ -30,7 +30,7 @@ from firebreak.domain.ports import Clock, ClusterPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
-from firebreak.triage.classify import classify
+from firebreak.triage.classify import classify, is_measured
 from firebreak.triage.disposition import look_ahead
 
 QUICK_LOOK = timedelta(milliseconds=50)
@@ -104,6 +104,7 @@ class EvidenceHands:
         if stored is not None:  # by hand, before it was ever looked at
             return GatherResult(next=NextLook.NOTHING, reason="the incident has been closed")
         started = time.monotonic()
+        read_up_to = await self._casebook.ledger.newest()
         incident = await self._casebook.incident(given.incident_id)
         look = await self._gathering.look(incident, limit, self._first_step)
         verdict = classify(look.facts, look.tree)
@@ -117,6 +118,7 @@ class EvidenceHands:
             target_refusal=look.refusal,
             truncated=look.facts.truncated,
             looks=given.round,
+            measured=is_measured(verdict, look.tree),
         )
         plan: Plan | None = None
         if ahead.next is NextLook.ACT:
@@ -138,7 +140,15 @@ class EvidenceHands:
         )
         took = (time.monotonic() - started) * 1000
         drafts = [
-            self._entry(given, verdict_key, EntryKind.VERDICT_REACHED, took, verdict=verdict, result=result),
+            self._entry(
+                given,
+                verdict_key,
+                EntryKind.VERDICT_REACHED,
+                took,
+                verdict=verdict,
+                result=result,
+                read_up_to=read_up_to,
+            ),
             self._entry(given, f"facts/{given.round}", EntryKind.FACTS_GATHERED, took, facts=look.facts),
         ]
         documents = [look.tree_data]
@@ -173,16 +183,8 @@ class EvidenceHands:
         begun: KeptEvidence | None = await self._foresight.take(_to_keep(given.incident_id, plan.digest))
         budget = self._limits.keep if activity.info().is_local else self._limits.patient_keep
         kept = begun or await self._keep(plan, budget)
-        draft = EntryDraft(
-            incident_id=given.incident_id,
-            key="evidence",
-            kind=EntryKind.EVIDENCE_KEPT,
-            at=self._clock.now(),
-            body=to_data(kept),
-            target=plan.target.text,
-            duration_ms=max((time.monotonic() - started) * 1000, kept.took.total_seconds() * 1000),
-        )
-        await self._casebook.ledger.append([draft])
+        took = max((time.monotonic() - started) * 1000, kept.took.total_seconds() * 1000)
+        await self._casebook.ledger.append([kept_entry(given.incident_id, kept, self._clock.now(), took)])
 
     def _begin_to_keep(self, incident_id: str, plan: Plan) -> None:
         if self._reads_ahead and self._keeps(plan):

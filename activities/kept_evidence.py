@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from activities.pod_states import kept_event, last_termination, pod_state, shortened
@@ -29,6 +29,7 @@ from firebreak.domain.errors import FirebreakError
 from firebreak.domain.evidence import KeptEvidence, MissingEvidence, PreviousLog
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.domain.timeline import EntryDraft, EntryKind
 
 WINDOW = timedelta(hours=1)
 MOST_BYTES = 200_000  # of the whole value as JSON: it is one entry of the timeline
@@ -103,6 +104,19 @@ async def keep(
     )
     took = timedelta(seconds=round(loop.time() - started, 6))
     return _bounded(replace(evidence, took=took))
+
+
+def kept_entry(incident_id: str, kept: KeptEvidence, at: datetime, took_ms: float) -> EntryDraft:
+    """The one entry about it of an incident."""
+    return EntryDraft(
+        incident_id=incident_id,
+        key="evidence",
+        kind=EntryKind.EVIDENCE_KEPT,
+        at=at,
+        body=to_data(kept),
+        target=kept.target.text,
+        duration_ms=took_ms,
+    )
 
 
 class _Asker:

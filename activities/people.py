@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from temporalio import activity
@@ -19,10 +20,17 @@ from firebreak.domain.timeline import EntryDraft, EntryKind
 _HEALTHY = (IncidentOutcome.HEALED, IncidentOutcome.RECOVERED)
 
 
+EvidenceForACall = Callable[[str], Awaitable[EntryDraft | None]]
+
+
 class PeopleHands:
     """`person.call`, `incident.close`."""
 
-    def __init__(self, *, casebook: Casebook, pager: PagerPort, routes: RoutesPort, clock: Clock) -> None:
+    def __init__(
+        self, *, casebook: Casebook, pager: PagerPort, routes: RoutesPort, clock: Clock, evidence: EvidenceForACall
+    ) -> None:
+        """`evidence`: what is kept with a call before which nothing was kept; None for nothing."""
+        self._evidence = evidence
         self._casebook = casebook
         self._pager = pager
         self._routes = routes
@@ -33,6 +41,7 @@ class PeopleHands:
     async def call(self, given: PersonInput) -> None:
         """High urgency, by way of the outbox. Paging alone is exempt from `no record, no action`: when the ledger is
         down, the page goes out directly (with the same dedup key, so that the later one is not a second)."""
+        kept = await self._evidence(given.incident_id)
         now = self._clock.now()
         draft = EntryDraft(
             incident_id=given.incident_id,
@@ -43,7 +52,7 @@ class PeopleHands:
         )
         try:
             await self._casebook.ledger.append(
-                [draft],
+                [draft] if kept is None else [draft, kept],
                 messages=notices.person_needed(given.incident_id, given.key, given.reason, now),
                 cancel=(
                     (given.incident_id, notices.DEADLINE),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from activities.actions import build, specs
+from activities.call_evidence import CallEvidence
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
@@ -122,7 +123,13 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             first_step=checks,
         )
         recovery = RecoveryHands(casebook=casebook, gathering=gathering, rulebook=rulebook, clock=clock, limits=limits)
-        people = PeopleHands(casebook=casebook, pager=pager, routes=Routes(rulebook, settings), clock=clock)
+        people = PeopleHands(
+            casebook=casebook,
+            pager=pager,
+            routes=Routes(rulebook, settings),
+            clock=clock,
+            evidence=CallEvidence(casebook=casebook, cluster=cluster, clock=clock, capture=settings.evidence_capture),
+        )
         restores = RestoreHands(casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode)
         yield Hands(
             store=store,

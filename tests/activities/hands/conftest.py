@@ -15,6 +15,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.actions import build, specs
+from activities.call_evidence import CallEvidence
 from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
@@ -341,7 +342,11 @@ class World:
         )
         self.verification = VerifyHands(casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock)
         self.people = PeopleHands(
-            casebook=self.casebook, pager=self.pages, routes=Routes(self.rulebook), clock=self.clock
+            casebook=self.casebook,
+            pager=self.pages,
+            routes=Routes(self.rulebook),
+            clock=self.clock,
+            evidence=CallEvidence(casebook=self.casebook, cluster=self.cluster, clock=self.clock),
         )
         self.restores = RestoreHands(
             casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock, mode=mode

@@ -11,12 +11,15 @@ from temporalio.exceptions import ApplicationError
 
 from activities import notices
 from activities.messages import CloseInput, GatherInput, KeepInput, RecoveryInput
+from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryKind
-from firebreak.domain.verdict import NextLook
+from firebreak.domain.verdict import Facts, NextLook
+from firebreak.triage.classify import classify
+from firebreak.triage.tree import tree_from_bytes
 
 
 async def test_a_confirmed_alert_pins_a_plan_and_notifies_at_once(world: Any) -> None:
@@ -297,6 +300,56 @@ async def test_a_resolved_alert_with_two_healthy_looks_is_recovery(world: Any) -
     world.clock.forward(5)
     given = RecoveryInput(incident_id=incident.id, round=1, quiet_since=first.quiet_since)
     assert (await world.run(world.recovery.watch_recovery, given)).recovered
+
+
+async def test_an_edit_does_not_end_what_a_person_has(world: Any) -> None:
+    """Somebody raises the thresholds while the service is sick: the tree of its verdict still judges it, and what ended
+    it can be recomputed."""
+    incident = await world.planned()
+    world.edit("severity.yaml", "thresholds: {errors: 0.1, seconds: 1}", "thresholds: {errors: 0.9, seconds: 9}")
+    world.again()
+    for number in (1, 2):
+        world.clock.forward(30)
+        given = RecoveryInput(incident_id=incident.id, round=number, quiet_since=world.start)
+        assert not (await world.run(world.recovery.watch_recovery, given)).recovered
+    world.healthy(since=world.clock.at)
+    world.clock.forward(30)
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+    (seen,) = await world.bodies(incident, EntryKind.RECOVERY_SEEN)
+    (verdict,) = await world.bodies(incident, EntryKind.VERDICT_REACHED)
+    facts = from_data(Facts, seen["facts"])
+    assert facts.tree_digest == verdict["verdict"]["tree_digest"]
+    again = classify(facts, tree_from_bytes(await world.store.document(facts.tree_digest)))
+    assert [to_data(condition) for condition in again.conditions] == seen["conditions"]
+
+
+async def test_what_takes_the_evidence_away_may_resolve_the_alert_too(world: Any) -> None:
+    """The service dies wholly: its series go, so its ratio alert resolves. That is doubt, which pages, and no end."""
+    incident = await world.opened()
+    await world.resolve(incident)
+    for metric in ("app_errors", "app_latency"):
+        world.metrics.say(metric, None)
+    first = await world.gather(incident)
+    assert (first.next, first.doubtful_since) == (NextLook.AGAIN, world.clock.at)
+    world.clock.forward(10)
+    second = await world.gather(incident, 1, doubtful_since=first.doubtful_since)
+    assert second.next is NextLook.CALL_PERSON
+
+
+async def test_a_firing_alert_about_what_nobody_can_reach_ends_with_a_person(world: Any) -> None:
+    """Too few calls to say anything of the service: not shown to be well, however long it is watched."""
+    for metric in ("app_errors", "app_latency"):
+        old = f"    inputs: ['{metric}{{service=$service}}']\n"
+        world.edit("severity.yaml", old, f"{old}    volume: {{query: 'app_probe{{service=$service}}', at_least: 20}}\n")
+    world.again()
+    world.metrics.say("app_probe", 0.0)
+    incident = await world.opened()
+    first = await world.gather(incident)
+    assert (first.next, "nothing of the service itself" in first.reason) == (NextLook.AGAIN, True)
+    world.clock.forward(3600)
+    last = await world.gather(incident, 1000, quiet_since=first.quiet_since)
+    assert last.next is NextLook.CALL_PERSON
+    assert "nothing of the service itself could be measured" in last.reason
 
 
 async def test_doubt_is_no_recovery(world: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -9,12 +10,16 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities import notices
-from activities.messages import CloseInput, PersonInput
+from activities.messages import CloseInput, KeepInput, PersonInput, RecoveryInput
 from firebreak.domain.condition import AnswerStatus
-from firebreak.domain.errors import LedgerError
+from firebreak.domain.errors import LedgerError, PermissionDenied
 from firebreak.domain.incident import IncidentOutcome, Mode
-from firebreak.domain.message import Channel, MessageDraft, PagerAction
+from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
+from firebreak.domain.plan import StepStatus
+from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryKind
+from firebreak.domain.verdict import NextLook
+from firebreak.postmortem.notices import render_notice
 
 
 def person(incident: Any, key: str = "person/high") -> PersonInput:
@@ -88,6 +93,111 @@ async def test_an_alert_that_a_look_has_seen_is_no_such_page(world: Any) -> None
     await world.gather(incident)
     assert await world.run(world.people.close, ending(incident, IncidentOutcome.HEALED)) is True
     assert await world.bodies(incident, EntryKind.PERSON_CALLED) == []
+
+
+def joining_at_the_next_write(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alert that comes when the evidence has been read and nothing is written yet."""
+    append = world.store.append
+
+    async def late(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(world.store, "append", append)
+        await world.opened(alertname="PaySlow")
+        return await append(*args, **kwargs)
+
+    monkeypatch.setattr(world.store, "append", late)
+
+
+async def test_an_alert_that_joins_while_a_look_is_made_has_not_been_looked_at(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look found all alerts resolved; one joined before its verdict was written."""
+    incident = await world.opened()
+    await world.resolve(incident)
+    joining_at_the_next_write(world, monkeypatch)
+    seen = await world.gather(incident)
+    assert seen.next is NextLook.NOTHING
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE)) is False
+    await world.gather(incident, 1)
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE)) is True
+
+
+async def test_an_alert_that_joins_while_the_hold_is_judged_is_a_page(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold's evidence had been read, its end was not written yet."""
+    incident = await world.verified()
+    world.clock.forward(10)
+    joining_at_the_next_write(world, monkeypatch)
+    held = await world.run(world.verification.hold, world.look(incident))
+    assert held.record.status is StepStatus.VERIFIED
+    assert await world.run(world.people.close, ending(incident)) is True
+    assert world.messages(incident)["pager/person/late"][0] == "trigger_high"
+
+
+async def test_an_alert_that_joins_while_recovery_is_judged_is_a_page(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the hold."""
+    incident = await world.opened()
+    await world.resolve(incident)
+    joining_at_the_next_write(world, monkeypatch)
+    given = RecoveryInput(incident_id=incident.id, round=1, quiet_since=world.clock.at - timedelta(hours=1))
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.RECOVERED)) is True
+    assert world.messages(incident)["pager/person/late"][0] == "trigger_high"
+
+
+async def test_what_is_closed_stays_closed_whatever_joined(world: Any) -> None:
+    """A story that was started too late finds its incident closed by hand, an alert unseen: it ends, not round and
+    round."""
+    incident = await world.opened()
+    await world.opened(alertname="PaySlow")
+    await world.closed_by_hand(incident)
+    assert (await world.gather(incident)).next is NextLook.NOTHING
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE)) is True
+    given = RecoveryInput(incident_id=incident.id, round=1)
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+    assert len(await world.bodies(incident, EntryKind.INCIDENT_CLOSED)) == 1
+
+
+async def test_who_is_called_before_any_step_reads_what_changed_before(world: Any) -> None:
+    """One dimension only: nothing is done, so nothing would be kept; the call keeps it, once."""
+    world.sick()
+    world.metrics.say("app_latency", 0.1, since=world.start - timedelta(minutes=5))
+    incident = await world.opened()
+    came = f"{world.start - timedelta(minutes=9):%Y-%m-%dT%H:%M:%SZ}"
+    world.cluster.put(ResourceKind.NODE, {"metadata": {"name": "node-7", "creationTimestamp": came}})
+    assert (await world.gather(incident)).next is NextLook.CALL_PERSON
+    for _ in range(2):
+        await world.run(world.people.call, person(incident))
+    (kept,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
+    assert kept["target"]["name"] == "pay-v1"
+    notice = render_notice(NoticeKind.PERSON_NEEDED, await world.store.entries(incident.id), body={"reason": "one"})
+    said = "\n".join(notice.lines)
+    assert "Changed before" in said
+    assert "node-7" in said
+
+
+async def test_what_was_kept_before_a_step_is_not_kept_again_for_a_call(world: Any) -> None:
+    """The first one is of the moment that counts."""
+    incident = await world.planned()
+    await world.run(world.evidence.keep, KeepInput(incident_id=incident.id, plan_digest=world.digest))
+    (before,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
+    await world.run(world.people.call, person(incident))
+    assert await world.bodies(incident, EntryKind.EVIDENCE_KEPT) == [before]
+
+
+@pytest.mark.parametrize("world_is", ["hanging", "refusing"])
+async def test_no_evidence_keeps_a_call_waiting(world: Any, world_is: str) -> None:
+    """An API server that hangs, or refuses, costs the call a moment and nothing else: it says what is missing."""
+    incident = await world.opened()
+    if world_is == "hanging":
+        world.cluster.hanging = set(ResourceKind)
+    else:
+        world.cluster.fail = {call: [PermissionDenied("403 Forbidden")] * 50 for call in ("list", "get")}
+    async with asyncio.timeout(0.9):
+        await world.run(world.people.call, person(incident))
+    assert world.messages(incident)["pager/person/high"][0] == "trigger_high"
 
 
 async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> None:
