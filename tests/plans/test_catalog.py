@@ -94,7 +94,7 @@ def test_restore_looks_at_the_part_that_is_broken(policy: Policy) -> None:
         service_thresholds={},
         specs=specs(),
     )
-    assert plan.step(1, 0).params == {"route": "order", "away_from": "order-v2"}
+    assert plan.step(1, 0).params == {"route": "order", "away_from": "order-v2", "min_ready_share": 0.8}
     assert plan.step(2, 0).params == {"config_map": "shop-flags", "key": "recommend.enabled", "value": "false"}
     reroute, degrade = plan.step(1, 0).restore, plan.step(2, 0).restore
     assert reroute is not None
@@ -112,6 +112,13 @@ def refused(change: dict[str, Any]) -> bool:
     document: dict[str, Any] = json.loads(json.dumps(load_yaml(CATALOG[0].read_bytes(), "x").data))
     document["tiers"][1]["steps"][0] |= change
     return not jsonschema_rs.validator_for(runbook_schema(specs())).is_valid(document)
+
+
+def test_a_canary_can_be_left() -> None:
+    """Eight pods take over from ten of which two are the bad release: where all ten had to stand ready, none would."""
+    steps = [step for runbook in shipped() for tier in runbook.model.tiers for step in tier.steps]
+    shares = [step.params["min_ready_share"] for step in steps if step.action == "shift_traffic"]
+    assert shares == [0.8, 0.8]
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:
