@@ -39,9 +39,12 @@ FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=2)
 LONGEST_ASKED_HIGH = timedelta(seconds=15)  # of a Retry-After, when a person is called
 LONGEST_WRITE_RETRY = timedelta(seconds=15)
-GIVE_UP_LOW = 20  # attempts for what is only information; a high-urgency page is tried for ever, as is who asks to wait
+GIVE_UP_LOW = 20
+"""Attempts for what is only information. A call for a person is tried for ever, as is who asks to wait, and what ends a
+call or a notice: what was opened would stay open, and nothing else ends it."""
 
 _HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
+_FOR_EVER = (*_HIGH, PagerAction.RESOLVE_LOW)
 _TRIGGERS = (PagerAction.TRIGGER_HIGH, PagerAction.TRIGGER_LOW)
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -235,7 +238,9 @@ class OutboxSender:
         high = message.draft.pager in _HIGH
         call = message.draft.pager is PagerAction.TRIGGER_HIGH
         spared = not high and _asked(error) is not None  # no failure of the message: it is not counted
-        hopeless = isinstance(error, PermanentError) or (not high and attempts >= GIVE_UP_LOW)
+        hopeless = isinstance(error, PermanentError) or (
+            message.draft.pager not in _FOR_EVER and attempts >= GIVE_UP_LOW
+        )
         gone = isinstance(error, LongOver) or (hopeless and not call and not spared)
         next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))

@@ -74,6 +74,33 @@ async def test_the_end_of_a_page_is_told_however_long_the_pager_is_away(desk: An
     assert desk.people.sent[-1] == ("pager", "resolve_high")
 
 
+async def test_the_end_of_a_notice_is_told_however_long_the_pager_is_away(desk: Any) -> None:
+    """Low urgency was told, and the pager is away around healing and close: the notice ends by itself, once."""
+    await desk.tell(*desk.classified())
+    await desk.all()
+    desk.people.dead["resolve_low"] = TransientError("503")
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now), cancel=(notices.DEADLINE,))
+    await desk.tell(*notices.closing(desk.incident_id, desk.now))
+    for _ in range(3 * GIVE_UP_LOW):
+        await desk.all()
+        desk.clock.forward(120)
+    del desk.people.dead["resolve_low"]
+    desk.clock.forward(120)
+    await desk.all()
+    assert [what for channel, what in desk.people.sent if channel == "pager"] == ["trigger_low", "resolve_low"]
+    assert not any(failed["given_up"] for failed in await desk.entries(EntryKind.MESSAGE_FAILED))
+
+
+async def test_the_end_of_a_notice_that_is_refused_for_good_is_given_up(desk: Any) -> None:
+    """A key that is none any more ends nothing, however often it is tried."""
+    await desk.tell(*desk.classified())
+    await desk.all()
+    desk.people.dead["resolve_low"] = PermanentError("no such key")
+    await desk.tell(*notices.healed(desk.incident_id, "healed/0.0", desk.now))
+    await desk.all()
+    assert desk.state("pager/healed/0.0/low") == ("given_up", 1)
+
+
 @pytest.mark.parametrize(("hours", "sent"), [(0.9, ["trigger_high", "resolve_high"]), (1.1, ["resolve_high"])])
 async def test_nobody_is_called_about_what_has_long_been_over(desk: Any, hours: float, sent: list[str]) -> None:
     """No key was set, or the pager was away: on the day on which it can be told, old calls are not; that they were
