@@ -186,8 +186,9 @@ def _impact(
     until = None if outcome == IncidentOutcome.OPEN else _proven_healthy(entries)
     if outcome == IncidentOutcome.NOTHING_DONE and until is None:
         until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
-    if outcome == IncidentOutcome.NOTHING_DONE and (resolved := [a.resolved_at for a in alerts if a.resolved_at]):
-        until = max(resolved)
+    resolved = [a.resolved_at for a in alerts if a.resolved_at]
+    if outcome == IncidentOutcome.NOTHING_DONE and resolved and len(resolved) == len(alerts) and not left_out:
+        until = max(resolved)  # while one still fires, or may (left out), another one's end is the end of nothing
     return ImpactPart(
         dimensions=tuple(dict.fromkeys(d for d in (*(c.dimension for c in hurt), *(w.dimension for w in worst)) if d)),
         conditions=hurt,

@@ -211,6 +211,22 @@ def test_an_alert_that_fires_again_is_not_told_as_resolved(tell: Tell) -> None:
     assert report_of(over).impact.until == end
 
 
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_an_alert_that_still_fires_lets_no_other_ones_end_be_the_end(tell: Tell, left_out: int) -> None:
+    """One of two has resolved (or of those that the source left out nobody knows): it is over when the looks say so,
+    which is when the incident closed."""
+    opened, joined, *rest = tell("nothing_done")
+    body = {**opened.body, "truncated": left_out}
+    other = {**opened.body["alert"], "fingerprint": "ffffffffffffffff"}
+    second = dataclasses.replace(joined, key="joined/other", body={"alert": other, "firing": 2})
+    entries = (dataclasses.replace(opened, body=body), joined, *(() if left_out else (second,)), *rest)
+    report = report_of(entries)
+    assert report.alerts[0].resolved_at is not None
+    assert report.closed_at is not None
+    assert report.closed_at > report.alerts[0].resolved_at
+    assert report.impact.until == report.closed_at
+
+
 def test_a_time_of_a_later_day_is_shown_under_its_day(tell: Tell) -> None:
     """A restore outlives its incident by hours: the day stands in the table where it changes, and nowhere else."""
     *entries, ended = tell("restored")
