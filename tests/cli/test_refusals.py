@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from firebreak.domain.errors import SettingsInvalid
+from firebreak.settings import load_settings
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,9 @@ import pytest
         ("up", "PROMETHEUS_HEADERS", "Bearer not-json"),
         ("up", "PROMETHEUS_PARAMS", "[1]"),
         ("incidents", "PAGE_DEADLINE", "soon"),
+        ("incidents", "PAGE_DEADLINE", "PT10M"),
+        ("incidents", "PAGE_DEADLINE", "-PT5S"),
+        ("incidents", "PAGE_DEADLINE", "0"),
     ],
 )
 def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str, value: str) -> None:
@@ -29,6 +36,22 @@ def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str,
     assert f"FIREBREAK_{name}" in ran.stderr
     assert ran.stderr.endswith("Correct the FIREBREAK_ setting that is named and start again.\n")
     assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [("PT60S", True), ("PT0.5S", True), ("60", True), ("PT60.1S", False), ("61", False), ("9" * 30, False)],
+)
+def test_a_person_is_called_within_a_minute_whatever_is_set(
+    monkeypatch: pytest.MonkeyPatch, value: str, taken: bool
+) -> None:
+    """Up to 60 s are taken; more is refused with the bounds, so that nobody waits for a call that was put off."""
+    monkeypatch.setenv("FIREBREAK_PAGE_DEADLINE", value)
+    if taken:
+        assert timedelta(0) < load_settings().page_deadline <= timedelta(seconds=60)
+        return
+    with pytest.raises(SettingsInvalid, match=r"FIREBREAK_PAGE_DEADLINE: .*more than 0 and at most 60 s"):
+        load_settings()
 
 
 def test_a_wrong_setting_is_not_repeated(typed: Any) -> None:
