@@ -159,41 +159,29 @@ class VerifyHands:
         held = tuple(replace(c, held_for=max(c.held_for, plan.hold)) for c in plan.recovery)
         results = await self._looking.at_once(held, self._looking.limit(), not_before=verified.at)
         now = self._clock.now()
+        seen = {
+            "conditions": [to_data(r) for r in results],
+            "wrote": bool(verified.body["wrote"]),  # what the effect did not write no relapse takes back
+            "read_up_to": read_up_to,
+        }
         unmet = [r for r in results if r.truth is not Truth.TRUE]
         if not unmet:
             reason = f"stayed healthy for {plan.hold.total_seconds():g} s"
-            return await self._held(at, plan, StepStatus.VERIFIED, reason, results, read_up_to)
+            return await self._held(at, plan, StepStatus.VERIFIED, reason, seen)
         why = "; ".join(r.reason for r in unmet)
         if any(r.truth is Truth.FALSE for r in unmet):
-            return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", results, read_up_to)
+            return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", seen)
         if now >= verified.at + 3 * plan.hold:
             return await self._held(
-                at, plan, StepStatus.UNDECIDED, f"whether it stays healed is not known: {why}", results, read_up_to
+                at, plan, StepStatus.UNDECIDED, f"whether it stays healed is not known: {why}", seen
             )
         wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=now + plan.hold / 4)
         return VerifyResult(record=None, again_at=wait, reason=why)
 
     async def _held(
-        self,
-        at: StepInput,
-        plan: Plan,
-        status: StepStatus,
-        reason: str,
-        results: tuple[ConditionResult, ...],
-        read_up_to: int,
+        self, at: StepInput, plan: Plan, status: StepStatus, reason: str, seen: Mapping[str, object]
     ) -> VerifyResult:
-        conditions = [to_data(r) for r in results]
-        draft = self._entries.draft(
-            at,
-            plan,
-            "hold",
-            EntryKind.HOLD_ENDED,
-            outcome=status.value,
-            reason=reason,
-            wrote=True,
-            conditions=conditions,
-            read_up_to=read_up_to,
-        )
+        draft = self._entries.draft(at, plan, "hold", EntryKind.HOLD_ENDED, outcome=status.value, reason=reason, **seen)
         now = self._clock.now()
         relapse = notices.person_needed(at.incident_id, step_entry("relapse", at), reason, now)
         written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)

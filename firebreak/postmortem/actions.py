@@ -10,7 +10,7 @@ from typing import Any
 from firebreak.domain.action import CheckOutcome, EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.in_force import PAGE_ACTION
+from firebreak.postmortem.in_force import PAGE_ACTION, wrote_nothing
 from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, StepState
 from firebreak.postmortem.verdicts import conditions_of
 
@@ -173,10 +173,11 @@ def _judged(part: ActionPart, entry: TimelineEntry, verified_at: datetime) -> di
     """What a verification, or a hold after one, says of the step; `verified_at` if it says that it was verified."""
     outcome = reading.text(entry.body, "outcome")
     told = {"verification": outcome, "reason": reading.text(entry.body, "reason") or part.reason}
-    if outcome == "verified":
-        return told | {"state": StepState.VERIFIED, "verified_at": verified_at}
-    state = _NOT_GOOD.get(outcome)
-    return told if state is None else told | {"state": state}
+    if outcome == "verified":  # what wrote nothing did not heal: whoever had made it so did, or it healed by itself
+        state = StepState.VERIFIED_AS_IT_WAS if wrote_nothing(part) else StepState.VERIFIED
+        return told | {"state": state, "verified_at": verified_at}
+    bad = _NOT_GOOD.get(outcome)
+    return told if bad is None else told | {"state": bad}
 
 
 _NOT_GOOD = {"not_verified": StepState.NOT_VERIFIED, "undecided": StepState.UNDECIDED}

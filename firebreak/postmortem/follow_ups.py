@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from firebreak.domain.condition import Truth
 from firebreak.postmortem import wording
-from firebreak.postmortem.in_force import PAGE_ACTION
+from firebreak.postmortem.in_force import PAGE_ACTION, wrote_nothing
 from firebreak.postmortem.model import (
     ActionPart,
     EvidencePart,
@@ -65,6 +65,9 @@ def _cause(
         if part.state is StepState.VERIFIED:
             why = "; ".join(planned.get((part.tier, part.step)) or held[:4])
             yield f"Find out why {service} needed {part.step_id}{_where(part)}" + (f": {why}" if why else "")
+        elif part.state is StepState.VERIFIED_AS_IT_WAS:
+            step = f"{_name(part)}{_where(part)}"
+            yield f"Find out why {service} became healthy: {step} was already so, nothing was written"
 
 
 def _name(part: ActionPart) -> str:
@@ -73,6 +76,10 @@ def _name(part: ActionPart) -> str:
 
 def _where(part: ActionPart) -> str:
     return f" on {part.target}" if part.target else ""
+
+
+def _as_it_was(part: ActionPart) -> str:
+    return ", which was already so," if wrote_nothing(part) else ""
 
 
 def _why(part: ActionPart) -> str:
@@ -85,7 +92,8 @@ def _not_known(actions: Sequence[ActionPart]) -> Iterator[str]:
             at = part.target or "the target"
             yield f"Look at {at} by hand: the outcome of {_name(part)} is not known{_why(part)}"
         elif part.state is StepState.UNDECIDED:
-            yield f"See by hand whether {_name(part)}{_where(part)}, which is still in force, helped{_why(part)}"
+            how = _as_it_was(part) or ", which is still in force,"
+            yield f"See by hand whether {_name(part)}{_where(part)}{how} helped{_why(part)}"
 
 
 def _not_helped(actions: Sequence[ActionPart]) -> Iterator[str]:
@@ -93,7 +101,7 @@ def _not_helped(actions: Sequence[ActionPart]) -> Iterator[str]:
         if part.state is StepState.FAILED:
             yield f"Find out why {_name(part)}{_where(part)} failed{_why(part)}"
         elif part.verification == "not_verified":
-            yield f"Find out why {_name(part)}{_where(part)} did not help{_why(part)}"
+            yield f"Find out why {_name(part)}{_where(part)}{_as_it_was(part)} did not help{_why(part)}"
         elif part.state is StepState.WOULD_APPLY:
             yield f"Judge whether {_name(part)}{_where(part)} would have helped; mode observe wrote nothing"
 

@@ -18,6 +18,11 @@ _UNDO_DID_NOT = frozenset({StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK})
 _NOTHING_TO_PUT_BACK = frozenset({RESTART_ACTION, PAGE_ACTION})  # where the record does not tell the plan's undo rule
 
 
+def wrote_nothing(part: ActionPart) -> bool:
+    """By its effect: the world was already as the step wanted it."""
+    return part.effect == EffectOutcome.NOT_APPLIED
+
+
 def in_force(
     *, plan: PlanPart | None, actions: Sequence[ActionPart], restores: Sequence[RestorePart], closed: bool
 ) -> tuple[str, ...]:

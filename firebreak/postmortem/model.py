@@ -148,6 +148,7 @@ class StepState(StrEnum):
     NOT_VERIFIED = "not verified"
     UNDECIDED = "not known whether it healed"
     VERIFIED = "verified"
+    VERIFIED_AS_IT_WAS = "verified, though it was already so and nothing was written"
     UNDONE = "undone"
     UNDO_FAILED = "undo failed"
     NOT_TAKEN_BACK = "not taken back: mode observe"

@@ -92,8 +92,11 @@ def _person_title(case: Case, told: Mapping[str, Any]) -> str:
 
 
 def _healed_title(case: Case, told: Mapping[str, Any]) -> str:
-    good = [a for a in case.actions if a.state is StepState.VERIFIED]
-    return f"{_named(case)} healed by {step_words(good[-1])}" if good else f"{_named(case)} healed"
+    if good := [a for a in case.actions if a.state is StepState.VERIFIED]:
+        return f"{_named(case)} healed by {step_words(good[-1])}"
+    if as_it_was := [a for a in case.actions if a.state is StepState.VERIFIED_AS_IT_WAS]:
+        return f"{_named(case)} healthy; {step_words(as_it_was[-1])} was already so, nothing was written"
+    return f"{_named(case)} healed"
 
 
 _TITLES: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {

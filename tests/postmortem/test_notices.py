@@ -24,6 +24,17 @@ def _up_to(entries: tuple[TimelineEntry, ...], kind: EntryKind) -> tuple[Timelin
     return entries[: index + 1]
 
 
+def nothing_written(entries: tuple[TimelineEntry, ...]) -> tuple[TimelineEntry, ...]:
+    """The same, but the world was already as the step wanted it."""
+    effect = {"outcome": "not_applied", "reason": "nothing to write: it has that value already", "changes": []}
+    return tuple(
+        replace(e, body={**e.body, "effect": {**e.body["effect"], **effect}})
+        if e.kind is EntryKind.EFFECT_RECORDED
+        else e
+        for e in entries
+    )
+
+
 def test_a_classified_p1_says_what_was_seen_and_decided(tell: Tell) -> None:
     """Value and limit of each dimension, the runbook, and what to do now: nothing."""
     notice = render_notice(NoticeKind.CLASSIFIED, _up_to(tell("healed"), EntryKind.PLAN_PINNED))
@@ -81,6 +92,23 @@ def test_healed_says_by_what(tell: Tell) -> None:
     """Nobody has to open anything to know that he may sleep on."""
     notice = render_notice(NoticeKind.HEALED, _up_to(tell("healed"), EntryKind.VERIFICATION))
     assert notice.title.startswith("P1 pay healed by restart_workload pay-v1")
+
+
+def test_nobody_is_told_that_a_step_healed_which_wrote_nothing(tell: Tell) -> None:
+    """A person had been there before: the title and the list say so, and credit nothing of the engine's."""
+    notice = render_notice(NoticeKind.HEALED, nothing_written(_up_to(tell("healed"), EntryKind.VERIFICATION)))
+    assert notice.title.startswith("P1 pay healthy; restart_workload pay-v1 was already so, nothing was written")
+    assert any("verified, though it was already so and nothing was written" in line for line in notice.lines)
+
+
+def test_of_two_verified_steps_the_one_that_wrote_healed(tell: Tell) -> None:
+    """The later one found that all was already so."""
+    entries = _up_to(tell("healed"), EntryKind.VERIFICATION)
+    body = {"tier": 1, "step": 0, "step_id": "to-v1", "action": "shift_traffic"}
+    effect = {**body, "effect": {"outcome": "not_applied", "reason": "nothing to write"}}
+    later = dataclasses.replace(entries[-1], kind=EntryKind.EFFECT_RECORDED, body=effect)
+    judged = dataclasses.replace(entries[-1], body={**body, "outcome": "verified", "reason": "healthy"})
+    assert "healed by restart_workload" in render_notice(NoticeKind.HEALED, (*entries, later, judged)).title
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,51 @@ def test_each_outcome_of_an_effect_is_told_as_it_is(tell: Tell, outcome: str, st
     assert any("not known" in line for line in report.follow_ups) == (state is StepState.UNKNOWN)
 
 
+@pytest.mark.parametrize(
+    ("verification", "state", "summary", "follow_up"),
+    [
+        (
+            "verified",
+            StepState.VERIFIED_AS_IT_WAS,
+            "(restart_workload) verified, though it was already so and nothing was written",
+            "Find out why pay became healthy: step restart-pods (restart_workload) on lab/shop/Deployment/pay-v1 was "
+            "already so, nothing was written",
+        ),
+        (
+            "not_verified",
+            StepState.NOT_VERIFIED,
+            "(restart_workload) not verified",
+            "Find out why step restart-pods (restart_workload) on lab/shop/Deployment/pay-v1, which was already so, "
+            "did not help",
+        ),
+        (
+            "undecided",
+            StepState.UNDECIDED,
+            "(restart_workload) not known whether it healed",
+            "See by hand whether step restart-pods (restart_workload) on lab/shop/Deployment/pay-v1, which was already "
+            "so, helped",
+        ),
+    ],
+)
+def test_a_step_that_wrote_nothing_gets_no_credit(
+    tell: Tell, verification: str, state: StepState, summary: str, follow_up: str
+) -> None:
+    """A person had been there before: summary and follow-ups say that nothing was written."""
+    entries = []
+    for entry in tell("healed"):
+        body = dict(entry.body)
+        if entry.kind is EntryKind.EFFECT_RECORDED:
+            body["effect"] = {**body["effect"], "outcome": "not_applied", "changes": []}
+        if entry.kind is EntryKind.VERIFICATION:
+            body |= {"outcome": verification, "wrote": False}
+        entries.append(dataclasses.replace(entry, body=body))
+    report = report_of(tuple(entries))
+    assert report.actions[0].state is state
+    assert summary in report.summary[1]
+    assert any(line.startswith(follow_up) for line in report.follow_ups), report.follow_ups
+    assert not any("needed" in line for line in report.follow_ups)
+
+
 def test_an_intent_without_an_effect_is_shown_as_not_known(tell: Tell) -> None:
     """What a crash leaves behind."""
     entries = tuple(e for e in tell("healed") if e.kind is not EntryKind.EFFECT_RECORDED)[:10]

@@ -231,6 +231,43 @@ async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
     assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
 
 
+async def test_a_step_that_wrote_nothing_relapses_without_an_undo(world: Any) -> None:
+    """A person had set the flag already: what was never written is not taken back, the next tier is tried."""
+    world.cluster.change(world.flags, {"data": {"recommend.enabled": "false"}})
+    world.sick()
+    incident = await world.opened()
+    plan = (await world.gather(incident)).plan
+    world.digest = plan.digest
+    acted = await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(8)
+    verified = (await world.run(world.verification.verify, world.look(incident))).record
+    assert (verified.status, verified.wrote) == (StepStatus.VERIFIED, False)
+    world.sick(since=world.clock.at)
+    world.clock.forward(2)
+    held = (await world.run(world.verification.hold, world.look(incident))).record
+    assert (held.status, held.wrote) == (StepStatus.NOT_VERIFIED, False)
+    move = next_move(plan, (acted, verified, held))
+    assert (move.kind, move.tier) == (MoveKind.ACT, 1)
+
+
+async def test_a_step_that_wrote_relapses_with_an_undo(world: Any) -> None:
+    """The hold says of the write what the verification said."""
+    world.sick()
+    incident = await world.opened()
+    plan = (await world.gather(incident)).plan
+    world.digest = plan.digest
+    acted = await act(world, incident)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(8)
+    verified = (await world.run(world.verification.verify, world.look(incident))).record
+    world.sick(since=world.clock.at)
+    world.clock.forward(2)
+    held = (await world.run(world.verification.hold, world.look(incident))).record
+    assert held.wrote
+    assert next_move(plan, (acted, verified, held)).kind is MoveKind.UNDO
+
+
 async def test_doubt_during_the_hold_is_borne_three_times_its_length(world: Any) -> None:
     """No answer from Prometheus is no relapse, at first; none for ever calls a person, and undoes nothing."""
     incident = await world.verified()
