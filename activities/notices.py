@@ -76,6 +76,15 @@ def closing(incident_id: str, now: datetime) -> tuple[MessageDraft, ...]:
     )
 
 
+def handled(incident_id: str, page: str, now: datetime) -> tuple[MessageDraft, ...]:
+    """A person has dealt with a call (`page`, its message's key) that came after the incident's end. The post-mortem
+    says so, too."""
+    return (
+        pager(incident_id, NoticeKind.CLOSED, f"{page}/closed", PagerAction.RESOLVE_HIGH, now),
+        postmortem(incident_id, f"postmortem/{page}/closed", now),
+    )
+
+
 def postmortem(incident_id: str, key: str, now: datetime) -> MessageDraft:
     """(Re)writes the post-mortem's files."""
     return MessageDraft(

@@ -110,7 +110,7 @@ class PeopleHands:
 
 
 def _called_about(incident_id: str, reason: str, now: datetime) -> tuple[EntryDraft, tuple[MessageDraft, ...]]:
-    """A call that comes after the incident's last word: nothing of ours ends it."""
+    """A call that comes after the incident's last word: only `firebreak close` ends it."""
     key = "person/late"
     body = {"reason": reason, "urgency": "high"}
     entry = EntryDraft(incident_id=incident_id, key=key, kind=EntryKind.PERSON_CALLED, at=now, body=body)

@@ -21,10 +21,10 @@ from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import Mode
-from firebreak.domain.message import MessageDraft, NoticeKind
+from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock, RestoreRecord
-from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 
 
 class RestoreHands:
@@ -152,14 +152,35 @@ class RestoreHands:
             body=json.loads(json.dumps(body)),
         )
         again = notices.postmortem(record.incident_id, f"postmortem/{key}", now)
-        messages: tuple[MessageDraft, ...] = (
-            notices.person_needed(record.incident_id, key, str(body["reason"]), now)
-            if page
-            else (notices.chat(record.incident_id, NoticeKind.RESTORED, key, now),)
-        )
+        messages: tuple[MessageDraft, ...]
+        if page:
+            messages = notices.person_needed(record.incident_id, key, str(body["reason"]), now)
+        else:
+            messages = (notices.chat(record.incident_id, NoticeKind.RESTORED, key, now),)
+            if await self._ends_the_page(record):
+                high = PagerAction.RESOLVE_HIGH
+                messages += (notices.pager(record.incident_id, NoticeKind.RESTORED, f"pager/{key}", high, now),)
         await self._casebook.ledger.end_restore(record, outcome=outcome, entry=entry, messages=(*messages, again))
         await self._casebook.ledger.release_targets(_lock_name(record))
         return RestoreResult(ended=True, outcome=outcome)
+
+    async def _ends_the_page(self, record: RestoreRecord) -> bool:
+        """Whether the engine's watch had called a person about this restore, which came late (workers or Temporal were
+        away), and nobody for anything else since the incident's end: all of its calls are one page at the pager. While
+        it is open, its close ends that page."""
+        own = ids.overdue_key(record.tier, record.step)
+        if await self._casebook.found(record.incident_id, own) is None:
+            return False
+        entries = await self._casebook.ledger.entries(record.incident_id)
+        closed = next((entry.at for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
+        return closed is not None and not any(_calls(e) and e.key != own and e.at >= closed for e in entries)
+
+
+def _calls(entry: TimelineEntry) -> bool:
+    """Whether it is told to a person with high urgency."""
+    if entry.kind is EntryKind.RESTORE_ENDED:
+        return entry.body.get("outcome") in ("overdue", "refused")
+    return entry.kind in (EntryKind.PERSON_CALLED, EntryKind.ENGINE_FAULT)
 
 
 def _lock_name(of: RestoreInput | RestoreRecord) -> str:

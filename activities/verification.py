@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from temporalio import activity
 
@@ -159,7 +160,7 @@ class VerifyHands:
         held = tuple(replace(c, held_for=max(c.held_for, plan.hold)) for c in plan.recovery)
         results = await self._looking.at_once(held, self._looking.limit(), not_before=verified.at)
         now = self._clock.now()
-        seen = {
+        seen: dict[str, Any] = {
             "conditions": [to_data(r) for r in results],
             "wrote": bool(verified.body["wrote"]),  # what the effect did not write no relapse takes back
             "read_up_to": read_up_to,
@@ -179,7 +180,7 @@ class VerifyHands:
         return VerifyResult(record=None, again_at=wait, reason=why)
 
     async def _held(
-        self, at: StepInput, plan: Plan, status: StepStatus, reason: str, seen: Mapping[str, object]
+        self, at: StepInput, plan: Plan, status: StepStatus, reason: str, seen: Mapping[str, Any]
     ) -> VerifyResult:
         draft = self._entries.draft(at, plan, "hold", EntryKind.HOLD_ENDED, outcome=status.value, reason=reason, **seen)
         now = self._clock.now()

@@ -1,4 +1,5 @@
-"""`firebreak close`: end an incident, or the page about a fault of the engine itself, by hand."""
+"""`firebreak close`: end an incident by hand, or a page that nothing else ends: about a fault of the engine itself, or
+one that came after its incident's end."""
 
 from __future__ import annotations
 
@@ -18,14 +19,15 @@ def close(
     by: Annotated[str | None, typer.Option(help="Who closes it; default: your user name.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="The engine's data directory.")] = None,
 ) -> None:
-    """Ask the engine to end an incident, or a page about the engine itself (by its whole id). The wish is on disk at
-    once, and is carried out when the engine runs."""
+    """Ask the engine to end an incident, a page that came after its end, or a page about the engine itself (by its
+    whole id). The wish is on disk at once, and is carried out when the engine runs."""
     import asyncio
     import getpass
 
     from activities import notices
-    from firebreak.cli.reading import engine_record, find_open, opened_store
-    from firebreak.domain.message import NoticeKind, PagerAction
+    from firebreak.cli.reading import engine_record, find_to_close, opened_store
+    from firebreak.domain import ids
+    from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
     from firebreak.domain.timeline import EntryDraft, EntryKind
     from firebreak.engine.clock import SystemClock
     from firebreak.settings import load_settings
@@ -39,20 +41,24 @@ def close(
     async def ask() -> tuple[str, str]:
         async with opened_store(data_dir) as store:
             own = await engine_record(store, incident)
-        incident_id = own[0].incident_id if own else await find_open(data_dir, incident)
+            incident_id, page = (own[0].incident_id, "") if own else await find_to_close(store, incident)
         now = SystemClock().now()
-        # Of a fault of the engine there is no workflow that ends its page.
-        end = notices.pager(incident_id, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
+        ends: tuple[MessageDraft, ...] = ()
+        # Of a fault of the engine, and after an incident's end, there is no workflow that ends the page.
+        if own:
+            ends = (notices.pager(incident_id, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now),)
+        elif page:
+            ends = notices.handled(incident_id, page, now)
         async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:
             wish = EntryDraft(
                 incident_id=incident_id,
-                key="close-requested",
+                key=ids.close_key(page),
                 kind=EntryKind.CLOSE_REQUESTED,
                 at=now,
                 actor=f"person:{person}",
                 body={"reason": reason, "by": person},
             )
-            (asked,) = await store.append([wish], messages=(end,) if own else ())
+            (asked,) = await store.append([wish], messages=ends, cancel=((incident_id, page),) if page else ())
             before = f"close was requested before, by {asked.entry.body['by']}" if asked.found else "close requested"
             return incident_id, before
 

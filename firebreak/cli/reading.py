@@ -109,11 +109,30 @@ async def find_open(data_dir: Path | None, text: str) -> str:
     async with opened_store(data_dir) as store:
         row = await find_row(store, text)
     if row.closed_at is not None:
-        raise ContractError(
-            f"{row.id} is over already: {row.outcome.value.replace('_', ' ')}",
-            advice=f"Read how it ended: firebreak postmortem {row.id}",
-        )
+        raise _over(row)
     return row.id
+
+
+async def find_to_close(store: TimelineStore, text: str) -> tuple[str, str]:
+    """What a person may end: the id of an incident that is open and an empty text, or of one that is over and the key
+    of the call that is open all the same (a restore that was not taken back, an alert that joined at the last moment):
+    no workflow ends that. ContractError when all of it is over."""
+    from firebreak.postmortem.people import open_call
+
+    row = await find_row(store, text)
+    if row.closed_at is None:
+        return row.id, ""
+    page = open_call(await store.entries(row.id))
+    if not page:
+        raise _over(row)
+    return row.id, page
+
+
+def _over(row: IncidentRow) -> ContractError:
+    return ContractError(
+        f"{row.id} is over already: {row.outcome.value.replace('_', ' ')}",
+        advice=f"Read how it ended: firebreak postmortem {row.id}",
+    )
 
 
 def _nearest(wanted: str, rows: tuple[IncidentRow | UnreadableRow, ...]) -> str:

@@ -45,6 +45,12 @@ def step_annotation(key: str) -> str:
     return f"firebreak.dev/step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
+def close_key(page: str = "") -> str:
+    """Entry key of a person's wish to close: the incident, or (`page`, its message's key) a call that came after the
+    incident's end. Said once for each."""
+    return f"close-requested/{page}" if page else "close-requested"
+
+
 def score_key(number: int) -> str:
     """Entry key of the n-th time (1, 2, ...) that a person set the health score."""
     return f"score/{number}"
@@ -53,6 +59,11 @@ def score_key(number: int) -> str:
 def move_key(kind: str, tier: int, step: int, round_number: int | None = None) -> str:
     """Entry key of one move on one step: `act/0.0`, `verify/0.0/2`."""
     return f"{kind}/{tier}.{step}" + ("" if round_number is None else f"/{round_number}")
+
+
+def overdue_key(tier: int, step: int) -> str:
+    """Entry key of the fault that a restore's own workflow has said nothing in time."""
+    return move_key("restore-overdue", tier, step)
 
 
 def pager_notice_key(incident: str) -> str:

@@ -14,6 +14,7 @@ from datetime import timedelta
 import structlog
 
 from activities import notices
+from firebreak.domain import ids
 from firebreak.domain.alert import AcceptedAlert
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError, LedgerError
@@ -131,7 +132,7 @@ class IntakeWatch:
         for record in await self._incidents.open_restores():
             limit = record.restore.within + max(RESTORE_GRACE, 2 * record.restore.poll)
             if now - record.opened_at >= limit:
-                late[record.incident_id, f"restore-overdue/{record.tier}.{record.step}"] = record
+                late[record.incident_id, ids.overdue_key(record.tier, record.step)] = record
         self._overdue &= late.keys()
         for place, record in late.items():
             if place not in self._overdue:

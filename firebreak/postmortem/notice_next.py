@@ -9,8 +9,16 @@ from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
 from firebreak.postmortem.model import Case, StepState
-from firebreak.postmortem.notice_subject import observes, of_the_engine, step_of, step_words, tried
+from firebreak.postmortem.notice_subject import (
+    called_after_the_end,
+    observes,
+    of_the_engine,
+    step_of,
+    step_words,
+    tried,
+)
 
+CLOSE = "firebreak close {id} --reason ..."
 INTAKE = "intake"
 """Where the fault is when accepted alerts wait: `firebreak/engine/watch.py` resolves its page by itself."""
 
@@ -38,7 +46,14 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
         step = wording.clean(fault.next_step or "Look at the engine's log.", 200)
         if fault.where == INTAKE:
             return f"{step} This page ends by itself once the alerts are taken up."
-        return f"{step} Then end this page: firebreak close {case.incident_id} --reason ..."
+        return f"{step} Then end this page: {CLOSE.format(id=case.incident_id)}"
+    first = _first(case)
+    if called_after_the_end(case):
+        return f"{wording.clean(first, 200)} Then end this page: {CLOSE.format(id=case.incident_id)}"
+    return first
+
+
+def _first(case: Case) -> str:
     unsure = [a for a in case.actions if a.state in (StepState.UNKNOWN, StepState.INTENDED, StepState.UNDO_FAILED)]
     if unsure:
         what = unsure[-1].target or "the target"
@@ -49,9 +64,13 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
         return wording.clean(case.in_force[0], 280)
     if case.refusal:
         return "find the workload by hand; the labels lead to none (services.yaml)."
-    if case.evidence and case.evidence.changes:
-        return "look at the newest change first; the engine goes on watching and closes when the evidence is healthy."
-    return "handle it by hand; the engine goes on watching and closes when the evidence is healthy."
+    over = called_after_the_end(case)
+    if over and case.faults and case.faults[-1].next_step:
+        return case.faults[-1].next_step
+    look = "look at the newest change first" if case.evidence and case.evidence.changes else "handle it by hand"
+    if over:
+        return f"{look}; the incident is over, and the engine does not watch it any more."
+    return f"{look}; the engine goes on watching and closes when the evidence is healthy."
 
 
 def _after_failure(case: Case, told: Mapping[str, Any]) -> str:

@@ -52,6 +52,19 @@ def was_called(people: Sequence[PersonLine]) -> bool:
     return any(p.urgency == "high" and p.what in ("called", "delivered") for p in people)
 
 
+def open_call(entries: Sequence[TimelineEntry]) -> str:
+    """Key of the newest message that called a person with high urgency, or still tries to, and that nothing has
+    resolved since. Empty = there is none."""
+    key = ""
+    for entry in entries:
+        told = reading.text(entry.body, "pager")
+        if told == PagerAction.RESOLVE_HIGH and entry.kind is EntryKind.MESSAGE_DELIVERED:
+            key = ""
+        elif told == PagerAction.TRIGGER_HIGH and entry.kind in (EntryKind.MESSAGE_DELIVERED, EntryKind.MESSAGE_FAILED):
+            key = "" if entry.body.get("given_up") is True else reading.text(entry.body, "key")
+    return key
+
+
 def faults_of(entries: Sequence[TimelineEntry]) -> tuple[FaultLine, ...]:
     """What broke in the engine itself."""
     return tuple(

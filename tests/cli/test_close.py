@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from activities import notices
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import to_data
 from firebreak.domain.ids import incident_id
 from firebreak.domain.incident import Incident, IncidentOutcome
+from firebreak.domain.message import Channel, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
 
@@ -133,6 +135,106 @@ def test_what_is_over_is_not_changed(typed: Any, place: Path, incident: Incident
     assert "recovered" in ran.stderr
     assert f"firebreak postmortem {incident.id}" in ran.stderr
     assert entries(place, incident) == before
+
+
+@pytest.fixture
+def called_late(place: Path, incident: Incident) -> Incident:
+    """It healed and closed; its restore was overdue hours later, and a person was called: nothing of ours ends that."""
+    page = {"channel": "pager", "notice": "person_needed", "key": "pager/restore-ended/0.0", "pager": "trigger_high"}
+
+    async def end() -> None:
+        async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
+            ending = draft(incident, "close", EntryKind.INCIDENT_CLOSED, {"outcome": "healed", "reason": "held"})
+            await store.close_incident(ending, IncidentOutcome.HEALED, messages=(), cancel_all=True)
+            body = {"tier": 0, "step": 0, "step_id": "flag-off", "outcome": "overdue", "reason": "not taken back"}
+            await store.append(
+                [
+                    draft(incident, "restore-ended/0.0", EntryKind.RESTORE_ENDED, body),
+                    draft(incident, "message/pager/restore-ended/0.0", EntryKind.MESSAGE_DELIVERED, page),
+                ]
+            )
+
+    asyncio.run(end())
+    return incident
+
+
+def due(place: Path) -> list[Message]:
+    async def read() -> list[Message]:
+        async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
+            return [m for m in await store.due(datetime.now(UTC), limit=9) if m.draft.channel is Channel.PAGER]
+
+    return asyncio.run(read())
+
+
+def tell_entry(place: Path, incident: Incident, key: str, kind: EntryKind, /, **body: Any) -> None:
+    async def write() -> None:
+        async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
+            await store.append([draft(incident, key, kind, body)])
+
+    asyncio.run(write())
+
+
+def test_a_call_that_came_after_the_end_is_ended_by_hand(typed: Any, place: Path, called_late: Incident) -> None:
+    """Once, however often it is asked: in the record with its reason, and what resolves the page waits to be sent."""
+    for by, said in (("ada", "close requested;"), ("bob", "requested before, by ada;")):
+        ran = typed("close", "last", "--reason", "taken back by hand", "--by", by, "--data-dir", "data")
+        assert (ran.returncode, said in ran.stdout) == (0, True), ran.stdout + ran.stderr
+    (wish,) = [e for e in entries(place, called_late) if e.kind is EntryKind.CLOSE_REQUESTED]
+    assert (wish.actor, wish.body["reason"]) == ("person:ada", "taken back by hand")
+    (message,) = due(place)
+    assert (message.draft.incident_id, message.draft.pager) == (called_late.id, PagerAction.RESOLVE_HIGH)
+
+
+def test_each_call_after_the_end_can_be_ended(typed: Any, place: Path, called_late: Incident) -> None:
+    """Also where the incident itself was closed by hand, and again when a later restore calls a person anew."""
+    tell_entry(place, called_late, "close-requested", EntryKind.CLOSE_REQUESTED, reason="first", by="ada")
+    assert typed("close", "last", "--reason", "x", "--data-dir", "data").returncode == 0
+    assert len(due(place)) == 1
+    ended = {"channel": "pager", "key": due(place)[0].draft.key, "pager": "resolve_high"}
+    tell_entry(place, called_late, f"message/{ended['key']}", EntryKind.MESSAGE_DELIVERED, **ended)
+    again = {"channel": "pager", "key": "pager/restore-ended/1.0", "pager": "trigger_high"}
+    tell_entry(place, called_late, f"message/{again['key']}", EntryKind.MESSAGE_DELIVERED, **again)
+    assert typed("close", "last", "--reason", "y", "--data-dir", "data").returncode == 0
+    wishes = [e for e in entries(place, called_late) if e.kind is EntryKind.CLOSE_REQUESTED]
+    assert [wish.body["reason"] for wish in wishes] == ["first", "x", "y"]
+
+
+def test_a_call_after_the_end_that_did_not_get_through_is_taken_back(
+    typed: Any, place: Path, called_late: Incident
+) -> None:
+    """The pager refused it till now: nobody is called any more for what a person has handled."""
+    page = notices.person_needed(called_late.id, "person/late", "an alert joined", AT)[0]
+    failed = {"channel": "pager", "key": page.key, "pager": "trigger_high", "error": "no key", "given_up": False}
+
+    async def call() -> None:
+        async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
+            await store.append([draft(called_late, "person/late", EntryKind.PERSON_CALLED, {})], messages=[page])
+
+    asyncio.run(call())
+    tell_entry(place, called_late, f"message/{page.key}/failed/1", EntryKind.MESSAGE_FAILED, **failed)
+    assert [m.draft.pager for m in due(place)] == [PagerAction.TRIGGER_HIGH]
+    assert typed("close", "last", "--reason", "x", "--data-dir", "data").returncode == 0
+    assert [m.draft.pager for m in due(place)] == [PagerAction.RESOLVE_HIGH]
+
+
+def test_a_call_that_has_been_ended_is_over(typed: Any, place: Path, called_late: Incident) -> None:
+    """The page was resolved: there is nothing to close any more, and `show` says when there is."""
+    command = f"firebreak close {called_late.id} --reason ..."
+    assert command in typed("show", "last", "--data-dir", "data").stdout
+    ended = {"channel": "pager", "key": "pager/restore-ended/0.0/closed", "pager": "resolve_high"}
+    tell_entry(place, called_late, f"message/{ended['key']}", EntryKind.MESSAGE_DELIVERED, **ended)
+    assert command not in typed("show", "last", "--data-dir", "data").stdout
+    before = entries(place, called_late)
+    ran = typed("close", "last", "--reason", "x", "--data-dir", "data")
+    assert (ran.returncode, "is over already: healed" in ran.stderr) == (2, True)
+    assert entries(place, called_late) == before
+
+
+def test_a_score_is_not_set_for_what_is_over_though_a_call_is_open(
+    typed: Any, place: Path, called_late: Incident
+) -> None:
+    """Nothing would read it any more."""
+    assert typed("score", "last", "60", "--reason", "x", "--data-dir", "data").returncode == 2
 
 
 def test_a_score_is_between_0_and_100(typed: Any, place: Path, incident: Incident) -> None:

@@ -174,6 +174,35 @@ def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str, line
     assert f"Step restart-pods: {line}: because" in notice.lines
 
 
+@pytest.mark.parametrize("late", ["person/late", "restore-ended/0.0", "restore-overdue/0.0"])
+def test_a_call_after_the_end_names_what_ends_it(tell: Tell, late: str) -> None:
+    """The incident is over: no close will end this page, and nothing watches the evidence any more."""
+    calls: dict[str, tuple[EntryKind, dict[str, Any]]] = {
+        "person/late": (EntryKind.PERSON_CALLED, {"reason": "an alert joined", "urgency": "high"}),
+        "restore-ended/0.0": (EntryKind.RESTORE_ENDED, {"tier": 0, "step": 0, "outcome": "overdue", "reason": "dead"}),
+        "restore-overdue/0.0": (
+            EntryKind.ENGINE_FAULT,
+            {"where": "restore", "error": "overdue", "next_step": "Take the step back by hand.", "tier": 0, "step": 0},
+        ),
+    }
+    kind, body = calls[late]
+    entries = tell("healed")
+    last = dataclasses.replace(entries[-1], seq=999, key=late, kind=kind, body=body)
+    notice = render_notice(NoticeKind.PERSON_NEEDED, (*entries, last), body={"reason": "because"})
+    (told,) = [line for line in notice.lines if line.startswith("Next: ")]
+    assert told.endswith("Then end this page: firebreak close inc-20261121-083644-1f0a9c3e --reason ...")
+    assert len(told) <= 300
+    assert "goes on watching" not in told
+    expected = {"person/late": "look at the newest change first", "restore-overdue/0.0": "Take the step back by hand."}
+    assert expected.get(late, "is still in force") in told
+
+
+def test_a_call_before_the_end_ends_with_the_incident(tell: Tell) -> None:
+    """Sent late, as by a pager that was away: what resolves it is queued behind it."""
+    lines = render_notice(NoticeKind.PERSON_NEEDED, tell("paged"), body={"reason": "because"}).lines
+    assert not any("firebreak close" in line for line in lines)
+
+
 def test_a_closed_incident_lists_what_is_left(tell: Tell) -> None:
     """Three follow-ups at most, and where the rest is."""
     notice = render_notice(NoticeKind.CLOSED, tell("paged"))

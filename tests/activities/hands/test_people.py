@@ -278,6 +278,7 @@ def made(world: Any) -> list[MessageDraft]:
         *notices.person_needed("inc-1", "person/high", "why", now),
         *notices.healed("inc-1", "healed/0.0", now),
         *notices.closing("inc-1", now),
+        *notices.handled("inc-1", "pager/person/late", now),
         *(notices.unclassified("inc-1", look, now, timedelta(seconds=60)) for look in range(2)),
     ]
 

@@ -12,7 +12,8 @@ from temporalio.exceptions import ApplicationError
 from activities.messages import CloseInput
 from firebreak.domain.errors import PermissionDenied, TransientError
 from firebreak.domain.incident import IncidentOutcome, Mode
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.watch import IntakeWatch
 
 
 async def check(world: Any, incident: Any, opened_at: datetime, **how: Any) -> Any:
@@ -195,6 +196,65 @@ async def test_a_write_whose_answer_is_lost_at_the_time_limit_is_not_denied(worl
     (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
     assert "Nothing was flipped" not in body["reason"]
     assert "look at the target" in body["reason"]
+
+
+class EmptyInbox:
+    """Nothing waits: the watch looks at restores alone."""
+
+    async def oldest(self) -> None:
+        return None
+
+
+async def watched(world: Any) -> tuple[Any, datetime]:
+    """Workers or Temporal were away: the time limit is over, and the engine's own watch has called a person."""
+    incident, opened = await promised(world)
+    world.clock.at = opened + timedelta(hours=1, minutes=2)
+    inbox: Any = EmptyInbox()
+    await IntakeWatch(inbox, world.store, world.clock, incidents=world.store).look()
+    assert world.messages(incident)["pager/restore-overdue/0.0"][0] == "trigger_high"
+    world.metrics.say("app_probe", 1.0, since=opened)
+    return incident, opened
+
+
+async def test_a_late_restore_ends_the_page_about_it(world: Any) -> None:
+    """Its workflow came back and took the step back: what the person was called for is done."""
+    incident, opened = await watched(world)
+    assert (await check(world, incident, opened)).outcome == "restored"
+    assert world.messages(incident)["pager/restore-ended/0.0"][0] == "resolve_high"
+
+
+@pytest.mark.parametrize("other", ["person/late", "restore-overdue/1.0", "restore-ended/1.0"])
+async def test_a_late_restore_ends_no_page_about_something_else(world: Any, other: str) -> None:
+    """All of an incident's calls are one page at the pager."""
+    incident, opened = await watched(world)
+    kinds = {"person": EntryKind.PERSON_CALLED, "restore-overdue": EntryKind.ENGINE_FAULT}
+    kind = kinds.get(other.partition("/")[0], EntryKind.RESTORE_ENDED)
+    body = {"reason": "why", "outcome": "refused"}
+    await world.store.append([EntryDraft(incident_id=incident.id, key=other, kind=kind, at=world.clock.at, body=body)])
+    assert (await check(world, incident, opened)).outcome == "restored"
+    assert "pager/restore-ended/0.0" not in world.messages(incident)
+
+
+async def test_a_restore_in_an_open_incident_ends_no_page(world: Any) -> None:
+    """A person may have been called for the incident itself; its close ends all of it."""
+    incident = await world.verified()
+    (record,) = await world.store.open_restores()
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.at = record.opened_at + timedelta(hours=1, minutes=2)
+    inbox: Any = EmptyInbox()
+    await IntakeWatch(inbox, world.store, world.clock, incidents=world.store).look()
+    await world.store.release_targets(incident.id)
+    assert (await check(world, incident, record.opened_at)).outcome == "restored"
+    assert "pager/restore-ended/0.0" not in world.messages(incident)
+
+
+async def test_a_restore_in_time_says_nothing_to_the_pager(world: Any) -> None:
+    """Nobody was called, so nothing is ended."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    await check(world, incident, opened)
+    assert "pager/restore-ended/0.0" not in world.messages(incident)
 
 
 async def test_observing_takes_nothing_back_and_pages_when_it_is_overdue(world: Any) -> None:

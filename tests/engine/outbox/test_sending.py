@@ -167,6 +167,21 @@ async def test_a_page_after_a_resolve_is_resolved_again_at_the_end(desk: Any) ->
     assert high == ["trigger_high", "resolve_high", "trigger_high", "resolve_high"]
 
 
+async def test_a_page_after_the_end_is_resolved_when_a_person_says_so(desk: Any) -> None:
+    """The close's own resolve is spent by then; what a person wrote ends the call, under the key of its own."""
+    await desk.tell(*desk.classified())
+    desk.clock.forward(60)
+    await desk.all()
+    await desk.tell(*notices.closing(desk.incident_id, desk.now))
+    await desk.all()
+    await desk.tell(*notices.person_needed(desk.incident_id, "restore-ended/0.0", "overdue", desk.now))
+    await desk.all()
+    await desk.tell(*notices.handled(desk.incident_id, "pager/restore-ended/0.0", desk.now))
+    await desk.all()
+    high = [what for channel, what in desk.people.sent if what.endswith("_high")]
+    assert high == ["trigger_high", "resolve_high", "trigger_high", "resolve_high"]
+
+
 async def test_a_second_healing_is_told_as_the_first(desk: Any) -> None:
     """Healed, relapsed, healed by another tier: the page of the relapse ends then, not at the close."""
     await desk.tell(*desk.classified(), *notices.healed(desk.incident_id, "healed/0.0", desk.now))
