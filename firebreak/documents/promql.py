@@ -63,6 +63,11 @@ class Selector:
     shifted: bool = False
 
     @property
+    def named(self) -> str:
+        """The metric's name, also where a matcher gives it; empty where several are asked for by a pattern."""
+        return self.metric or next((m.value for m in self.matchers if m.name == "__name__" and m.op == "="), "")
+
+    @property
     def text(self) -> str:
         """As PromQL, without offset: `http_requests_total{service="pay"}`."""
         inner = ", ".join(f"{m.name}{m.op}{quote(m.value)}" for m in self.matchers)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Protocol
 
 from firebreak.documents.conditions import ConditionBlock, Rendering
-from firebreak.documents.promql import Selector, grouping_labels, selectors
+from firebreak.documents.promql import grouping_labels, selectors
 from firebreak.documents.yaml_file import Finding, YamlDocument
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.errors import Problem
@@ -39,7 +39,7 @@ def _missing(path: NodePath, query: str, known: KnownSeries) -> Iterator[Finding
     metrics = known.metric_names()
     carried: set[str] = set()
     for selector in selectors(query):
-        metric = _metric_of(selector)
+        metric = selector.named
         if not metric:
             continue
         if metric not in metrics:
@@ -57,12 +57,6 @@ def _missing(path: NodePath, query: str, known: KnownSeries) -> Iterator[Finding
             yield Finding(
                 path, f"no metric of this query has the label {label!r} there{_near(label, carried)}", token=label
             )
-
-
-def _metric_of(selector: Selector) -> str:
-    """Name of the metric, or empty where a selector asks for several by a pattern."""
-    named = [m.value for m in selector.matchers if m.name == "__name__" and m.op == "="]
-    return selector.metric or (named[0] if named else "")
 
 
 def _near(word: str, known: Collection[str]) -> str:

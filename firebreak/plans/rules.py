@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
@@ -16,7 +17,7 @@ from firebreak.documents.conditions import (
     too_many_points,
 )
 from firebreak.documents.names import is_object_name, refuse_namespace
-from firebreak.documents.promql import BASELINE, Selector, selectors
+from firebreak.documents.promql import BASELINE, LabelMatcher, Selector, selectors
 from firebreak.documents.yaml_file import Finding
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.condition import ConditionKind
@@ -30,7 +31,10 @@ _NOTHING = timedelta(0)
 def findings(model: RunbookModel) -> tuple[Finding, ...]:
     """Everything wrong with a runbook that can be seen without the actions' specs."""
     found = (*_names(model), *_tiers(model), *_conditions(model), *_references(model), *_parameters(model))
-    return found or (*timings(model, {}), *_symptoms(model))  # these two need every name to be known
+    return found or (
+        *timings(model, {}),
+        *symptoms(model, sample_rendering(model)),
+    )  # these two need every name to be known
 
 
 def bindings_of(model: RunbookModel) -> frozenset[str]:
@@ -206,23 +210,65 @@ def _parameters(model: RunbookModel) -> Iterator[Finding]:
             )
 
 
-def _symptoms(model: RunbookModel) -> Iterator[Finding]:
-    """A step that hides a symptom makes it go away: `restore` on that evidence would flip at once, and for ever."""
-    rendering = sample_rendering(model)
+_OF_THE_ALERT = frozenset(f"${name}" for name in STANDARD_BINDINGS - {"service"})
+_PARTS = ("_bucket", "_sum", "_count")  # of one histogram
 
-    def seen(names: Collection[str]) -> set[Selector]:
+
+def symptoms(model: RunbookModel, rendering: Rendering) -> Iterator[Finding]:
+    """A `restore` that reads a metric which the step's `verify` reads.
+
+    A step that hides a symptom makes it go away: `restore` on that evidence would flip at once, and for ever. So would
+    it on a part of that evidence, since a version without traffic has no errors either: the metric's name decides,
+    whatever else the selectors say. One case is left out: both say by `=` whose series they read, in the label
+    `service` or in the one to which verify gives $service, and it is not the same (a dependency's own series). Two
+    names of the document are taken for two services; with a service's values in `rendering` their values decide."""
+
+    def seen(names: Collection[str]) -> list[Selector]:
         templates = [t for name in names for _, t in queries_of(model.conditions[name])]
-        found = (selector for template in templates for selector in selectors(rendering.query(template)))
-        return {Selector(s.metric, tuple(sorted(s.matchers, key=lambda m: (m.name, m.op, m.value)))) for s in found}
+        return [selector for template in templates for selector in selectors(rendering.query(template))]
 
+    own = rendering.bindings["service"]
     for path, step in steps_of(model):
         if step.verify is None or step.restore is None:
             continue
-        symptom = seen(step.verify.conditions)
+        verified = seen(step.verify.conditions)
         for index, name in enumerate(step.restore.conditions):
-            shared = sorted(s.text for s in seen([name]) & symptom)
+            shared = sorted(
+                v.text
+                for r in seen([name])
+                for v in verified
+                if _one_metric(r, v) and not _of_another_service(r, v, own)
+            )
             if shared:
                 yield Finding(
                     (*path, "restore", "conditions", index),
-                    f"restore looks at the symptom, not at the broken part: {name!r} and verify both read {shared[0]}",
+                    f"restore looks at the symptom, not at the broken part: {name!r} reads the metric of {shared[0]}, "
+                    "which verify reads",
                 )
+
+
+def _one_metric(one: Selector, other: Selector) -> bool:
+    """Whether both may read series of one metric. A histogram's parts are one."""
+    if not one.named or not other.named:
+        known, pattern = (one, other) if one.named else (other, one)
+        return not known.named or all(_may_be(m, known.named) for m in pattern.matchers if m.name == "__name__")
+    first, second = (next((n.removesuffix(p) for p in _PARTS if n.endswith(p)), n) for n in (one.named, other.named))
+    return first == second
+
+
+def _may_be(matcher: LabelMatcher, metric: str) -> bool:
+    """Whether a pattern for names lets `metric` through; what cannot be told may be."""
+    try:
+        found = metric == matcher.value if matcher.op == "!=" else re.fullmatch(matcher.value, metric) is not None
+    except re.error:
+        return True
+    return found == (matcher.op == "=~")
+
+
+def _of_another_service(restored: Selector, verified: Selector, own: str) -> bool:
+    theirs, ours = ({m.name: m.value for m in s.matchers if m.op == "=" and m.value} for s in (restored, verified))
+    return any(
+        theirs[label] != ours[label] and theirs[label] not in _OF_THE_ALERT
+        for label in theirs.keys() & ours.keys()
+        if label == "service" or ours[label] == own
+    )

@@ -131,17 +131,53 @@ def test_each_mistake_is_named_at_its_line_and_column(claim: str, edited: Callab
     assert str(caught.value).startswith("r.yaml:")
 
 
-def test_the_same_selector_written_in_another_order_is_the_same_symptom(text: str) -> None:
-    """Evidence is what a selector reads, not how it is spelled; another version's series are another evidence."""
-    errors, probe = "sum(rate(errors_total{service=$service}[$window]))", "min(probe_success{service=$service})"
-    both = text.replace(errors, 'sum(rate(errors_total{service=$service, code="500"}[$window]))')
-    load_runbook(
-        both.replace(probe, 'sum(errors_total{code="500", service=$service, version="v2"})').encode(), "r.yaml"
-    )
+VERIFIED, PROBED = "sum(rate(errors_total{service=$service}[$window]))", "min(probe_success{service=$service})"
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        'sum(errors_total{service=$service, version="v2", code=~"5.."}) or vector(0)',
+        "sum(errors_total{service=$service} offset 1m)",
+        "sum(errors_total)",
+        'sum({__name__="errors_total", version="v2"})',
+        'sum({__name__=~"errors_.*", version="v2"})',
+        'sum({__name__!="up", version="v2"})',
+        'sum({version="v2"})',
+        'sum(errors_total{service!=$service, version="v2"})',
+        "sum(errors_total{service=$workload})",
+        'sum(errors_total{service=""})',
+        "sum(errors_total{service=$service, flow=$route})",
+    ],
+)
+def test_a_part_of_the_symptom_is_the_symptom(reads: str, text: str) -> None:
+    """A version that gets no traffic any more has no errors: `restore` on that would flip back at once."""
+    with pytest.raises(RunbookInvalid, match=r"symptom.*'probed' reads the metric of errors_total"):
+        load_runbook(text.replace(PROBED, reads).encode(), "r.yaml")
+
+
+def test_the_parts_of_a_histogram_are_one_symptom(text: str) -> None:
+    """Without traffic neither the buckets nor the count grow."""
+    slow = text.replace(VERIFIED, "histogram_quantile(0.9, sum by (le) (rate(took_bucket{service=$service}[$window])))")
     with pytest.raises(RunbookInvalid, match="restore looks at the symptom"):
-        load_runbook(
-            both.replace(probe, 'sum(errors_total{code="500", service=$service} offset 1m)').encode(), "r.yaml"
-        )
+        load_runbook(slow.replace(PROBED, 'sum(rate(took_count{version="v2"}[1m]))').encode(), "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("verified", "reads"),
+    [
+        (VERIFIED, 'sum(errors_total{service="recommend"})'),
+        (VERIFIED, "sum(errors_total{service=$route})"),
+        ("sum(errors_total{app=$service})", 'sum(errors_total{app="recommend"})'),
+        ("sum(errors_total{service=$service})", 'sum({__name__=~"probe_.*"})'),
+        ("sum(errors_total{service=$service})", 'sum({__name__!="errors_total", job="probe"})'),
+    ],
+)
+def test_what_is_said_to_be_another_services_is_no_symptom(verified: str, reads: str, text: str) -> None:
+    """A dependency's own errors are evidence of the broken part, whatever metric they are counted in."""
+    selector = verified[verified.index("errors_total") : verified.index("}") + 1]
+    more = text.replace("inputs: ['errors_total{service=$service}']", f"inputs: ['{selector}']")
+    load_runbook(more.replace(VERIFIED, verified).replace(PROBED, reads).encode(), "r.yaml")
 
 
 def test_a_condition_that_nobody_uses_is_named(text: str) -> None:
