@@ -45,6 +45,7 @@ def specs() -> Mapping[str, ActionSpec]:
             irreversible_reason=kind.irreversible_reason,
             params_schema=_schema(kind),
             validate=functools.partial(param_problems, kind),
+            target_kinds=kind.target_kinds,
         )
         for name, kind in discover().items()
     }
@@ -86,7 +87,7 @@ def _sentence(kind: type[Action], error: str, message: str, path: tuple[str | in
     if error == "extra_forbidden":
         known = ", ".join(kind.Params.model_fields) or "none"
         return f"{kind.name} has no parameter {name!r}; it has: {known}"
-    return message
+    return message.removeprefix("Value error, ")
 
 
 def _schema(kind: type[Action]) -> Mapping[str, Any]:

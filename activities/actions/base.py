@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from activities.actions.kept_objects import KeptObjects
 from activities.fields import canonical, changes_as_written, inverse, merge_patch, moved_fields, read_field
@@ -44,7 +44,7 @@ from firebreak.domain.codec import format_time
 from firebreak.domain.errors import NotYet, PermanentError, PreconditionFailed, TargetChanged, TransientError
 from firebreak.domain.ids import step_annotation
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject, PatchKind
-from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, TargetRef
+from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, ResourceKind, TargetRef
 
 CALL_TIMEOUT = timedelta(seconds=2)  # one call; a hanging API server must not eat the paging deadline of 60 s
 CONFLICT_TRIES = 5  # a status update between our read and our write is ordinary: read again and look again
@@ -55,6 +55,17 @@ class ActionParams(BaseModel):
     """Parameters of one action as a runbook gives them. A number may come as text: filled placeholders are text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("namespace", check_fields=False)  # whichever action has one
+    @classmethod
+    def _not_the_systems(cls, value: str | None) -> str | None:
+        if value in SYSTEM_NAMESPACES:  # the write would be refused: better found by the linter than in an incident
+            raise ValueError(_of_the_system(value))
+        return value
+
+
+def _of_the_system(namespace: str) -> str:
+    return f"namespace {namespace!r} is the system's own and never a target"
 
 
 class UtcClock:
@@ -99,6 +110,7 @@ class Action(ABC):
     mutates: ClassVar[bool] = True
     reversible: ClassVar[bool] = True
     irreversible_reason: ClassVar[str] = ""
+    target_kinds: ClassVar[frozenset[ResourceKind]] = frozenset()  # of its target; none = it reads the namespace only
     Params: ClassVar[type[ActionParams]]
 
     def __init__(
@@ -295,7 +307,7 @@ class Action(ABC):
 
     def _forbidden(self, ref: TargetRef) -> str:
         if ref.namespace in SYSTEM_NAMESPACES:
-            return f"namespace {ref.namespace!r} is the system's own and never a target"
+            return _of_the_system(ref.namespace)
         if ref.cluster != self.cluster.name:
             return f"{ref.text} belongs to cluster {ref.cluster!r}, and this engine acts on {self.cluster.name!r}"
         return ""

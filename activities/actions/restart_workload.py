@@ -31,6 +31,7 @@ OWN_DEADLINE = timedelta(seconds=600)
 class RestartWorkload(Action):
     name = "restart_workload"
     reversible = False
+    target_kinds = WORKLOAD_KINDS
     irreversible_reason = (
         "a restart cannot be taken back: the pods that it replaced are gone, and the release is the same"
     )
@@ -40,7 +41,7 @@ class RestartWorkload(Action):
 
     async def propose(self, params: Any, context: StepContext) -> Proposal | CheckResult:
         ref = context.default_target
-        if ref.kind not in WORKLOAD_KINDS:
+        if ref.kind not in self.target_kinds:
             return refused(f"{ref.text} is no workload: a Deployment, StatefulSet or DaemonSet can be restarted")
         obj, budgets = await asyncio.gather(
             self.cluster.get(ref, timeout=self.call_timeout),

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from firebreak.domain.target import BoundTarget, TargetRef
+from firebreak.domain.target import BoundTarget, ResourceKind, TargetRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,8 @@ class ParamProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionSpec:
-    """What the linter and the schema generator know of an action, without its code."""
+    """What the linter and the schema generator know of an action, without its code. `target_kinds`: what a step's
+    target may be; empty = of the target only cluster and namespace are read."""
 
     name: str
     summary: str
@@ -30,6 +31,7 @@ class ActionSpec:
     irreversible_reason: str
     params_schema: Mapping[str, Any]
     validate: Callable[[Mapping[str, Any]], tuple[ParamProblem, ...]]
+    target_kinds: frozenset[ResourceKind] = frozenset()
 
 
 class CheckOutcome(StrEnum):

@@ -14,7 +14,7 @@ from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.action import ActionSpec
 from firebreak.domain.errors import Problem
 from firebreak.domain.plan import UndoRule
-from firebreak.plans.model import StepBlock
+from firebreak.plans.model import FixedTarget, StepBlock
 from firebreak.plans.rules import hint, steps_of, timings
 from firebreak.plans.runbook import Runbook
 
@@ -41,6 +41,11 @@ def _step(path: NodePath, step: StepBlock, specs: Mapping[str, ActionSpec]) -> I
     for problem in spec.validate(step.params):
         where = (*path, "params", *problem.path)
         yield Finding(where, problem.message, on_key=len(problem.path) == 1 and problem.path[0] in step.params)
+    if isinstance(step.target, FixedTarget) and spec.target_kinds:
+        kinds = sorted(kind.kind for kind in spec.target_kinds)
+        if step.target.kind not in kinds:
+            told = f"{step.action} cannot be aimed at a {step.target.kind}: only at a {' or '.join(kinds)}"
+            yield Finding((*path, "target", "kind"), told)
     yield from _mutating(path, step, spec) if spec.mutates else _harmless(path, step)
 
 

@@ -61,7 +61,13 @@ tiers:
 """
 
 
-def _spec(name: str, *needed: str, mutates: bool = True, reversible: bool = True) -> ActionSpec:
+def _spec(
+    name: str,
+    *needed: str,
+    mutates: bool = True,
+    reversible: bool = True,
+    target_kinds: frozenset[ResourceKind] = frozenset(),
+) -> ActionSpec:
     def validate(params: Mapping[str, Any]) -> tuple[ParamProblem, ...]:
         missing = [
             ParamProblem(path=(n,), message=f"{name} needs the parameter {n!r}") for n in needed if n not in params
@@ -80,6 +86,7 @@ def _spec(name: str, *needed: str, mutates: bool = True, reversible: bool = True
         irreversible_reason="" if reversible else "it is gone",
         params_schema=schema,
         validate=validate,
+        target_kinds=target_kinds,
     )
 
 
@@ -87,7 +94,11 @@ def _spec(name: str, *needed: str, mutates: bool = True, reversible: bool = True
 def specs() -> Mapping[str, ActionSpec]:
     """Four actions, as the hands describe them."""
     return {
-        "restart_workload": _spec("restart_workload", reversible=False),
+        "restart_workload": _spec(
+            "restart_workload",
+            reversible=False,
+            target_kinds=frozenset({ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET}),
+        ),
         "shift_traffic": _spec("shift_traffic", "route", "away_from"),
         "set_flag": _spec("set_flag", "config_map", "key", "value"),
         "page": _spec("page", mutates=False, reversible=False),

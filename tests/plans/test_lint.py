@@ -28,6 +28,12 @@ MISTAKES = {
     "a missing parameter": (", away_from: $workload", "", "params", "needs the parameter 'away_from'"),
     "an unknown parameter": ("route: $route", "rute: x, route: $route", "rute", "has no parameter 'rute'"),
     "a wrong value": ("route: $route", "route: ''", "route: ''", "must not be empty"),
+    "a target of a kind that the action cannot change": (
+        "        check: action\n",
+        "        check: action\n        target: {namespace: shop, kind: ConfigMap, name: flags}\n",
+        "ConfigMap",
+        "cannot be aimed at a ConfigMap: only at a Deployment",
+    ),
     "no check": ("        check: action\n", "", "id: restart", "has no `check`"),
     "no verify": (VERIFY, "", "id: shift", "has no `verify`"),
     "no undo": ("        undo: action\n", "", "id: shift", "has no `undo`"),
@@ -82,6 +88,14 @@ def test_a_right_runbook_has_no_problems(runbook: Runbook, specs: Specs) -> None
 def test_a_reversible_step_may_stay_for_good_with_a_reason(edited: Callable[..., str], specs: Specs) -> None:
     """`undo: none` with a reason needs no restore: nothing is going to be taken back."""
     text = edited(("        undo: action\n", "        undo: none\n        undo_reason: v1 is retired\n"), (RESTORE, ""))
+    assert lint_runbook(load_runbook(text.encode(), "r.yaml"), specs) == ()
+
+
+def test_a_fixed_target_of_the_right_kind_has_no_problems(edited: Callable[..., str], specs: Specs) -> None:
+    """Where the action takes only the namespace from it, any kind is right."""
+    restart = "        check: action\n        target: {namespace: shop, kind: Deployment, name: db}\n"
+    shift = "        check: [probed]\n        target: {namespace: shop, kind: ConfigMap, name: db}\n"
+    text = edited(("        check: action\n", restart), ("        check: [probed]\n", shift))
     assert lint_runbook(load_runbook(text.encode(), "r.yaml"), specs) == ()
 
 

@@ -36,6 +36,10 @@ def test_every_action_is_built_for_one_cluster(fake: FakeCluster) -> None:
         ("set_flag", {"config_map": "f", "key": "$not a name", "value": "x"}, [("key",)]),
         ("set_flag", {"config_map": "f", "key": "k", "value": True}, [("value",)]),
         ("set_flag", {"config_map": "f", "key": "k"}, [("value",)]),
+        ("set_flag", {"config_map": "f", "key": "k", "value": "x", "namespace": "kube-system"}, [("namespace",)]),
+        ("set_flag", {"config_map": "f", "key": "k", "value": "x", "namespace": "$namespace"}, []),
+        ("set_flag", {"config_map": "f", "key": "k", "value": "x", "namespace": "shop"}, []),
+        ("shift_traffic", {"route": "r", "away_from": "a", "namespace": "kube-public"}, [("namespace",)]),
         ("shift_traffic", {"route": "$route", "away_from": "a", "min_ready_share": "$share"}, []),
         ("shift_traffic", {"route": "$route", "away_from": "a", "min_ready_share": "half"}, [("min_ready_share",)]),
         ("shift_traffic", {"route": "r", "away_from": "a", "to": "a"}, [()]),
@@ -47,6 +51,14 @@ def test_parameters_are_judged_before_they_are_filled(action: str, params: dict[
     problems = specs()[action].validate(params)
     assert sorted(p.path for p in problems) == sorted(paths)
     assert all(p.message for p in problems)
+
+
+def test_only_a_workload_can_be_restarted() -> None:
+    """What an action reads of its target besides the namespace is told to the linter."""
+    known = specs()
+    assert {kind.kind for kind in known["restart_workload"].target_kinds} == {"Deployment", "StatefulSet", "DaemonSet"}
+    assert not known["set_flag"].target_kinds
+    assert not known["shift_traffic"].target_kinds
 
 
 def test_the_schema_accepts_what_validate_accepts() -> None:
