@@ -24,12 +24,14 @@ from firebreak.domain.plan import Plan
 from firebreak.domain.target import TargetRef
 from firebreak.domain.verdict import Severity
 from firebreak.plans.choose import choose
+from firebreak.plans.fit import plan_problems
 from firebreak.plans.lint import lint_runbook
 from firebreak.plans.pin import pinned
 from firebreak.plans.runbook import Runbook, load_runbook
 from firebreak.triage.disposition import LookTimes
+from firebreak.triage.fit import tree_problems
 from firebreak.triage.targets import Resolution, resolve
-from firebreak.triage.tree import SeverityDocument, SeverityTree, load_severity, render_tree, rendered_tree
+from firebreak.triage.tree import SeverityDocument, SeverityTree, load_severity, rendered_tree
 
 _TREES = 4_000  # rendered trees kept: one per service and workload
 _PLANS = 500  # pinned plans kept: what fires again, or is looked at again, is not pinned anew
@@ -178,10 +180,9 @@ class Rulebook:
         if problems := [p for runbook in runbooks for p in lint_runbook(runbook, self._specs, policy=policy)]:
             raise refuse(problems)  # what the linter refuses never takes effect
         services = load_services(texts[self._paths.services], str(self._paths.services))
-        for service in services.services.values():  # what cannot be rendered for one of them must not be found at night
-            render_tree(
-                severity, policy, service, {**service.params, "service": service.name, "cluster": self._cluster}
-            )
+        unfit = (*tree_problems(severity, policy, services), *plan_problems(runbooks, policy, services, self._specs))
+        if unfit:
+            raise refuse(unfit)  # what cannot be used for one of the services must not be found at night
         durations = {**severity.durations, **policy.durations}
         return Rules(
             cluster=self._cluster,

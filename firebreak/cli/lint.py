@@ -81,14 +81,15 @@ class Library:
 
     def read(self, path: Path) -> None:
         """One file, or every *.yaml and *.yml below a directory."""
-        if not path.is_dir():
-            self._read_file(path)
-            return
+        files = self._below(path) if path.is_dir() else [path]
+        for file in files:
+            self._read_file(file)
+
+    def _below(self, path: Path) -> list[Path]:
         files = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file())
         if not files:
             self._problem(path, "no *.yaml in this directory")
-        for file in files:
-            self._read_file(file)
+        return files
 
     def _read_file(self, path: Path) -> None:
         from firebreak.documents.yaml_file import load_yaml
@@ -159,6 +160,21 @@ class Library:
                 self.problems += unused_overrides(policy, durations=durations, thresholds=thresholds)
             for services in self.services:
                 self.problems += _unused_numbers(services, thresholds)
+        self._fit_together()
+
+    def _fit_together(self) -> None:
+        """What the engine's load refuses, too: what would be useless or impossible for a service."""
+        from firebreak.documents.policy import load_policy
+        from firebreak.plans.fit import plan_problems
+        from firebreak.triage.fit import tree_problems
+
+        of_none = load_policy(b"kind: policy\nname: none\n", "none")  # sets nothing
+        together: list[Services | None] = [*self.services] or [None]
+        for policy in self.policies or [of_none]:
+            for services in together:
+                for severity in self.severities:
+                    self.problems += tree_problems(severity, policy, services)
+                self.problems += plan_problems(self.runbooks, policy, services, self.specs)
 
     def look_up(self, known: KnownSeries) -> None:
         """Metrics and labels that do not exist in a real Prometheus."""
@@ -170,7 +186,7 @@ class Library:
             rendering = sample_rendering(runbook.model)
             self.problems += missing(runbook.document, runbook.model.conditions, rendering, known)
         for severity in self.severities:
-            names = STANDARD_BINDINGS | set(severity.document.data.get("params") or ())
+            names = STANDARD_BINDINGS | set(severity.params)
             rendering = Rendering(
                 durations=severity.durations, thresholds=severity.thresholds, bindings={n: f"${n}" for n in names}
             )

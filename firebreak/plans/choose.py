@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from firebreak.documents.services import Service
 from firebreak.domain.verdict import Severity
 from firebreak.plans.runbook import Runbook
 
@@ -30,7 +31,7 @@ def choose(
     `labels` are the alert's, `bindings` the incident's (the service's parameters among them)."""
     unfit: list[str] = []
     fit: list[Runbook] = []
-    for runbook in sorted(runbooks, key=lambda r: (-r.model.priority, -_demands(r), r.name, r.source)):
+    for runbook in _in_order(runbooks):
         objection = _objection(runbook, service, severity, labels, bindings)
         if objection:
             unfit.append(f"{runbook.name} {objection}")
@@ -46,6 +47,24 @@ def choose(
         reason=f"runbook {best.name} is "
         + (f"chosen before {others} ({why})" if others else f"the one that fits ({why})"),
     )
+
+
+def candidates(runbooks: Iterable[Runbook], service: Service) -> tuple[Runbook, ...]:
+    """Those that some P1 of the service may get, in the order of choice. Its alerts carry the labels of its `match`,
+    and may carry any other."""
+    found: list[Runbook] = []
+    for runbook in _in_order(runbooks):
+        labels = {**runbook.match.labels, **service.match}
+        if _objection(runbook, service.name, Severity.P1, labels, service.params):
+            continue
+        found.append(runbook)
+        if runbook.match.labels.items() <= service.match.items():
+            break  # it fits all of them: what comes later never has a turn
+    return tuple(found)
+
+
+def _in_order(runbooks: Iterable[Runbook]) -> list[Runbook]:
+    return sorted(runbooks, key=lambda r: (-r.model.priority, -_demands(r), r.name, r.source))
 
 
 def _demands(runbook: Runbook) -> int:

@@ -60,7 +60,16 @@ def pinned(
         "workload": target.name,
         "cluster": target.cluster,
     }
-    values = Rendering(
+    values = values_for(runbook, bindings=all_bindings, policy=policy, service_thresholds=service_thresholds)
+    return _Pinning(runbook=runbook, target=target, values=values, specs=specs).plan()
+
+
+def values_for(
+    runbook: Runbook, *, bindings: Mapping[str, str], policy: Policy, service_thresholds: Mapping[str, float]
+) -> Rendering:
+    """What the runbook's names stand for; `bindings` are all of them, the standard four included."""
+    model = runbook.model
+    return Rendering(
         # Only names of the runbook itself: another one of the policy could hide a binding. `step` is everybody's.
         durations={
             n: s for n, s in {**model.durations, **policy.durations}.items() if n in model.durations or n == "step"
@@ -69,10 +78,9 @@ def pinned(
             name: service_thresholds.get(name, policy.thresholds.get(name, number))
             for name, number in model.thresholds.items()
         },
-        bindings=all_bindings,
+        bindings=bindings,
         baseline=policy.baseline,
     )
-    return _Pinning(runbook=runbook, target=target, values=values, specs=specs).plan()
 
 
 def pin(

@@ -223,28 +223,41 @@ def symptoms(model: RunbookModel, rendering: Rendering) -> Iterator[Finding]:
     `service` or in the one to which verify gives $service, and it is not the same (a dependency's own series). Two
     names of the document are taken for two services; with a service's values in `rendering` their values decide."""
 
+    own = rendering.bindings["service"]
+    shared: dict[NodePath, tuple[str, str]] = {}
+    for path, name, restored, verified in _shared_metrics(model, rendering):
+        if not _of_another_service(restored, verified, own):
+            shared[path] = min(shared.get(path, (name, verified.text)), (name, verified.text))
+    for path, (name, text) in shared.items():
+        yield Finding(
+            path,
+            f"restore looks at the symptom, not at the broken part: {name!r} reads the metric of {text}, "
+            "which verify reads",
+        )
+
+
+def leans_on_services(model: RunbookModel) -> bool:
+    """Whether a `restore` reads a metric of its `verify`, allowed for its naming another service: then each service's
+    own values have to be looked at."""
+    return any(True for _ in _shared_metrics(model, sample_rendering(model)))
+
+
+def _shared_metrics(model: RunbookModel, rendering: Rendering) -> Iterator[tuple[NodePath, str, Selector, Selector]]:
+    """Place and name of a condition of `restore`, a selector of it, and one of `verify` that reads the same metric."""
+
     def seen(names: Collection[str]) -> list[Selector]:
         templates = [t for name in names for _, t in queries_of(model.conditions[name])]
         return [selector for template in templates for selector in selectors(rendering.query(template))]
 
-    own = rendering.bindings["service"]
     for path, step in steps_of(model):
         if step.verify is None or step.restore is None:
             continue
         verified = seen(step.verify.conditions)
         for index, name in enumerate(step.restore.conditions):
-            shared = sorted(
-                v.text
-                for r in seen([name])
-                for v in verified
-                if _one_metric(r, v) and not _of_another_service(r, v, own)
-            )
-            if shared:
-                yield Finding(
-                    (*path, "restore", "conditions", index),
-                    f"restore looks at the symptom, not at the broken part: {name!r} reads the metric of {shared[0]}, "
-                    "which verify reads",
-                )
+            for one in seen([name]):
+                for other in verified:
+                    if _one_metric(one, other):
+                        yield (*path, "restore", "conditions", index), name, one, other
 
 
 def _one_metric(one: Selector, other: Selector) -> bool:

@@ -29,6 +29,7 @@ from firebreak.documents.fields import Block, Name, Number, Span
 from firebreak.documents.policy import Policy, TrustedLabel
 from firebreak.documents.promql import BASELINE
 from firebreak.documents.services import Service
+from firebreak.documents.weights import weight_faults
 from firebreak.documents.yaml_file import Finding, YamlDocument, load_yaml, refuse, validate
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.codec import from_data, to_data
@@ -110,6 +111,7 @@ class SeverityDocument:
     durations: Mapping[str, timedelta]
     thresholds: Mapping[str, float]
     conditions: Mapping[str, ConditionBlock]
+    params: tuple[str, ...]
     nodes: tuple[TreeNode, ...]
     may_act_dimensions: int
     document: YamlDocument = field(repr=False, compare=False)
@@ -147,6 +149,7 @@ def load_severity(data: bytes, source: str) -> SeverityDocument:
         durations=dict(model.durations),
         thresholds=dict(model.thresholds),
         conditions=dict(model.conditions),
+        params=model.params,
         nodes=nodes,
         may_act_dimensions=model.may_act.dimensions,
         document=document,
@@ -213,7 +216,7 @@ def render_tree(
     """The tree for one incident: names of the document, overridden by the policy, overridden by the service.
 
     A condition that uses a binding which this incident does not have is kept with its `fault`: it is inconclusive, so
-    that an alert that leads to no target still gets its verdict. PolicyInvalid where an override is out of range."""
+    that an alert that leads to no target still gets its verdict. PolicyInvalid where a weight of a score cannot be."""
     return rendered_tree(document, policy, service, bindings)[0]
 
 
@@ -227,15 +230,13 @@ def rendered_tree(
         bindings=bindings,
         baseline=policy.baseline,
     )
+    for name, block in document.conditions.items():
+        for fault in weight_faults(block, rendering.thresholds):
+            named = f" or service {service.name!r}" if service else ""
+            raise PolicyInvalid(
+                f"with the weights of policy {policy.source}{named}, condition {name!r}: {fault.message}"
+            )
     conditions = tuple(_rendered(name, block, rendering) for name, block in document.conditions.items())
-    for condition in conditions:
-        for flow in condition.flows:
-            if flow.weight < 0 or not 0 <= flow.volume_weight <= 1:
-                raise PolicyInvalid(
-                    f"policy {policy.source} or service {service.name if service else ''!r} sets a weight of flow "
-                    f"{flow.name!r} out of range: weight {flow.weight:g} (at least 0), volume weight "
-                    f"{flow.volume_weight:g} (0 to 1)"
-                )
     tree = SeverityTree(
         name=document.name,
         service=service.name if service else "",

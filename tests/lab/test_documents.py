@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from activities.actions import specs
 from firebreak.documents.policy import load_policy
 from firebreak.documents.services import load_services
 from firebreak.domain.errors import ContractError
@@ -20,6 +21,10 @@ from firebreak.lab.monitoring import WINDOW
 from firebreak.lab.shape import SERVICES
 from firebreak.lab.state import LabState, claim_directory, load_state
 from firebreak.locator import runbooks_dir
+from firebreak.plans.fit import plan_problems
+from firebreak.plans.runbook import load_runbook
+from firebreak.triage.fit import tree_problems
+from firebreak.triage.tree import load_severity
 
 POLICY = load_policy(policy_text(1_795_248_000.7).encode(), "policy.yaml")
 SERVICE_FILE = load_services(services_text().encode(), "services.yaml")
@@ -60,6 +65,15 @@ def test_every_service_knows_its_objective_its_route_and_whom_to_call() -> None:
         assert service.thresholds["p99_ms"] == shape.objective * 1000
         assert service.params["route"] == name
         assert (service.pager_key, service.chat_channel) == (shape.pager_key, shape.chat_channel)
+
+
+def test_the_shipped_tree_and_runbooks_fit_the_labs_services() -> None:
+    """Each plan that one of them may get can be made, and the tree judges everything."""
+    catalog = (runbooks_dir() / "catalog").glob("*.yaml")
+    runbooks = [load_runbook(path.read_bytes(), path.name) for path in catalog]
+    severity = load_severity((runbooks_dir() / "severity" / "p1.yaml").read_bytes(), "p1.yaml")
+    assert tree_problems(severity, POLICY, SERVICE_FILE) == ()
+    assert plan_problems(runbooks, POLICY, SERVICE_FILE, specs()) == ()
 
 
 def state(lab_dir: Path) -> LabState:

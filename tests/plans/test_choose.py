@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from firebreak.documents.services import load_services
 from firebreak.domain.verdict import Severity
-from firebreak.plans.choose import choose
+from firebreak.plans.choose import candidates, choose
 from firebreak.plans.runbook import Runbook, load_runbook
 
 Make = Callable[..., Runbook]
@@ -83,3 +84,22 @@ def test_nothing_is_chosen_for_what_is_no_p1(make: Make) -> None:
     """Runbooks are for severities."""
     assert choose([make("a")], service="pay", severity=Severity.NONE, labels={}, bindings={}).runbook is None
     assert "none at all" in choose([], service="pay", severity=Severity.P1, labels={}, bindings={}).reason
+
+
+def test_the_candidates_of_a_service_end_with_the_one_that_fits_all_its_alerts(make: Make) -> None:
+    """Its alerts have the labels of its `match`, and may have any other."""
+    services = load_services(
+        b"""{kind: services, services: {pay: {match: {service: pay, tier: core},
+        target: {namespace: shop, kind: Deployment, name: pay}, params: {flow: pay, empty: ''}}}}""",
+        "services.yaml",
+    )
+    runbooks = [
+        make("first", "  params: [flow]\n  labels: {zone: a}\n", priority=9),
+        make("elsewhere", "  labels: {tier: edge}\n", priority=8),
+        make("lacking", "  params: [empty]\n", priority=7),
+        make("others", "  services: [order]\n", priority=6),
+        make("fits", "  labels: {tier: core}\n", priority=5),
+        make("never", "  labels: {zone: b}\n", priority=4),
+    ]
+    found = candidates(reversed(runbooks), services.services["pay"])
+    assert [runbook.name for runbook in found] == ["first", "fits"]

@@ -64,6 +64,15 @@ def test_a_problem_is_printed_with_its_place_and_fails_the_run(run: Run, tree: P
         ("policies/default.yaml", "durations: {}", "durations: {verify_within: 1s}", "can never be met"),
         ("services.yaml", "thresholds: {p99_ms: 3000}", "thresholds: {p99: 3000}", "has a threshold 'p99'"),
         ("services.yaml", "namespace: shop", "namespace: kube-system", "belongs to the system"),
+        ("policies/default.yaml", "thresholds: {}", "thresholds: {volume_weight: 2}", "which is out of range"),
+        ("services.yaml", "pay_weight: 0.8", "pay_weight: -0.8", "which is out of range"),
+        ("services.yaml", "pay_weight: 0.8, order_weight: 0.2", "pay_weight: 0, order_weight: 0", "weight of 0"),
+        (
+            "services.yaml",
+            "flag_key: recommend.enabled",
+            'flag_key: "recommend on!"',
+            "step 'do-without-dependency': key",
+        ),
         ("catalog/restart-only.yaml", "name: restart-only", "name: heal-service", "'heal-service' is in"),
         ("catalog/restart-only.yaml", "kind: runbook", "kind: rumbook", "`kind` must be one of runbook, severity"),
         ("catalog/restart-only.yaml", "kind: runbook\n", "", "`kind` must be one of runbook, severity"),
@@ -75,6 +84,15 @@ def test_every_kind_of_document_is_checked(run: Run, tree: Path, file: str, old:
     result = run(tree)
     assert result.exit_code == 1
     assert [line for line in result.output.splitlines() if sentence in line and file in line], result.output
+
+
+def test_times_of_a_policy_that_no_query_can_ask_for_are_a_problem_of_the_tree(run: Run, tree: Path) -> None:
+    """The severity document alone is right, and so is the policy."""
+    edit(tree / "policies" / "default.yaml", "durations: {}", "durations: {business_for: 4h, step: 1s}")
+    result = run(tree)
+    assert result.exit_code == 1
+    assert result.output.count("4 h in steps of 1 s are 14400 points") == 2
+    assert "severity/p1.yaml" in result.output
 
 
 def test_what_is_not_there_is_a_problem_too(run: Run, tmp_path: Path) -> None:

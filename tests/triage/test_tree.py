@@ -155,6 +155,13 @@ def test_an_override_out_of_range_is_refused(shipped: SeverityDocument, services
         render_tree(shipped, policy, services.services["edge"], BINDINGS)
 
 
+def test_a_score_that_weighs_nothing_is_refused(shipped: SeverityDocument) -> None:
+    """It would silently say nothing."""
+    policy = load_policy(b"kind: policy\nname: x\nthresholds: {order_weight: 0, pay_weight: 0}\n", "x")
+    with pytest.raises(PolicyInvalid, match="every flow has a weight of 0"):
+        render_tree(shipped, policy, None, BINDINGS)
+
+
 def test_the_shipped_tree_has_the_figures_of_row_a1(shipped: SeverityDocument, policy: Policy) -> None:
     """3000 ms for 120 s, 5 % for 2 min, 10 %, 30 %, 70 of 100, 20 calls; one pages, two act."""
     tree = render_tree(shipped, policy, None, BINDINGS)

@@ -43,6 +43,8 @@ BROKEN = [
     ("catalog/heal.yaml", "action: restart_workload", "action: restart_everything", "unknown action"),
     ("catalog/heal.yaml", "config_map: $flags", "configmap: $flags", "configmap"),
     ("services.yaml", "team: payments", 'team: "\\U00110000"', "services.yaml:"),
+    ("services.yaml", "flags: shop-flags", "flags: " + 254 * "x", "services.yaml:9:"),
+    ("policy.yaml", "summary: for tests", "durations: {hold_for: 4h}", "severity.yaml:12:10: with the durations of"),
 ]
 
 
@@ -94,6 +96,22 @@ async def test_documents_that_are_broken_at_the_start_stop_the_start(world: Any)
     world.edit("policy.yaml", "kind: policy", "kind: polic")
     with pytest.raises(ContractError, match="policy"):
         world.again()
+
+
+async def test_what_no_incident_of_a_service_could_use_stops_the_start(world: Any) -> None:
+    """The documents are right one by one, and the plan would be refused at night."""
+    world.edit("services.yaml", "flags: shop-flags", "flags: " + 254 * "x")
+    with pytest.raises(ContractError, match=r"services\.yaml:9:\d+: runbook heal, step 'flag-off': config_map: "):
+        world.again()
+
+
+async def test_a_parameter_that_a_service_lacks_stops_nothing(world: Any) -> None:
+    """The tree may be made for several services: what one of them lacks is told by the linter."""
+    world.edit("severity.yaml", "summary: for tests", "params: [zone]")
+    world.edit("severity.yaml", "query: app_errors{service=$service}", "query: app_errors{service=$service,zone=$zone}")
+    world.again()
+    tree = world.rulebook.current().tree(await world.opened())
+    assert [c.name for c in tree.conditions if c.fault] == ["failing"]
 
 
 async def test_unchanged_files_are_not_read_again(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
