@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,8 +82,9 @@ class Library:
     def read(self, path: Path) -> None:
         """One file, or every *.yaml and *.yml below a directory."""
         files = self._below(path) if path.is_dir() else [path]
-        for file in files:
-            self._read_file(file)
+        runbooks = [file for file in files if self._read_file(file) == "runbook"]
+        for file, why in _never_loaded(runbooks):
+            self._problem(file, f"the engine does not load this runbook: {why}")
 
     def _below(self, path: Path) -> list[Path]:
         files = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file())
@@ -91,7 +92,8 @@ class Library:
             self._problem(path, "no *.yaml in this directory")
         return files
 
-    def _read_file(self, path: Path) -> None:
+    def _read_file(self, path: Path) -> str:
+        """What kind of document it is, or says it is; empty when that cannot be seen."""
         from firebreak.documents.yaml_file import load_yaml
         from firebreak.domain.errors import PolicyInvalid, Problem, RunbookInvalid
 
@@ -100,7 +102,8 @@ class Library:
             data = path.read_bytes()
         except OSError as error:
             self._problem(path, f"cannot be read: {error.strerror or type(error).__name__}")
-            return
+            return ""
+        kind: object = ""
         try:
             document = load_yaml(data, str(path))
             kind = document.data.get("kind")
@@ -113,12 +116,13 @@ class Library:
                         str(path), line, column, f"`kind` must be one of {known}" + (f", not {kind!r}" if kind else "")
                     )
                 )
-                return
+                return ""
             load(data, str(path))
         except (RunbookInvalid, PolicyInvalid) as error:
             self.problems += error.problems
             if not error.problems:
                 self._problem(path, str(error))
+        return str(kind or "")
 
     def _loaders(self) -> Mapping[str, Callable[[bytes, str], None]]:
         from firebreak.documents.policy import load_policy
@@ -196,6 +200,17 @@ class Library:
         from firebreak.domain.errors import Problem
 
         self.problems.append(Problem(str(path), 1, 1, message))
+
+
+def _never_loaded(runbooks: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Runbooks that were found together and lie where the engine does not look, and what to do: of its catalog it reads
+    *.yaml, and no folder in it."""
+    catalogs = {file.parent for file in runbooks if file.suffix == ".yaml"}
+    for file in runbooks:
+        if file.suffix != ".yaml":
+            yield file, f"of a catalog it reads *.yaml alone; rename it to {file.with_suffix('.yaml').name}"
+        elif above := sorted(catalogs.intersection(file.parents) - {file.parent}):
+            yield file, f"it reads no folder of a catalog; move it to {above[0]}"
 
 
 def _unused_numbers(services: Services, thresholds: set[str]) -> Iterator[Problem]:

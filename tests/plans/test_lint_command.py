@@ -95,6 +95,23 @@ def test_times_of_a_policy_that_no_query_can_ask_for_are_a_problem_of_the_tree(r
     assert "severity/p1.yaml" in result.output
 
 
+def test_a_runbook_that_the_engine_never_loads_is_a_problem(run: Run, tree: Path) -> None:
+    """It reads *.yaml of one folder; what has another ending or lies deeper would be missed in an incident."""
+    catalog = tree / "catalog"
+    (catalog / "deep").mkdir()
+    text = (catalog / "restart-only.yaml").read_text()
+    (catalog / "one.yml").write_text(text.replace("name: restart-only", "name: one"))
+    (catalog / "deep" / "two.yaml").write_text(text.replace("name: restart-only", "name: two"))
+    output = run(tree).output
+    assert f"{catalog}/one.yml:1:1: the engine does not load this runbook: of a catalog it reads *.yaml alone" in output
+    assert "rename it to one.yaml" in output
+    assert f"{catalog}/deep/two.yaml:1:1: the engine does not load this runbook: it reads no folder of a" in output
+    assert f"move it to {catalog}\n" in output
+    assert "2 problems" in output
+    assert run(catalog / "one.yml").exit_code == 1
+    assert run(catalog / "deep").exit_code == 0, "a folder that is named is a catalog of its own"
+
+
 def test_what_is_not_there_is_a_problem_too(run: Run, tmp_path: Path) -> None:
     """A mistyped path must not look like a clean run."""
     (tmp_path / "empty").mkdir()
