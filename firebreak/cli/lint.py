@@ -167,10 +167,10 @@ class Library:
         self._fit_together()
 
     def _fit_together(self) -> None:
-        """What the engine's load refuses, too: what would be useless or impossible for a service."""
+        """What the engine's load refuses, too; and what it would take, but never use or never judge."""
         from firebreak.documents.policy import load_policy
-        from firebreak.plans.fit import plan_problems
-        from firebreak.triage.fit import tree_problems
+        from firebreak.plans.fit import never_chosen, plan_problems
+        from firebreak.triage.fit import lacking_params, tree_problems
 
         of_none = load_policy(b"kind: policy\nname: none\n", "none")  # sets nothing
         together: list[Services | None] = [*self.services] or [None]
@@ -179,6 +179,11 @@ class Library:
                 for severity in self.severities:
                     self.problems += tree_problems(severity, policy, services)
                 self.problems += plan_problems(self.runbooks, policy, services, self.specs)
+        known = [service for services in self.services for service in services.services.values()]
+        if known:  # only then can be said what nobody has
+            self.problems += never_chosen(self.runbooks, known)
+            for severity in self.severities:
+                self.problems += lacking_params(severity, known)
 
     def look_up(self, known: KnownSeries) -> None:
         """Metrics and labels that do not exist in a real Prometheus."""

@@ -17,7 +17,7 @@ from firebreak.domain.errors import Problem, RunbookInvalid
 from firebreak.plans.choose import candidates
 from firebreak.plans.params import filled, placeholders
 from firebreak.plans.pin import values_for
-from firebreak.plans.rules import leans_on_services, steps_of, symptoms
+from firebreak.plans.rules import hint, leans_on_services, steps_of, symptoms
 from firebreak.plans.runbook import Runbook
 
 
@@ -103,3 +103,28 @@ def _conditions(runbook: Runbook, values: Rendering) -> Iterator[Finding]:
             render_condition(name, block, values)
         except RunbookInvalid as broken:
             yield Finding(("conditions", name), str(broken), on_key=True)
+
+
+def never_chosen(runbooks: Iterable[Runbook], services: Collection[Service]) -> tuple[Problem, ...]:
+    """Runbooks that ask for what no service is or has: most often a slip of the pen. For the linter, which sees them
+    before they are missed."""
+    names = {service.name for service in services}
+    given = {param for service in services for param, value in service.params.items() if value}
+    found: list[Problem] = []
+    for runbook in runbooks:
+        match = runbook.match
+        findings = [
+            Finding(("match", "services", index), f"there is no service {name!r}{hint(name, names)}")
+            for index, name in enumerate(match.services)
+            if name not in names
+        ]
+        findings += [
+            Finding(("match", "params", index), f"no service has the parameter {param!r}{hint(param, given)}")
+            for index, param in enumerate(match.params)
+            if param not in given
+        ]
+        if not findings and not any(candidates([runbook], service) for service in services):
+            told = "no service is and has all that is asked for here: the runbook is never chosen"
+            findings.append(Finding(("match",), told, on_key=True))
+        found += runbook.document.problems(findings)
+    return tuple(found)

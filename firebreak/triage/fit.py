@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from firebreak.documents.conditions import (
     DEFAULT_STEP,
     STANDARD_BINDINGS,
+    ConditionBlock,
+    Rendering,
+    render_condition,
     too_many_points,
 )
 from firebreak.documents.policy import Policy
-from firebreak.documents.services import Services
+from firebreak.documents.services import Service, Services
 from firebreak.documents.weights import weight_problems
 from firebreak.documents.yaml_file import Finding
-from firebreak.domain.errors import Problem
+from firebreak.domain.errors import Problem, RunbookInvalid
 from firebreak.triage.tree import SeverityDocument, render_tree
+
+_MOST_NAMES = 5  # services that a sentence names
 
 
 def tree_problems(document: SeverityDocument, policy: Policy, services: Services | None) -> tuple[Problem, ...]:
     """What would make a condition useless or the tree impossible: for each service, and for the alert of none, which
-    is judged by the policy's numbers alone. A parameter that a service does not give is not among it: what
-    the alert gives is not known, and such a condition is inconclusive for that service."""
+    is judged by the policy's numbers alone. A parameter that a service does not give is not among it
+    (`lacking_params`): what the alert gives is not known, and such a condition is inconclusive for that service."""
     found: set[Problem] = set()
     durations = {**document.durations, **policy.durations}
     for name, block in document.conditions.items():
@@ -49,3 +56,32 @@ def tree_problems(document: SeverityDocument, policy: Policy, services: Services
                 told = f"for service {service.name!r}, {condition.fault}" if service else condition.fault
                 found.add(document.document.problem(Finding(("conditions", condition.name), told)))
     return tuple(sorted(found))
+
+
+def lacking_params(document: SeverityDocument, services: Collection[Service]) -> tuple[Problem, ...]:
+    """Parameters that the document asks for and a service does not give: what reads them is inconclusive for it in
+    every incident. For the linter: the engine takes such documents, since another service may well give them."""
+    findings = []
+    for index, param in enumerate(document.params):
+        without = [service.name for service in services if param not in service.params]
+        reading = [name for name, block in document.conditions.items() if _reads(name, block, param, document)]
+        if not without or (not reading and len(without) < len(services)):
+            continue
+        more = f" and {len(without) - _MOST_NAMES} more" if len(without) > _MOST_NAMES else ""
+        told = f"parameter {param!r} is missing from {', '.join(without[:_MOST_NAMES])}{more}"
+        if len(without) == len(services):
+            told = f"no service has the parameter {param!r}"
+        if reading:
+            told += f": {', '.join(reading)} is inconclusive there in every incident"
+        findings.append(Finding(("params", index), told))
+    return document.document.problems(findings)
+
+
+def _reads(name: str, block: ConditionBlock, param: str, document: SeverityDocument) -> bool:
+    bindings = {n: n for n in (*STANDARD_BINDINGS, *document.params) if n != param}
+    values = Rendering(durations=document.durations, thresholds=document.thresholds, bindings=bindings)
+    try:
+        render_condition(name, block, values)
+    except RunbookInvalid:
+        return True
+    return False

@@ -21,9 +21,9 @@ from firebreak.lab.monitoring import WINDOW
 from firebreak.lab.shape import SERVICES
 from firebreak.lab.state import LabState, claim_directory, load_state
 from firebreak.locator import runbooks_dir
-from firebreak.plans.fit import plan_problems
+from firebreak.plans.fit import never_chosen, plan_problems
 from firebreak.plans.runbook import load_runbook
-from firebreak.triage.fit import tree_problems
+from firebreak.triage.fit import lacking_params, tree_problems
 from firebreak.triage.tree import load_severity
 
 POLICY = load_policy(policy_text(1_795_248_000.7).encode(), "policy.yaml")
@@ -72,8 +72,10 @@ def test_the_shipped_tree_and_runbooks_fit_the_labs_services() -> None:
     catalog = (runbooks_dir() / "catalog").glob("*.yaml")
     runbooks = [load_runbook(path.read_bytes(), path.name) for path in catalog]
     severity = load_severity((runbooks_dir() / "severity" / "p1.yaml").read_bytes(), "p1.yaml")
+    known = tuple(SERVICE_FILE.services.values())
     assert tree_problems(severity, POLICY, SERVICE_FILE) == ()
     assert plan_problems(runbooks, POLICY, SERVICE_FILE, specs()) == ()
+    assert never_chosen(runbooks, known) == lacking_params(severity, known) == ()
 
 
 def state(lab_dir: Path) -> LabState:

@@ -12,7 +12,7 @@ from firebreak.documents.services import Services, load_services
 from firebreak.domain.action import ActionSpec, ParamProblem
 from firebreak.domain.errors import RunbookInvalid
 from firebreak.domain.target import TargetRef
-from firebreak.plans.fit import plan_problems
+from firebreak.plans.fit import never_chosen, plan_problems
 from firebreak.plans.pin import pin
 from firebreak.plans.runbook import Runbook, load_runbook
 
@@ -134,3 +134,29 @@ def test_a_score_of_a_runbook_keeps_its_weights_in_range(
         (problem,) = plan_problems([runbook], rules, known, specs)
         assert problem.file == file
         assert "condition 'well'" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("match", "words"),
+    [
+        ("services: [ordr]", "there is no service 'ordr'; did you mean 'order'?"),
+        ("params: [rout]", "no service has the parameter 'rout'; did you mean 'route'?"),
+        ("params: [empty]", "no service has the parameter 'empty'"),
+        ("{services: [order], params: [flow]}", "no service is and has all that is asked for here"),
+    ],
+)
+def test_a_runbook_that_no_service_can_get_is_shown(match: str, words: str) -> None:
+    """It would be passed over silently, incident after incident."""
+    text = f"""{{kind: runbook, name: r, summary: s, match: {{severity: P1, {match.strip("{}")}}},
+      durations: {{hold: 1s}}, hold: $hold, recovery: [c],
+      conditions: {{c: {{dimension: health, query: up, op: '==', threshold: 1, inputs: [up], stale_after: 1m}}}},
+      tiers: [{{name: page, steps: [{{id: call, action: page}}]}}]}}"""
+    known = tuple(services(pay="flow: pay, empty: ''", order="route: order").services.values())
+    (problem,) = never_chosen([read(text, "r.yaml")], known)
+    assert (problem.file, problem.line) == ("r.yaml", 1)
+    assert words in problem.message
+
+
+def test_a_runbook_that_some_service_can_get_is_fine(runbook: Runbook) -> None:
+    """Of those that it names all must exist; of those that exist one is enough."""
+    assert never_chosen([runbook], tuple(services(pay="route: pay", edge="").services.values())) == ()

@@ -73,6 +73,9 @@ def test_a_problem_is_printed_with_its_place_and_fails_the_run(run: Run, tree: P
             'flag_key: "recommend on!"',
             "step 'do-without-dependency': key",
         ),
+        ("severity/p1.yaml", "durations:", "params: [gateway]\ndurations:", "no service has the parameter 'gateway'"),
+        ("catalog/heal-service.yaml", "severity: P1", "severity: P1\n  services: [ordr]", "there is no service 'ordr'"),
+        ("catalog/restart-only.yaml", "severity: P1", "severity: P1\n  params: [owner]", "has the parameter 'owner'"),
         ("catalog/restart-only.yaml", "name: restart-only", "name: heal-service", "'heal-service' is in"),
         ("catalog/restart-only.yaml", "kind: runbook", "kind: rumbook", "`kind` must be one of runbook, severity"),
         ("catalog/restart-only.yaml", "kind: runbook\n", "", "`kind` must be one of runbook, severity"),
@@ -93,6 +96,14 @@ def test_times_of_a_policy_that_no_query_can_ask_for_are_a_problem_of_the_tree(r
     assert result.exit_code == 1
     assert result.output.count("4 h in steps of 1 s are 14400 points") == 2
     assert "severity/p1.yaml" in result.output
+
+
+def test_without_services_nobody_can_say_what_no_service_has(run: Run, tree: Path) -> None:
+    """One document alone is checked by itself."""
+    edit(tree / "severity" / "p1.yaml", "durations:", "params: [gateway]\ndurations:")
+    edit(tree / "catalog" / "heal-service.yaml", "severity: P1", "severity: P1\n  services: [ordr]")
+    result = run(tree / "severity", tree / "catalog", tree / "policies")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_runbook_that_the_engine_never_loads_is_a_problem(run: Run, tree: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from firebreak.documents.policy import Policy, load_policy
 from firebreak.documents.services import Services, load_services
 from firebreak.locator import runbooks_dir
-from firebreak.triage.fit import tree_problems
+from firebreak.triage.fit import lacking_params, tree_problems
 from firebreak.triage.tree import SeverityDocument, load_severity
 
 SEVERITY = (runbooks_dir() / "severity" / "p1.yaml").read_text(encoding="utf-8")
@@ -33,6 +33,7 @@ def test_the_shipped_tree_fits_its_services() -> None:
     shipped = load_services((runbooks_dir() / "services.yaml").read_bytes(), "services.yaml")
     for known in (shipped, services(), None):
         assert tree_problems(tree(), policy(), known) == ()
+    assert lacking_params(tree(), tuple(shipped.services.values())) == ()
 
 
 def test_times_with_which_no_query_can_be_asked_are_shown_at_the_condition() -> None:
@@ -76,3 +77,36 @@ def test_a_good_weight_may_stand_over_a_bad_one() -> None:
     """What is not in force is no problem."""
     document = tree(SEVERITY.replace("pay_weight: 0.6", "pay_weight: -0.6"))
     assert tree_problems(document, policy("thresholds: {pay_weight: 1}"), services()) == ()
+
+
+def reading(param: str) -> SeverityDocument:
+    """The tree with a condition that reads one parameter."""
+    text = SEVERITY.replace("durations:", f"params: [{param}]\ndurations:", 1)
+    return tree(
+        text.replace('gateway_requests_total{code=~"5.."}', f'gateway_requests_total{{x=${param},code=~"5.."}}')
+    )
+
+
+@pytest.mark.parametrize(
+    ("param", "words"),
+    [
+        ("gateway", "no service has the parameter 'gateway': gateway_5xx is inconclusive there in every incident"),
+        ("zone", "parameter 'zone' is missing from pay: gateway_5xx is inconclusive there in every incident"),
+    ],
+)
+def test_a_parameter_that_a_service_lacks_is_named_with_what_reads_it(param: str, words: str) -> None:
+    """To a person; the engine takes the documents, as other services may have it."""
+    document = reading(param)
+    (problem,) = lacking_params(document, tuple(services().services.values()))
+    line = document.document.raw.decode().splitlines().index(f"params: [{param}]") + 1
+    assert (problem.file, problem.line, problem.column) == ("p1.yaml", line, 10)
+    assert problem.message == words
+    assert tree_problems(document, policy(), services()) == ()
+
+
+def test_a_parameter_that_nothing_reads_is_named_only_where_nobody_has_it() -> None:
+    """It is a slip of the pen then, and harmless otherwise."""
+    known = tuple(services().services.values())
+    (problem,) = lacking_params(tree(SEVERITY.replace("durations:", "params: [gate]\ndurations:", 1)), known)
+    assert problem.message == "no service has the parameter 'gate'"
+    assert lacking_params(tree(SEVERITY.replace("durations:", "params: [zone]\ndurations:", 1)), known) == ()
