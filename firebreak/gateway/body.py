@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from firebreak.domain.errors import ContractError, TransientError
 
@@ -32,7 +33,8 @@ class BodyTooSlow(TransientError):
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge over `limit` bytes (announced or counted), BodyTooSlow after 30 s."""
+    """The whole body. Raises BodyTooLarge over `limit` bytes (announced or counted; also when the rest never came),
+    else BodyTooSlow after 30 s and ClientDisconnect when the sender went away."""
     announced = request.headers.get("content-length", "")
     too_large = announced.isdigit() and len(announced) < 20 and int(announced) > limit
     parts: list[bytes] = []
@@ -51,6 +53,9 @@ async def read_body(request: Request, limit: int) -> bytes:
     except TimeoutError:
         if not too_large:
             raise BodyTooSlow(f"the body did not arrive within {READ_PATIENCE:.0f} s") from None
+    except ClientDisconnect:
+        if not too_large:  # else it would be cut off at every try, and nobody would ever hear of its alerts
+            raise
     if too_large:
         raise BodyTooLarge(limit)
     return b"".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -318,6 +318,32 @@ async def test_a_body_that_grows_over_the_limit_is_a_413_and_pages_once_an_hour(
     first, second, later = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
     assert first.alert.key == second.alert.key != later.alert.key
     assert read < 3 * 50  # an endless body is not read to its end
+
+
+@pytest.mark.parametrize(
+    ("announced", "arrived"), [(b"50000000", [900_000]), (None, [600_000, 600_000])], ids=["announced", "counted"]
+)
+async def test_a_sender_of_too_much_that_goes_away_is_counted_and_pages(
+    gateway: Gateway, settings: Settings, announced: bytes | None, arrived: list[int]
+) -> None:
+    """It was known to be over the limit before the connection broke, as it will be every time that it is sent."""
+    app = create_app(gateway.inbox, settings, token="t", poke=gateway.pokes.append, metrics=gateway.metrics)
+    headers = [(b"authorization", b"Bearer t")] + ([] if announced is None else [(b"content-length", announced)])
+    parts: list[dict[str, Any]] = [{"type": "http.request", "body": b"x" * n, "more_body": True} for n in arrived]
+    heard = iter([*parts, {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(heard)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        assert message.get("status", 413) == 413
+
+    path = "/v1/alerts/alertmanager"
+    await app({"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}, receive, send)
+    (accepted,) = await gateway.inbox.claim(IntakeClass.P1_CANDIDATE, limit=9)
+    assert accepted.alert.labels["alertname"] == "FirebreakWebhookTooLarge"
+    assert gateway.count("requests_oversize_total") == 1
+    assert gateway.count("requests_rejected_total", reason="gone") == 0
 
 
 async def test_a_body_of_exactly_the_limit_is_read(gateway: Gateway, body: dict[str, Any]) -> None:
