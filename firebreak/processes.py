@@ -1,4 +1,5 @@
-"""What the engine's processes agree on: how one says that it is ready and alive, and how one wakes another."""
+"""What the engine's processes agree on: the directory that they share, how one says that it is ready and alive, and how
+one wakes another."""
 
 from __future__ import annotations
 
@@ -10,6 +11,27 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from firebreak.domain.alert import IntakeClass
+from firebreak.domain.errors import SettingsInvalid
+
+OWNER_ONLY = 0o700
+"""Of each directory that we make: alerts, evidence, logs and the webhook's token are not for everybody."""
+
+
+def make_data_dir(data_dir: Path) -> None:
+    """Make it where it is missing; whoever starts first does, gateway or engine. One that is there keeps its mode: it
+    may be shared on purpose. Raises SettingsInvalid when it cannot be made."""
+    try:
+        data_dir.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
+    except OSError as error:
+        raise unusable(data_dir, error) from None
+
+
+def unusable(data_dir: Path, error: OSError) -> SettingsInvalid:
+    """The error to raise when the data directory cannot be used."""
+    return SettingsInvalid(
+        f"the data directory {data_dir} cannot be used: {error}",
+        advice="Name another one with --data-dir, or correct its permissions.",
+    )
 
 
 def ready_file(data_dir: Path, role: str) -> Path:
@@ -20,7 +42,7 @@ def ready_file(data_dir: Path, role: str) -> Path:
 def say_ready(data_dir: Path, role: str, *more: object) -> None:
     """Written whole under another name first: a reader never sees half a line."""
     path = ready_file(data_dir, role)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     draft.write_text(" ".join(str(part) for part in (os.getpid(), *more)))
     os.replace(draft, path)

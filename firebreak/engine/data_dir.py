@@ -9,21 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from firebreak.domain.errors import SettingsInvalid
+from firebreak.processes import OWNER_ONLY, make_data_dir, unusable
 
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[Path]:
     """Hold the directory (made when missing, for its owner alone), for as long as the process lives. Raises
     SettingsInvalid when another engine holds it, or when it cannot be written."""
+    make_data_dir(data_dir)
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # alerts and evidence are not for everybody
-        (data_dir / "run").mkdir(exist_ok=True)
+        (data_dir / "run").mkdir(mode=OWNER_ONLY, exist_ok=True)
         handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsInvalid(
-            f"the data directory {data_dir} cannot be used: {error}",
-            advice="Name another one with --data-dir, or correct its permissions.",
-        ) from None
+        raise unusable(data_dir, error) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,6 +35,7 @@ from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build
+from firebreak.processes import OWNER_ONLY
 from firebreak.timeline.canonical import canonical
 from firebreak.timeline.phases import phases_of
 
@@ -200,7 +201,7 @@ class Delivery:
             return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
 
     def _write_postmortem(self, record: Record) -> str:
-        self._parts.postmortems.mkdir(parents=True, exist_ok=True)
+        self._parts.postmortems.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
         report = build(record.entries, phases=phases_of(record.entries), case=record.case())
         path = self._parts.postmortems / f"{report.incident_id}.md"
         files = ((path.with_suffix(".json"), json_bytes(report, encode=canonical)), (path, markdown(report).encode()))

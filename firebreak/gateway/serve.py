@@ -13,6 +13,7 @@ from firebreak.domain.errors import SettingsInvalid
 from firebreak.gateway.app import create_app
 from firebreak.gateway.poke import Poke
 from firebreak.gateway.token import webhook_token
+from firebreak.processes import make_data_dir
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
 
@@ -27,7 +28,8 @@ STOP_PATIENCE = 10
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
     """Serve until `stop` is set. `ready` is called once with the real port, when requests are answered. Raises
-    SettingsInvalid when the address cannot be had, LedgerError when the inbox cannot be opened."""
+    SettingsInvalid when address or data directory cannot be had, LedgerError when the inbox cannot be opened."""
+    make_data_dir(settings.data_dir)  # also with a token of the settings, for which nothing is kept
     token = webhook_token(settings.webhook_token.get_secret_value(), settings.data_dir)
     with _listening(settings.gateway_host, settings.gateway_port) as listener, closing(Poke(settings.data_dir)) as poke:
         async with await InboxStore.open(settings.data_dir / INBOX_FILE) as inbox:

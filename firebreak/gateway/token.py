@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 from firebreak.domain.errors import SettingsInvalid
+from firebreak.processes import make_data_dir
 
 TOKEN_FILE = "webhook-token"  # noqa: S105 - a file's name
 
@@ -18,8 +19,8 @@ def webhook_token(configured: str, data_dir: Path) -> str:
     if configured:
         return configured
     path = data_dir / TOKEN_FILE
+    make_data_dir(data_dir)
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make(path)
         token = path.read_text(encoding="utf-8").strip()

@@ -87,7 +87,7 @@ class Registry:
     """The processes of one run directory, in start order; every change is on disk before the call returns."""
 
     def __init__(self, run_dir: Path) -> None:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # logs quote alerts and answers
         self._path = run_dir / "processes.json"
 
     def entries(self) -> tuple[Entry, ...]:
@@ -224,7 +224,7 @@ class ManagedProcess:
         # Only what is named reaches a server: no proxy for loopback calls, no secret of ours, no person's dot files.
         env = {"PATH": os.defpath, "HOME": str(self._run_dir), **self.launch.environment}
         parent = str(os.getpid()) if self.launch.die_with_parent else "0"
-        with open(self.log_path, "ab") as log:
+        with open(self.log_path, "ab", opener=_private) as log:
             popen = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _LAUNCHER, parent, *self.launch.command],
                 stdin=subprocess.PIPE,
@@ -232,6 +232,7 @@ class ManagedProcess:
                 stderr=subprocess.STDOUT,
                 env=env,
                 cwd=self._run_dir,
+                umask=0o077,  # what a server writes (Temporal's database: alerts and evidence) is its owner's alone
                 start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
             )
         if self._entry is not None:
@@ -351,6 +352,11 @@ class ManagedProcess:
             return
 
 
+def _private(path: str, flags: int) -> int:
+    """For `open`: a file that this makes is its owner's alone."""
+    return os.open(path, flags, 0o600)
+
+
 def trim_log(path: Path, limit: int) -> None:
     """When `path` is over `limit` bytes, keep its last half in `<path>.1` and empty it.
 
@@ -360,7 +366,8 @@ def trim_log(path: Path, limit: int) -> None:
         return
     with open(path, "r+b") as handle:
         handle.seek(-(limit // 2), os.SEEK_END)
-        path.with_name(path.name + ".1").write_bytes(handle.read())
+        with open(path.with_name(path.name + ".1"), "wb", opener=_private) as kept:
+            kept.write(handle.read())
         handle.truncate(0)
 
 

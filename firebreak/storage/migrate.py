@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -23,10 +24,11 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 def migrate(database: Database) -> None:
     """Upgrade `database` to its revision. A kill half-way leaves the file as it was; a second process waits and finds
     the work done. LedgerError when the file was written by a newer program."""
-    database.path.parent.mkdir(parents=True, exist_ok=True)
+    database.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _exclusive(database.path.with_name(database.path.name + ".migrating")):
         if database.path.exists() and database.present_revision() == database.revision:
             return
+        _make(database.path)
         try:
             with database.connection(read_only=False) as connection, connection.begin():
                 driver(connection).execute("BEGIN IMMEDIATE")  # committed or rolled back by `begin()` above
@@ -53,6 +55,13 @@ def alembic_config(schema: str, connection: object) -> Config:
 
 def _escaped(path: Path) -> str:
     return str(path).replace("%", "%%")
+
+
+def _make(path: Path) -> None:
+    """An empty file for its owner alone where there is none: SQLite would ask the umask, and gives its log the file's
+    mode. One that is there is not even opened: closing it would drop this process' locks on it."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 @contextmanager

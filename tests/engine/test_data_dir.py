@@ -27,6 +27,7 @@ def test_a_new_data_directory_is_its_owners_alone(tmp_path: Path) -> None:
     """Alerts, evidence and the webhook's token are in there."""
     with locked(tmp_path / "deep" / "data") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / "run").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_killed_engine_leaves_no_lock(tmp_path: Path) -> None:

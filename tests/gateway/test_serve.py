@@ -16,13 +16,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.gateway.poke import Poke
 from firebreak.gateway.serve import serve
 from firebreak.gateway.token import webhook_token
-from firebreak.processes import dispatch_socket
+from firebreak.processes import dispatch_socket, say_ready
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
 
@@ -161,6 +162,38 @@ def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["webhook-token"]
     assert webhook_token("mine", tmp_path / "other") == "mine"
     assert not (tmp_path / "other").exists()
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("token", ["", "mine"])
+async def test_a_gateway_that_starts_first_makes_the_directory_for_its_owner_alone(tmp_path: Path, token: str) -> None:
+    """The engine that comes later keeps it as it is; the alerts in there are not for everybody."""
+    folder = tmp_path / "data"
+    settings = Settings(data_dir=folder, gateway_port=0, webhook_token=SecretStr(token))
+    async with _in_process(settings):
+        assert _mode(folder) == 0o700
+
+
+async def test_a_directory_that_is_there_keeps_its_mode_and_gets_private_files(tmp_path: Path) -> None:
+    """It may be shared on purpose; what we put into it is not for everybody all the same."""
+    os.chmod(tmp_path, 0o755)
+    async with _in_process(Settings(data_dir=tmp_path, gateway_port=0)):
+        say_ready(tmp_path, "gateway")
+        made = {name: _mode(tmp_path / name) & 0o077 for name in os.listdir(tmp_path)}
+    assert {"webhook-token", "inbox.sqlite", "inbox.sqlite-wal", "run"} <= made.keys()
+    assert set(made.values()) == {0}, made
+    assert _mode(tmp_path) == 0o755
+
+
+async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """Also where the token is a setting, so that nothing would have to be written for it."""
+    os.mknod(tmp_path / "file")
+    settings = Settings(data_dir=tmp_path / "file" / "data", gateway_port=0, webhook_token=SecretStr("mine"))
+    with pytest.raises(SettingsInvalid, match=r"data directory .* cannot be used"):
+        await serve(settings, asyncio.Event(), print)
 
 
 def test_an_empty_token_file_is_an_error(tmp_path: Path) -> None:

@@ -77,6 +77,19 @@ def killed_parent(run_dir: Path, how: str) -> tuple[int, int]:
     return int(pid), int(started)
 
 
+async def test_what_a_server_writes_is_its_owners_alone(tmp_path: Path) -> None:
+    """Its log and its files, in a directory that is open to all as in one that it makes."""
+    os.chmod(tmp_path, 0o755)
+    for folder in (tmp_path, tmp_path / "made"):
+        process = await ManagedProcess.start(shell("writer", "echo said; echo x > data; mkdir more"), folder)
+        assert await process.exited(LONG)
+        trim_log(process.log_path, limit=2)
+        made = [folder / name for name in ("data", "more", "writer.log", "writer.log.1")]
+        assert [path.name for path in made if path.stat().st_mode & 0o077] == []
+        await process.stop()
+    assert (tmp_path / "made").stat().st_mode & 0o077 == 0
+
+
 async def test_the_next_start_reaps_what_a_kill_9_left(tmp_path: Path) -> None:
     """A child outlives its killed parent, and the next start in that directory ends it."""
     pid, started = killed_parent(tmp_path, "live")

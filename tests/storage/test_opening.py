@@ -55,6 +55,15 @@ async def test_migrations_lead_to_the_schema_of_the_code(
     assert script.get_current_head() == store_class.revision == database.present_revision()
 
 
+async def test_a_new_store_is_its_owners_alone(tmp_path: Path, make: Make) -> None:
+    """With its log, whatever directory it lies in: it holds alerts, evidence and logs of pods."""
+    async with await TimelineStore.open(tmp_path / "s.sqlite") as store:
+        await store.append([make.draft()])
+        modes = {name: os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)}
+    assert {"s.sqlite", "s.sqlite-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}, modes
+
+
 @pytest.mark.parametrize("revision", sorted(SAME_RECORD))
 async def test_an_older_store_is_migrated_with_all_that_it_holds(
     timeline_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, revision: str

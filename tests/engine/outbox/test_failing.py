@@ -287,3 +287,4 @@ async def test_a_post_mortem_that_cannot_be_written_is_tried_again(desk: Any) ->
     desk.clock.forward(1)
     await desk.all()
     assert (desk.folder / "postmortems" / f"{desk.incident_id}.md").exists()
+    assert (desk.folder / "postmortems").stat().st_mode & 0o077 == 0  # it quotes logs
