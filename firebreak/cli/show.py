@@ -70,7 +70,10 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
     from firebreak.postmortem.notice_next import NEXT
 
     fault = report.faults[-1]
-    ended = next((e for e in entries if e.kind in (EntryKind.RECOVERY_SEEN, EntryKind.CLOSE_REQUESTED)), None)
+    turns = (EntryKind.ENGINE_FAULT, EntryKind.RECOVERY_SEEN, EntryKind.CLOSE_REQUESTED)
+    ended = next((e for e in reversed(entries) if e.kind in turns), None)
+    if ended is not None and ended.kind is EntryKind.ENGINE_FAULT:  # it came back
+        ended = None
     over = ended and f"over since {wording.moment(ended.at)}: {wording.clean(reading.text(ended.body, 'reason'), 200)}"
     return [
         f"{report.incident_id}  about the engine itself",

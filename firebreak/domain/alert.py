@@ -52,7 +52,8 @@ class AcceptedAlert:
 
 
 ENGINE_SERVICE = "firebreak"
-"""The `service` label of alerts that the engine makes about itself: they end as a page, whatever a tree would say."""
+"""The `service` label of alerts about the engine itself, its own and those of rules that watch it: they are pages,
+whatever a tree would say."""
 
 
 class Disposition(StrEnum):
@@ -61,7 +62,7 @@ class Disposition(StrEnum):
     OPENED = "opened"  # opened an incident
     JOINED = "joined"  # a further alert of an open incident
     DUPLICATE = "duplicate"  # the same alert and status again
-    RESOLVED = "resolved"  # told its incident
-    IGNORED = "ignored"  # resolved, and no incident knows it
+    RESOLVED = "resolved"  # told its incident, or ended its page
+    IGNORED = "ignored"  # resolved, and nobody knows it
     PAGED = "paged"  # is about the engine itself: a person was paged, nothing else can be done
     PARKED = "parked"  # could not be handled; a person was paged

@@ -26,6 +26,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine import own_alerts
 from firebreak.engine.parts import DispatcherParts, tell_fault
 from firebreak.engine.sweeper import Sweeper
 from firebreak.engine.temporal import reset_stickiness, tell_workflow
@@ -223,7 +224,7 @@ class Dispatcher:
 
     async def _firing(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
         if accepted.alert.labels.get("service") == ENGINE_SERVICE:
-            return await self._about_the_engine(accepted)
+            return await own_alerts.take(self._parts, accepted)
         incident = self._incident(accepted)
         now = self._parts.clock.now()
         opened = EntryDraft(
@@ -294,6 +295,8 @@ class Dispatcher:
         self._started.add(incident.id)
 
     async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
+        if accepted.alert.labels.get("service") == ENGINE_SERVICE:
+            return await own_alerts.take(self._parts, accepted)
         key = f"resolved/{accepted.alert.key}/{accepted.receipt}"
         known = await self._parts.incidents.resolve_alert(
             accepted.alert,
@@ -309,14 +312,6 @@ class Dispatcher:
         if firing == 0:
             await tell_workflow(self._parts.client, incident_id, "alert_resolved", AlertResolved(firing=firing))
         return Disposition.RESOLVED, incident_id
-
-    async def _about_the_engine(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
-        """No tree judges an alert that we made about ourselves: it is a page."""
-        alert = accepted.alert
-        incident_id = f"engine-{alert.fingerprint}-{int(alert.starts_at.timestamp())}"
-        reason = ". ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
-        await tell_fault(self._parts, incident_id, alert.labels.get("alertname", "?"), reason, alert)
-        return Disposition.PAGED, incident_id
 
     async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
         """The alert cannot be handled: written down, and a person is paged about it."""

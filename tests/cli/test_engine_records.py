@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def test_a_fault_of_the_engine_that_is_over_asks_for_nothing(run: Run, fault: En
     shown = run("show", FAULT).out
     assert "over since" in shown
     assert "next     nothing" in shown
+
+
+def test_a_fault_of_the_engine_that_came_back_is_open(run: Run, fault: EntryDraft, data_dir: Path) -> None:
+    """Its alert resolved and fired again."""
+    over = replace(fault, key="ended/2", kind=EntryKind.RECOVERY_SEEN, body={"reason": "the alert resolved"})
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append([over, replace(fault, key="fault/3")])
+
+    asyncio.run(keep())
+    shown = run("show", FAULT).out
+    assert "state    open" in shown
+    assert "firebreak close" in shown
 
 
 @pytest.mark.parametrize("verb", ["postmortem", "explain"])
