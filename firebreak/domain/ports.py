@@ -253,6 +253,9 @@ class OutboxPort(Protocol):
     async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
         """`next_try_at` None = given up."""
 
+    async def set_back(self, by: timedelta) -> int:
+        """The wall clock was set back: the times of all that waits move with it. How many."""
+
     async def next_due(self) -> datetime | None: ...
 
 

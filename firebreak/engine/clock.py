@@ -1,8 +1,18 @@
-"""The wall clock."""
+"""The wall clock, and how somebody notices that it was set back."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from firebreak.domain.ports import Clock
+
+STEP = timedelta(seconds=5)
+"""A clock that went back by less was set right in passing: what waits for its time is late by that at most."""
+
+_AT_ONCE = 0.5
+"""Seconds. Between two readings that took longer the process was stopped: they say nothing about each other."""
 
 
 class SystemClock:
@@ -10,3 +20,33 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+class SetBack:
+    """Compares the wall clock with one that only goes on (`elapsed`, in seconds): cheap enough for every look."""
+
+    def __init__(self, clock: Clock, elapsed: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._elapsed = elapsed
+        self._began: datetime | None = None  # what the wall clock would have said when `elapsed` was 0
+
+    def by(self) -> timedelta:
+        """How far the wall clock was set back since the last `settled`, in one step or in many; zero below STEP. When
+        it was set forward, that is where it is from then on."""
+        began = self._look()
+        if began is None:
+            return timedelta(0)
+        if self._began is None or began > self._began:
+            self._began = began
+        gone = self._began - began
+        return gone if gone > STEP else timedelta(0)
+
+    def settled(self, by: timedelta) -> None:
+        """What hung on the time before has been moved by that."""
+        if self._began is not None:
+            self._began -= by
+
+    def _look(self) -> datetime | None:
+        before = self._elapsed()
+        now = self._clock.now()
+        return None if self._elapsed() - before > _AT_ONCE else now - timedelta(seconds=before)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -67,7 +68,8 @@ class LongOver(PermanentError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxParts:
     """What the sender works with. `chat` None = no chat is configured: written down as failed. `chat_pace`: between two
-    messages into one of its channels. `file_pace`: between two post-mortems. `fallback_key`: pager key for a call for a
+    messages into one of its channels. `file_pace`: between two post-mortems. `elapsed`: seconds of a clock that nobody
+    sets. `fallback_key`: pager key for a call for a
     person that the service's own key does not take; empty = none."""
 
     outbox: OutboxPort
@@ -77,6 +79,7 @@ class OutboxParts:
     routes: RoutesPort
     clock: Clock
     postmortems: Path
+    elapsed: Callable[[], float] = time.monotonic
     fallback_key: str = field(default="", repr=False)
     chat_pace: timedelta = timedelta(0)
     file_pace: timedelta = timedelta(0)

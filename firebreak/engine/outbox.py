@@ -15,6 +15,7 @@ import structlog
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Channel, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.clock import SetBack
 from firebreak.engine.delivery import Delivery, LongOver, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
 
@@ -68,6 +69,7 @@ class OutboxSender:
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
         self._delivery = Delivery(parts)
+        self._set_back = SetBack(parts.clock, parts.elapsed)
         self._pacing = Pacing({Channel.CHAT: parts.chat_pace, Channel.POSTMORTEM: parts.file_pace})
         self._paced: dict[Channel, int] = dict.fromkeys(Channel, 0)  # due, and waiting for their destinations
         self._look_at: dict[Channel, datetime] = {}
@@ -82,6 +84,7 @@ class OutboxSender:
         try:
             while True:
                 self._ended.clear()
+                await self._mind_the_clock()
                 for channel in Channel:
                     await self._look(channel)
                 try:
@@ -98,9 +101,28 @@ class OutboxSender:
 
     async def drain(self) -> int:
         """Send what is due, and wait for it. Returns how many were begun."""
+        await self._mind_the_clock()
         begun = sum([await self._begin(channel) for channel in Channel])
         await asyncio.gather(*(task for tasks in self._tasks.values() for task in tasks))
         return begun
+
+    async def _mind_the_clock(self) -> None:
+        """What waits for its time must not wait for as much longer as the clock was set back."""
+        by = self._set_back.by()
+        if not by:
+            return
+        now = self._parts.clock.now()
+        times = {"before": (now + by).isoformat(), "after": now.isoformat()}
+        try:
+            moved = await self._parts.outbox.set_back(by)
+        except Exception as error:  # noqa: BLE001 # what is due already must go out all the same; asked at the next look
+            log.error("outbox.clock_set_back", **times, error=repr(error))
+            return
+        self._set_back.settled(by)
+        self._later = {number: (at - by, attempts) for number, (at, attempts) in self._later.items()}
+        for sent in self._unwritten.values():
+            sent.again_at = sent.again_at if sent.again_at == _NEVER else sent.again_at - by
+        log.warning("outbox.clock_set_back", **times, moved=moved)
 
     async def _look(self, channel: Channel) -> None:
         now = self._parts.clock.now()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -37,7 +39,7 @@ class IntakeWatch:
     """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up.
 
     When the ledger cannot be written (which may be why it waits) the page goes out directly, by `pager` and the
-    fallback key, and is written down as soon as that can be."""
+    fallback key, and is written down as soon as that can be. `elapsed`: seconds of a clock that nobody sets."""
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class IntakeWatch:
         pager: PagerPort | None = None,
         pager_key: str = "",
         incidents: IncidentsPort | None = None,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inbox = inbox
         self._ledger = ledger
@@ -57,6 +60,8 @@ class IntakeWatch:
         self._pager = pager
         self._pager_key = pager_key
         self._incidents = incidents
+        self._elapsed = elapsed
+        self._seen: tuple[int, float] = (0, 0.0)  # receipt of the oldest, and when it was first seen
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._paged = ""  # record of the page that is open
         self._left: tuple[str, ...] | None = None  # those of an earlier engine; None = not asked for yet
@@ -86,7 +91,7 @@ class IntakeWatch:
             with contextlib.suppress(LedgerError):  # asked again at the next look: no page waits for it
                 self._left = await self._left_open()
         now = self._clock.now()
-        late = oldest is not None and now - oldest.accepted_at >= self._limit
+        late = oldest is not None and self._waited(oldest, now) >= self._limit
         if late and oldest is not None and not self._paged:
             await self._page(f"{_RECORD}{oldest.receipt}", oldest)
             self._paged = f"{_RECORD}{oldest.receipt}"  # only now: what could not be written is tried at the next look
@@ -114,6 +119,12 @@ class IntakeWatch:
                 details={},
             )
             self._unwritten = None
+
+    def _waited(self, oldest: AcceptedAlert, now: datetime) -> timedelta:
+        """As long as this process has seen it at least: a clock that was set back would hide it for as long."""
+        if self._seen[0] != oldest.receipt:
+            self._seen = oldest.receipt, self._elapsed()
+        return max(now - oldest.accepted_at, timedelta(seconds=self._elapsed() - self._seen[1]))
 
     async def _left_open(self) -> tuple[str, ...]:
         """Pages of an engine that ran before, to be ended: starting it again is what mends this as a rule. None of them

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -111,6 +111,25 @@ class OutboxStore(Store):
 
         await self._write(unit)
 
+    async def set_back(self, by: timedelta) -> int:
+        """Moves both times of all that waits back, in one transaction, so that its order stays. Returns how many."""
+
+        def unit(raw: sqlite3.Connection) -> int:
+            waiting = _TIMES.run(raw).fetchall()
+            moved = [
+                {"of": number, "due_at": _earlier_by(by, due_at), "next_try_at": _earlier_by(by, next_try_at)}
+                for number, due_at, next_try_at in waiting
+            ]
+            if moved:
+                _MOVE.run_each(raw, moved)
+            return len(moved)
+
+        return await self._write(unit)
+
+
+def _earlier_by(by: timedelta, text: str) -> str:
+    return format_time(parse_time(text) - by)
+
 
 def _chosen(raw: sqlite3.Connection, channel: Channel | None, moment: str, limit: int) -> tuple[Message, ...]:
     chosen: dict[tuple[str, Channel], Message] = {}
@@ -194,6 +213,8 @@ _AGAIN = Sql(
         attempts=bindparam("attempts"),
     )
 )
+_TIMES = Sql(select(rows.c.number, rows.c.due_at, rows.c.next_try_at).where(_waiting(rows)))
+_MOVE = Sql(_failed.values(due_at=bindparam("due_at"), next_try_at=bindparam("next_try_at")))
 _cancel = update(rows).where(_waiting(rows), rows.c.incident_id == bindparam("incident"))
 _cancel = _cancel.values(state=MessageState.CANCELLED.value)
 _CANCEL = Sql(_cancel.where(rows.c.key == bindparam("message")))

@@ -54,6 +54,27 @@ async def test_a_waiting_alert_pages_once_and_resolves_when_it_is_taken(inbox: A
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
+async def test_an_alert_from_before_the_clock_was_set_back_pages(inbox: Any, store: Any, clock: Any) -> None:
+    """Accepted in what is the future now, it has waited since it was first seen; the next one, which is seen later, has
+    not."""
+    gone = [0.0]
+    watch = IntakeWatch(inbox, store, clock, elapsed=lambda: gone[-1])
+    receipt = await accept(inbox, clock)
+    await watch.look()
+    clock.forward(-3600)
+    for seconds in (30.0, 59.0):
+        gone.append(seconds)
+        await watch.look()
+        assert await pages(store, clock) == []
+    gone.append(60.0)
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    await accept(inbox, clock)
+    await inbox.settle([(receipt, Disposition.PARKED, "")])
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+
+
 async def test_a_flood_that_waits_is_one_page(inbox: Any, store: Any, clock: Any) -> None:
     """One alert after the other is parked while the rest waits: nobody is paged for each of them."""
     watch = IntakeWatch(inbox, store, clock)

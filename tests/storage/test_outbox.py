@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from firebreak.domain.codec import format_time
@@ -232,6 +233,29 @@ def _by_the_rule(rows: list[tuple[Any, ...]], now: str, channel: Channel | None)
         found += ready[:1]
     found.sort(key=lambda r: (r[3] != HIGH.value, r[4], r[0]))
     return [row[0] for row in found if channel is None or row[2] == channel.value]
+
+
+async def test_all_that_waits_moves_with_a_clock_that_was_set_back(store: TimelineStore, make: Make) -> None:
+    """By the same, so that the order stays; what has gone out, or was taken back, is left as it is."""
+    await store.append(
+        [make.draft()],
+        messages=[
+            make.message("sent", due=0, incident="inc-b"),
+            make.message("a1", due=10),
+            make.message("a2", due=40),
+            make.message("taken-back", due=9, incident="inc-c"),
+        ],
+    )
+    await store.append([], cancel=[("inc-c", "taken-back")])
+    await store.delivered(await _one(store, make, 5), "ts", entry=make.draft(key="delivered"))
+    await store.failed(await _one(store, make, 12), next_try_at=make.time(30), entry=None)
+    assert await store.set_back(timedelta(seconds=20)) == 2
+    assert await _due(store, make, 9) == []
+    retried = await _one(store, make, 10)
+    assert (retried.draft.key, retried.draft.due_at, retried.next_try_at) == ("a1", make.time(-10), make.time(10))
+    await store.failed(retried, next_try_at=None, entry=None)
+    assert await _due(store, make, 19) == []
+    assert await _due(store, make, 20) == ["a2"]
 
 
 async def test_what_is_due_is_what_the_rule_says(store: TimelineStore, make: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,7 @@ async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, ti
                 phase=(incident.id, IncidentPhase.ACTING),
                 holding=[make.target()],
             ),
+            lambda: store.set_back(timedelta(hours=1)),
             deliver,
             lambda: store.lock_target(make.target(), incident.id),
             lambda: store.resolve_alert(make.alert(), at=make.time(9), truncated=2),

@@ -84,6 +84,7 @@ class Desk:
     def __init__(self, store: Any, clock: Any, folder: Path) -> None:
         self.store, self.clock, self.folder = store, clock, folder
         self.people = People()
+        self.set_back_by = 0.0  # seconds
         self.sender = self._sender(self.people)
 
     def _sender(self, chat: People | None) -> OutboxSender:
@@ -95,6 +96,7 @@ class Desk:
                 pager=self.people,
                 routes=self.people,
                 clock=self.clock,
+                elapsed=lambda: self.clock.at.timestamp() + self.set_back_by,
                 postmortems=self.folder / "postmortems",
             )
         )
@@ -109,6 +111,11 @@ class Desk:
 
     def without_chat(self) -> None:
         self.sender = self._sender(None)
+
+    def set_clock_back(self, seconds: float) -> None:
+        """As a time daemon does it."""
+        self.clock.forward(-seconds)
+        self.set_back_by += seconds
 
     async def all(self) -> None:
         """Send until nothing is due now."""
