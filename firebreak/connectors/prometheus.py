@@ -7,15 +7,16 @@ one answer cannot be trusted, each query is asked alone, so that one bad query d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 import httpx
 
 from firebreak.connectors.http import HttpEdge
+from firebreak.connectors.outcome import HttpReply
 from firebreak.connectors.prometheus_batch import (
     Blame,
     ExprType,
@@ -23,6 +24,7 @@ from firebreak.connectors.prometheus_batch import (
     Matrix,
     Problem,
     answer_of,
+    clock_doubt,
     expr_type,
     joined,
     read,
@@ -56,7 +58,8 @@ class _Look:
 
 class Prometheus:
     """MetricsPort over one back end. `params` go with every query (Thanos: `partial_response=false`, VictoriaMetrics:
-    `deny_partial_response=1`, `nocache=1`), `headers` with every request (tenant, token)."""
+    `deny_partial_response=1`, `nocache=1`), `headers` with every request (tenant, token). `now` is our own wall
+    clock: a server's that is ahead of it puts all of its answers in doubt."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Prometheus:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         parallel: int = PARALLEL,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = HttpEdge(
@@ -77,6 +81,7 @@ class Prometheus:
         )
         self._params = dict(params or {})
         self._parallel = parallel
+        self._now = now
         self._looks = 0  # calls of `range_batch` under way
 
     async def range_batch(
@@ -159,7 +164,10 @@ class Prometheus:
         form = {"query": expr, **grid.form(), "timeout": f"{seconds:.3f}", **self._params}
         limit = timedelta(seconds=seconds)
         answer = await self._http.try_send("POST", "api/v1/query_range", form=form, timeout=limit)
-        return read(answer, self._http.system)
+        outcome = read(answer, self._http.system)
+        if isinstance(outcome, Matrix) and isinstance(answer, HttpReply):
+            return clock_doubt(answer.headers, self._now(), self._http.system) or outcome
+        return outcome
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -6,6 +6,7 @@ makes all label sets differ, so `or` keeps every series. Envelope and status cod
 
 from __future__ import annotations
 
+import email.utils
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,10 @@ from firebreak.domain.errors import ContractError
 KEY_LABEL = "firebreak_key"
 DETAIL_LIMIT = 500
 """Characters of an error or warning that are kept with an answer."""
+
+CLOCK_BEHIND = timedelta(seconds=5)
+"""How far a server's clock may be ahead of ours. A sample's age is told from our own time, so that it looks fresher by
+as much: less is little against any `stale_after`, and clocks that are kept right at all differ by far less."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -170,6 +175,26 @@ def read(answer: HttpReply | HttpFailure, system: str) -> Matrix | Problem:
     return _matrix(envelope) or Problem(
         status=AnswerStatus.UNAVAILABLE, detail=f"{said} in a shape that is not a matrix", blame=Blame.QUERY
     )
+
+
+def clock_doubt(headers: Mapping[str, str], now: datetime, system: str) -> Problem | None:
+    """A doubt about all that an answer says when its Date header (RFC 9110, 6.6.1) is later than `now`, our time once
+    it had come: however long it took, it was written before. An earlier one says nothing, since a cache keeps that of
+    the first answer; and of a clock of ours that is ahead the ages of samples tell by themselves."""
+    try:
+        said = email.utils.parsedate_to_datetime(headers.get("date", "")[:64])
+        if said.tzinfo is None:  # it must say GMT; whose time would it be?
+            return None
+        said = said.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    if said - now <= CLOCK_BEHIND:
+        return None
+    detail = (
+        f"the clock here says {now:%Y-%m-%d %H:%M:%S} UTC while {system} says {said:%Y-%m-%d %H:%M:%S} UTC, so that "
+        "samples are older than they look: set the clocks right"
+    )
+    return Problem(status=AnswerStatus.WARNED, detail=plain(detail, DETAIL_LIMIT), blame=Blame.SERVER)
 
 
 def _refusal(status: int, envelope: Mapping[str, Any], said: str) -> Problem:

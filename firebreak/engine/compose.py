@@ -96,6 +96,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
                 settings.prometheus_url,
                 headers={name: value.get_secret_value() for name, value in settings.prometheus_headers.items()},
                 params=settings.prometheus_params,
+                now=clock.now,
             )
         )
         pager: PagerPort = await stack.enter_async_context(build_pager(settings))

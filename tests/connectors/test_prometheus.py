@@ -306,6 +306,22 @@ async def test_a_server_that_is_down_is_asked_again_once_at_most(
     assert len(capture.heard) == requests
 
 
+@pytest.mark.parametrize("exprs", [("good_a", "good_b"), ("good_a",)])
+async def test_answers_of_a_server_whose_clock_is_ahead_are_all_in_doubt(
+    capture: Capture, exprs: tuple[str, ...]
+) -> None:
+    """Asked once: it is no query's fault. Within seconds they are taken as they are."""
+    now = datetime(2026, 11, 21, 8, tzinfo=UTC)
+    for date, status in (("08:03:00", AnswerStatus.WARNED), ("08:00:04", AnswerStatus.OK)):
+        headers = {"Date": f"Sat, 21 Nov 2026 {date} GMT"}
+        capture.heard.clear()
+        capture.say(lambda heard, said=headers: capture.said(200, evaluated(heard, GOOD), headers=said))
+        async with Prometheus(capture.url, now=lambda: now) as metrics:
+            answers = await ask(metrics, *exprs, end=now)
+        assert {answer.status for answer in answers} == {status}
+        assert len(capture.heard) == 1
+
+
 @pytest.mark.parametrize("code", [400, 422])
 async def test_a_refused_query_is_never_repeated(capture: Capture, code: int) -> None:
     """It can only be refused again."""

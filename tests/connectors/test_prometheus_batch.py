@@ -17,6 +17,7 @@ from firebreak.connectors.prometheus_batch import (
     Matrix,
     Problem,
     answer_of,
+    clock_doubt,
     expr_type,
     joined,
     read,
@@ -251,3 +252,42 @@ def test_a_series_without_our_key_spoils_the_split(key: str) -> None:
     found = read(reply(matrix({"metric": {"firebreak_key": key}, "values": []})), "Prometheus")
     assert isinstance(found, Matrix)
     assert split(found, 2) is None
+
+
+NOW = datetime(2026, 11, 21, 8, 0, 0, 900_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("said", ["Sat, 21 Nov 2026 08:00:06 GMT", "Sat, 21 Nov 2026 08:05:00 GMT"])
+def test_a_clock_of_ours_that_is_behind_is_a_doubt_with_both_times(said: str) -> None:
+    """Samples that are minutes old would look fresh: an age is told from our own time."""
+    doubt = clock_doubt({"date": said}, NOW, "Prometheus at here")
+    assert doubt is not None
+    assert (doubt.status, doubt.blame, doubt.again) == (AnswerStatus.WARNED, Blame.SERVER, False)
+    assert "2026-11-21 08:00:00 UTC" in doubt.detail
+    assert f"Prometheus at here says 2026-11-21 {said[17:25]} UTC" in doubt.detail
+    assert "set the clocks right" in doubt.detail
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"date": ""},
+        {"date": "soon"},
+        {"date": "2026-11-21T09:00:00Z"},
+        {"date": "Sat, 21 Nov 99999 09:00:00 GMT"},
+        {"date": "Sat, 99 Nov 2026 99:00:00 GMT"},
+        {"date": "Sat, 21 Nov 2026 09:00:00 -9999999999"},
+        {"date": "Sat, 21 Nov 2026 09:00:00"},
+        {"date": "Fri, 31 Dec 9999 23:59:59 -1200"},
+        {"date": "Sat, 21 Nov 2026 10:00:00 +0200"},
+        {"date": "\u0661" * 9_000},
+        {"date": "Sat, 21 Nov 2026 08:00:00 GMT"},
+        {"date": "Sat, 21 Nov 2026 08:00:05 GMT"},
+        {"date": "Sat, 21 Nov 2026 07:00:00 GMT"},
+        {"date": "Sat, 21 Nov 2026 07:00:00 GMT", "age": "3600"},
+    ],
+)
+def test_no_date_an_odd_one_and_an_earlier_one_are_no_doubt(headers: dict[str, str]) -> None:
+    """Proxies leave it out, and a cache keeps an old one. A clock of ours that is ahead makes samples look older."""
+    assert clock_doubt(headers, NOW, "Prometheus") is None
