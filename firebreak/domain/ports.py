@@ -253,8 +253,12 @@ class OutboxPort(Protocol):
     async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
         """`next_try_at` None = given up."""
 
-    async def set_back(self, by: timedelta) -> int:
-        """The wall clock was set back: the times of all that waits move with it. How many."""
+    async def set_back(self, by: timedelta, *, entry: EntryDraft) -> int:
+        """The wall clock was set back: the times of all that waits move with it, in one transaction with `entry`, which
+        says so. How many."""
+
+    async def wall_clock_was(self) -> datetime | None:
+        """What it said when the newest entry was written; None in an empty record."""
 
     async def next_due(self) -> datetime | None: ...
 

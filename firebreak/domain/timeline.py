@@ -36,6 +36,7 @@ class EntryKind(StrEnum):
     CLOSE_REQUESTED = "close.requested"
     INCIDENT_CLOSED = "incident.closed"
     ENGINE_FAULT = "engine.fault"  # something of ours broke; the person is told
+    CLOCK_SET_BACK = "clock.set_back"  # why the times of entries go back, and those of waiting messages with them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

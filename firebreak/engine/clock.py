@@ -30,6 +30,11 @@ class SetBack:
         self._elapsed = elapsed
         self._began: datetime | None = None  # what the wall clock would have said when `elapsed` was 0
 
+    def said(self, at: datetime) -> None:
+        """The wall clock has said `at` before this process ran. However long ago that was, it has gone on since: what
+        it lies behind now is the least by which it was set back."""
+        self._began = at - timedelta(seconds=self._elapsed())
+
     def by(self) -> timedelta:
         """How far the wall clock was set back since the last `settled`, in one step or in many; zero below STEP. When
         it was set forward, that is where it is from then on."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from firebreak.domain.codec import format_time
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Channel, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -70,6 +71,7 @@ class OutboxSender:
         self._parts = parts
         self._delivery = Delivery(parts)
         self._set_back = SetBack(parts.clock, parts.elapsed)
+        self._knows_before = False  # what the wall clock said before this process ran
         self._pacing = Pacing({Channel.CHAT: parts.chat_pace, Channel.POSTMORTEM: parts.file_pace})
         self._paced: dict[Channel, int] = dict.fromkeys(Channel, 0)  # due, and waiting for their destinations
         self._look_at: dict[Channel, datetime] = {}
@@ -108,13 +110,29 @@ class OutboxSender:
 
     async def _mind_the_clock(self) -> None:
         """What waits for its time must not wait for as much longer as the clock was set back."""
+        try:
+            if not self._knows_before:  # nobody who ran then is here to tell of a step since
+                before = await self._parts.outbox.wall_clock_was()
+                if before is not None:
+                    self._set_back.said(before)
+                self._knows_before = True
+        except Exception as error:  # noqa: BLE001 # asked at the next look; what is due already goes out all the same
+            log.warning("outbox.store_away", error=repr(error))
+            return
         by = self._set_back.by()
         if not by:
             return
         now = self._parts.clock.now()
-        times = {"before": (now + by).isoformat(), "after": now.isoformat()}
+        times = {"before": format_time(now + by), "after": format_time(now)}
+        entry = EntryDraft(
+            incident_id=f"clock-{int((now + by).timestamp())}",
+            key=f"set-back/{int(now.timestamp())}",
+            kind=EntryKind.CLOCK_SET_BACK,
+            at=now,
+            body=times,
+        )
         try:
-            moved = await self._parts.outbox.set_back(by)
+            moved = await self._parts.outbox.set_back(by, entry=entry)
         except Exception as error:  # noqa: BLE001 # what is due already must go out all the same; asked at the next look
             log.error("outbox.clock_set_back", **times, error=repr(error))
             return

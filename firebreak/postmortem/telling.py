@@ -150,4 +150,7 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
         f"incident closed, {reading.text(body, 'outcome').replace('_', ' ')}", reading.text(body, "reason")
     ),
     EntryKind.ENGINE_FAULT: _fault,
+    EntryKind.CLOCK_SET_BACK: lambda body: (
+        f"the wall clock was set back from {reading.text(body, 'before')} to {reading.text(body, 'after')}"
+    ),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -35,12 +35,17 @@ from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind,
 from firebreak.domain.timeline import EntryDraft
 from firebreak.storage.database import driver
 from firebreak.storage.entries import append_entries, prepared
+from firebreak.storage.schema import entries
 from firebreak.storage.schema import messages as rows
 from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store, decode_json, encode_json
 
 FEW = 50
 """Messages that are read at once, on the event loop: some 10 us each."""
+
+
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Nothing is moved to before it, whatever year a broken clock had said."""
 
 
 class MessageState(StrEnum):
@@ -111,8 +116,10 @@ class OutboxStore(Store):
 
         await self._write(unit)
 
-    async def set_back(self, by: timedelta) -> int:
-        """Moves both times of all that waits back, in one transaction, so that its order stays. Returns how many."""
+    async def set_back(self, by: timedelta, *, entry: EntryDraft) -> int:
+        """Moves both times of all that waits back, so that its order stays. Returns how many. With the entry, the
+        record no longer ends in what is the future now: no later start moves them again."""
+        items = prepared((entry,))
 
         def unit(raw: sqlite3.Connection) -> int:
             waiting = _TIMES.run(raw).fetchall()
@@ -122,13 +129,19 @@ class OutboxStore(Store):
             ]
             if moved:
                 _MOVE.run_each(raw, moved)
+            append_entries(raw, items)
             return len(moved)
 
         return await self._write(unit)
 
+    async def wall_clock_was(self) -> datetime | None:
+        """The time of the newest entry; None in an empty record."""
+        row = await self._peek(lambda raw: _NEWEST.run(raw).fetchone())
+        return None if row is None else parse_time(row[0])
+
 
 def _earlier_by(by: timedelta, text: str) -> str:
-    return format_time(parse_time(text) - by)
+    return format_time(max(parse_time(text), _FIRST + by) - by)
 
 
 def _chosen(raw: sqlite3.Connection, channel: Channel | None, moment: str, limit: int) -> tuple[Message, ...]:
@@ -213,6 +226,7 @@ _AGAIN = Sql(
         attempts=bindparam("attempts"),
     )
 )
+_NEWEST = Sql(select(entries.c.at).order_by(entries.c.seq.desc()).limit(1))
 _TIMES = Sql(select(rows.c.number, rows.c.due_at, rows.c.next_try_at).where(_waiting(rows)))
 _MOVE = Sql(_failed.values(due_at=bindparam("due_at"), next_try_at=bindparam("next_try_at")))
 _cancel = update(rows).where(_waiting(rows), rows.c.incident_id == bindparam("incident"))

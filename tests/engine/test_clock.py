@@ -85,3 +85,15 @@ def test_a_process_that_is_stopped_between_two_readings_sees_no_step() -> None:
     assert watch.by() == NOTHING
     clocks.stops = 0
     assert watch.by() == NOTHING
+
+
+def test_what_it_said_before_this_process_is_known_counts() -> None:
+    """A record that ends an hour ahead: it was set back by that at least. One that ends in the past says nothing."""
+    clocks = Clocks()
+    clocks.pass_by(77)
+    watch = SetBack(clocks, clocks.elapsed)
+    watch.said(clocks.at - HOUR)
+    assert watch.by() == NOTHING
+    again = SetBack(clocks, clocks.elapsed)
+    again.said(clocks.at + HOUR)
+    assert again.by() == HOUR

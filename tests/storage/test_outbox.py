@@ -249,7 +249,10 @@ async def test_all_that_waits_moves_with_a_clock_that_was_set_back(store: Timeli
     await store.append([], cancel=[("inc-c", "taken-back")])
     await store.delivered(await _one(store, make, 5), "ts", entry=make.draft(key="delivered"))
     await store.failed(await _one(store, make, 12), next_try_at=make.time(30), entry=None)
-    assert await store.set_back(timedelta(seconds=20)) == 2
+    assert await store.wall_clock_was() == make.time()
+    entry = make.draft("clock-1", "set-back/1", kind=EntryKind.CLOCK_SET_BACK, at=-8)
+    assert await store.set_back(timedelta(seconds=20), entry=entry) == 2
+    assert await store.wall_clock_was() == make.time(-8)
     assert await _due(store, make, 9) == []
     retried = await _one(store, make, 10)
     assert (retried.draft.key, retried.draft.due_at, retried.next_try_at) == ("a1", make.time(-10), make.time(10))

@@ -137,7 +137,7 @@ async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, ti
                 phase=(incident.id, IncidentPhase.ACTING),
                 holding=[make.target()],
             ),
-            lambda: store.set_back(timedelta(hours=1)),
+            lambda: store.set_back(timedelta(hours=1), entry=make.draft("clock-1", "set-back/1")),
             deliver,
             lambda: store.lock_target(make.target(), incident.id),
             lambda: store.resolve_alert(make.alert(), at=make.time(9), truncated=2),
