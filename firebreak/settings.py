@@ -86,13 +86,13 @@ class Settings(BaseSettings):
     evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
-    @field_validator("webhook_token")
+    @field_validator("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key")
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
         given = value.get_secret_value()
         if given and not given.strip():
-            raise ValueError("must not be only blanks; leave it empty and one is made")
-        return SecretStr(given.strip())  # as the header's is: the end of a file's line would let nobody in
+            raise ValueError("must not be only blanks: leave it empty instead")
+        return SecretStr(given.strip())  # none of them holds any: the end of a file's line would let nobody in
 
     @field_validator("page_deadline", mode="before")
     @classmethod

@@ -43,17 +43,22 @@ def test_a_mistyped_setting_is_refused_and_the_right_name_told(monkeypatch: pyte
         load_settings()
 
 
+SECRETS = ("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key")
+
+
 @pytest.mark.parametrize("around", ["{}\n", " {} ", "\t{}\r\n"])
-def test_blanks_around_the_webhooks_token_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch, around: str) -> None:
-    """A header cannot carry them, so that with the line's end of a file no webhook would ever be taken."""
-    monkeypatch.setenv("FIREBREAK_WEBHOOK_TOKEN", around.format("a token"))
-    assert load_settings().webhook_token.get_secret_value() == "a token"
+@pytest.mark.parametrize("name", SECRETS)
+def test_blanks_around_a_secret_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch, name: str, around: str) -> None:
+    """A header cannot carry them: with the line's end of a file nobody would ever be let in, or called."""
+    monkeypatch.setenv(f"FIREBREAK_{name.upper()}", around.format("a token"))
+    assert getattr(load_settings(), name).get_secret_value() == "a token"
 
 
-def test_a_webhook_token_of_blanks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_of_blanks_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Somebody meant to say one: neither is it empty, nor can anybody send it."""
-    monkeypatch.setenv("FIREBREAK_WEBHOOK_TOKEN", " \n")
-    with pytest.raises(SettingsInvalid, match=r"FIREBREAK_WEBHOOK_TOKEN.*only blanks"):
+    monkeypatch.setenv(f"FIREBREAK_{name.upper()}", " \n")
+    with pytest.raises(SettingsInvalid, match=rf"FIREBREAK_{name.upper()}.*only blanks"):
         load_settings()
 
 
