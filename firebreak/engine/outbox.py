@@ -12,13 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from firebreak.domain.codec import format_time
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Channel, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.clock import SetBack
 from firebreak.engine.delivery import Delivery, LongOver, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
+from firebreak.engine.waiting_times import WaitingTimes
 
 __all__ = ["GIVE_UP_LOW", "OTHERS", "OutboxParts", "OutboxSender"]
 
@@ -70,8 +69,7 @@ class OutboxSender:
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
         self._delivery = Delivery(parts)
-        self._set_back = SetBack(parts.clock, parts.elapsed)
-        self._knows_before = False  # what the wall clock said before this process ran
+        self._times = WaitingTimes(parts.outbox, parts.clock, parts.elapsed)
         self._pacing = Pacing({Channel.CHAT: parts.chat_pace, Channel.POSTMORTEM: parts.file_pace})
         self._paced: dict[Channel, int] = dict.fromkeys(Channel, 0)  # due, and waiting for their destinations
         self._look_at: dict[Channel, datetime] = {}
@@ -109,38 +107,13 @@ class OutboxSender:
         return begun
 
     async def _mind_the_clock(self) -> None:
-        """What waits for its time must not wait for as much longer as the clock was set back."""
-        try:
-            if not self._knows_before:  # nobody who ran then is here to tell of a step since
-                before = await self._parts.outbox.wall_clock_was()
-                if before is not None:
-                    self._set_back.said(before)
-                self._knows_before = True
-        except Exception as error:  # noqa: BLE001 # asked at the next look; what is due already goes out all the same
-            log.warning("outbox.store_away", error=repr(error))
-            return
-        by = self._set_back.by()
+        """What is kept in memory moves with what waits in the store."""
+        by = await self._times.moved()
         if not by:
             return
-        now = self._parts.clock.now()
-        times = {"before": format_time(now + by), "after": format_time(now)}
-        entry = EntryDraft(
-            incident_id=f"clock-{int((now + by).timestamp())}",
-            key=f"set-back/{int(now.timestamp())}",
-            kind=EntryKind.CLOCK_SET_BACK,
-            at=now,
-            body=times,
-        )
-        try:
-            moved = await self._parts.outbox.set_back(by, entry=entry)
-        except Exception as error:  # noqa: BLE001 # what is due already must go out all the same; asked at the next look
-            log.error("outbox.clock_set_back", **times, error=repr(error))
-            return
-        self._set_back.settled(by)
         self._later = {number: (at - by, attempts) for number, (at, attempts) in self._later.items()}
         for sent in self._unwritten.values():
             sent.again_at = sent.again_at if sent.again_at == _NEVER else sent.again_at - by
-        log.warning("outbox.clock_set_back", **times, moved=moved)
 
     async def _look(self, channel: Channel) -> None:
         now = self._parts.clock.now()
