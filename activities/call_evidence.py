@@ -14,7 +14,6 @@ from activities.casebook import Casebook
 from activities.kept_evidence import keep, kept_entry
 from activities.shared_lists import SharedLists
 from activities.workloads import owner_of
-from firebreak.domain.errors import FirebreakError
 from firebreak.domain.ports import Clock, ClusterPort
 from firebreak.domain.timeline import EntryDraft
 from firebreak.timeline.canonical import canonical
@@ -28,10 +27,12 @@ log = structlog.get_logger()
 class CallEvidence:
     """Called with an incident's id. Its entry; None when it has been kept, there is no target, or it cannot be had."""
 
-    def __init__(self, *, casebook: Casebook, cluster: ClusterPort, clock: Clock, capture: bool = True) -> None:
+    def __init__(
+        self, *, casebook: Casebook, cluster: ClusterPort, clock: Clock, lists: SharedLists, capture: bool = True
+    ) -> None:
         self._casebook = casebook
         self._cluster = cluster
-        self._lists = SharedLists(cluster)
+        self._lists = lists
         self._clock = clock
         self._capture = capture
 
@@ -41,13 +42,16 @@ class CallEvidence:
                 draft = await self._kept(incident_id)
             if draft is not None:
                 canonical(draft.body)  # what cannot be written down must not keep the call from being
-        except (FirebreakError, TimeoutError) as error:
-            log.warning("evidence.not_kept_for_a_call", incident=incident_id, error=str(error))
+        except Exception as error:  # noqa: BLE001 # whatever others' objects hold: a call is worth more than its evidence
+            log.warning("evidence.not_kept_for_a_call", incident=incident_id, error=repr(error))
             return None
         return draft
 
     async def _kept(self, incident_id: str) -> EntryDraft | None:
         if not self._capture or await self._casebook.found(incident_id, "evidence") is not None:
+            return None
+        pinned = await self._casebook.found(incident_id, "plan")
+        if pinned is not None:  # the runbook says what is kept, and it was not: nothing, or not in time
             return None
         incident = await self._casebook.incident(incident_id)
         target = incident.target

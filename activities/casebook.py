@@ -75,6 +75,10 @@ class Casebook:
             _put(self._trees, incident_id, known)
         return known
 
+    def forget_tree(self, incident_id: str) -> None:
+        """A further verdict has come."""
+        self._trees.pop(incident_id, None)
+
     async def found(self, incident_id: str, *keys: str) -> TimelineEntry | None:
         """The first of `keys` that an earlier attempt has written."""
         return await self.ledger.find_first(incident_id, keys)

@@ -21,7 +21,7 @@ def scaled(value: Any, total: int, *, up: bool) -> int:
     """`value` (3 or "25%") of `total`, a percentage rounded up or down. PreconditionFailed for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.endswith("%") and value[:-1].isdigit():
+    if isinstance(value, str) and value.endswith("%") and value.isascii() and value[:-1].isdigit():
         share = int(value[:-1]) * total
         return -(-share // 100) if up else share // 100
     raise PreconditionFailed(f"neither a number nor a percentage: {value!r}")

@@ -66,6 +66,7 @@ class EvidenceHands:
         cluster: ClusterPort,
         clock: Clock,
         limits: EvidenceLimits,
+        lists: SharedLists,
         foresight: Foresight | None = None,
         first_step: FirstStep | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class EvidenceHands:
         self._reads_ahead = first_step is not None
         self._first_step: FirstStep = first_step or NothingAhead()
         self._cluster = cluster
-        self._lists = SharedLists(cluster)
+        self._lists = lists
         self._clock = clock
         self._limits = limits
         self._gathering = gathering
@@ -170,6 +171,7 @@ class EvidenceHands:
             documents=documents,
             phase=(given.incident_id, phase),
         )
+        self._casebook.forget_tree(given.incident_id)
         return from_data(GatherResult, written[0].entry.body["result"]) if written[0].found else result
 
     @activity.defn(name="evidence.keep")

@@ -176,12 +176,15 @@ def _change(owner: str, at: datetime, what: str) -> RecentChange:
     return RecentChange(kind=ChangeKind.ROLLOUT, about=owner, at=at, what=what)
 
 
+_LONGEST = 19  # digits of a number that Kubernetes writes
+
+
 def _of_replica_set(obj: KubeObject) -> _Revision:
     notes = obj["metadata"].get("annotations") or {}
     number = notes.get(_REVISION, "0")
     written = [at for _, at in _writes(obj, None)]
     return _Revision(
-        int(number) if number.isdigit() else 0,
+        int(number) if number.isascii() and number.isdigit() and len(number) < _LONGEST else 0,
         time_of(obj["metadata"].get("creationTimestamp")),
         obj["spec"].get("template") or {},
         max(written, default=None) if _RESTORED in notes else None,

@@ -51,7 +51,10 @@ class RecoveryHands:
         now = verdict.pinned_at
         wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
         if verdict.truth not in (Truth.FALSE, Truth.NOT_APPLICABLE):
-            return RecoveryResult(recovered=False, reason=verdict.reason, again_at=now + wait)
+            reason = verdict.reason
+            if verdict.truth is Truth.INCONCLUSIVE:  # of what is gone for good, no evidence will ever come
+                reason = f"{reason}: `firebreak close` ends it, should there be nothing to measure any more"
+            return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
         since = given.quiet_since or now
         firing = known = await self._casebook.incidents.firing(given.incident_id)
         if await self._casebook.incidents.truncated(given.incident_id) > 0:

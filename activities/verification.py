@@ -19,13 +19,14 @@ from activities.step_records import WROTE, StepEntries, record_of, step_entry
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.condition import ConditionResult, Truth
+from firebreak.domain.condition import Condition, ConditionResult, Truth
 from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import IncidentPhase
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.plan import Plan, Step, StepStatus, Verify
 from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.triage.queries import span_of
 
 
 class VerifyHands:
@@ -70,7 +71,7 @@ class VerifyHands:
         again_at = _again_at(rule, results, progress, now)
         if now >= deadline and not broken and all(r.truth is Truth.PENDING for r in unmet) and not unready:
             # Healthy at last: it is given the time to stay so, once, however often it wavers.
-            deadline += max([rule.hold, *(c.held_for for c in rule.conditions)])
+            deadline += span_of(_held(rule))
         if now >= deadline or (stuck and (broken or not unmet)):
             status = StepStatus.NOT_VERIFIED if broken else StepStatus.UNDECIDED
             reason = why if now < deadline else f"not verified within {rule.within.total_seconds():g} s: {why}"
@@ -86,8 +87,7 @@ class VerifyHands:
             return Progress(state=ProgressState.UNKNOWN, reason=f"cannot be read now: {error}")
 
     async def _judge(self, rule: Verify, not_before: datetime) -> tuple[ConditionResult, ...]:
-        held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
-        return await self._looking.at_once(held, self._looking.limit(), not_before=not_before)
+        return await self._looking.at_once(_held(rule), self._looking.limit(), not_before=not_before)
 
     async def _decide(
         self,
@@ -187,6 +187,11 @@ class VerifyHands:
         relapse = notices.person_needed(at.incident_id, step_entry("relapse", at), reason, now)
         written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)
         return VerifyResult(record=record_of(at, written[0].entry))
+
+
+def _held(rule: Verify) -> tuple[Condition, ...]:
+    """Its conditions, each with the hold time that is asked of all."""
+    return tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
 
 
 def _again_at(rule: Verify, results: tuple[ConditionResult, ...], progress: Progress, now: datetime) -> datetime:

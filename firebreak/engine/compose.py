@@ -19,6 +19,7 @@ from activities.people import PeopleHands
 from activities.recovery import RecoveryHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
+from activities.shared_lists import SharedLists
 from activities.step_checks import StepChecks
 from activities.steps import StepHands
 from activities.verification import VerifyHands
@@ -111,6 +112,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         limits = EvidenceLimits(
             page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
         )
+        lists = SharedLists(cluster)
         gathering = Gathering(
             casebook=casebook, metrics=metrics, cluster=cluster, rulebook=rulebook, clock=clock, swift=limits.query
         )
@@ -120,6 +122,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             cluster=cluster,
             clock=clock,
             limits=limits,
+            lists=lists,
             foresight=foresight,
             first_step=checks,
         )
@@ -129,7 +132,9 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             pager=pager,
             routes=Routes(rulebook, settings),
             clock=clock,
-            evidence=CallEvidence(casebook=casebook, cluster=cluster, clock=clock, capture=settings.evidence_capture),
+            evidence=CallEvidence(
+                casebook=casebook, cluster=cluster, clock=clock, lists=lists, capture=settings.evidence_capture
+            ),
         )
         restores = RestoreHands(casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode)
         yield Hands(

@@ -123,7 +123,7 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
     EntryKind.FACTS_GATHERED: _facts,
     EntryKind.VERDICT_REACHED: _verdict,
     EntryKind.PLAN_PINNED: _plan,
-    EntryKind.EVIDENCE_KEPT: lambda body: "evidence kept before the first write",
+    EntryKind.EVIDENCE_KEPT: lambda body: "evidence kept",
     EntryKind.STEP_CHECKED: _checked,
     EntryKind.STEP_REFUSED: lambda body: _joined(f"{_step(body)} refused", reading.text(body, "reason")),
     EntryKind.INTENT_RECORDED: _intent,

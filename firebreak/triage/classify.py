@@ -229,7 +229,8 @@ def _health(facts: Facts, tree: SeverityTree, results: Mapping[str, ConditionRes
 
 
 def is_measured(verdict: Verdict, tree: SeverityTree) -> bool:
-    """Whether a condition about the service itself (where the tree has one) was measured, and is not true: a service
-    that nobody calls any more has no bad calls either."""
+    """Whether a condition about the service itself (where the tree has one) was measured: a service that nobody calls
+    any more has no bad calls either."""
     own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
-    return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)
+    measured = (Truth.TRUE, Truth.FALSE)
+    return any(result.truth in measured for result in verdict.conditions if result.name in own)

@@ -37,7 +37,7 @@ def health_score(flows: tuple[ScoreFlow, ...], read: Reading) -> Score:
     total = weights = 0.0
     factors: list[str] = []
     for flow in flows:
-        success, fall, why = _factors(flow, read)
+        success, fall, judged, why = _factors(flow, read)
         if why:
             return Score(None, tuple(factors), why)
         if success is None:
@@ -47,27 +47,30 @@ def health_score(flows: tuple[ScoreFlow, ...], read: Reading) -> Score:
         total += flow.weight * share
         weights += flow.weight
         drop = "no baseline for its volume" if fall is None else f"volume down {fall:.0%}"
-        factors.append(f"{flow.name}: success {success:.1%}, {drop}, weight {flow.weight:g}")
+        told = f"success {success:.1%}" if judged else "too few calls to judge their success"
+        factors.append(f"{flow.name}: {told}, {drop}, weight {flow.weight:g}")
     if weights <= 0:
         return Score(None, tuple(factors), "no flow has calls enough", applies=False)
     return Score(100 * total / weights, tuple(factors))
 
 
-def _factors(flow: ScoreFlow, read: Reading) -> tuple[float | None, float | None, str]:
-    """(success, fall of volume, why not): None, where the flow's absence rule says that it does not apply."""
+def _factors(flow: ScoreFlow, read: Reading) -> tuple[float | None, float | None, bool, str]:
+    """(success, fall of volume, whether success was measured, why not): None, where the flow's absence rule says that
+    it does not apply."""
     values: list[float | None] = []
     for what, query in (("success", flow.success_query), ("volume", flow.volume_ratio_query)):
         value = read(query)
         if value is None and flow.absence is Absence.ZERO:
             value = 0.0
         if value is None and flow.absence is Absence.INCONCLUSIVE:
-            return None, None, f"{flow.name} has no {what}"
+            return None, None, False, f"{flow.name} has no {what}"
         if value is not None and math.isnan(value):
-            return None, None, f"{what} of {flow.name} is NaN"
+            return None, None, False, f"{what} of {flow.name} is NaN"
         values.append(value)
     success, ratio = values
+    judged = success is not None
     if success is None and ratio is not None and ratio < 1:
         success = 1.0  # too few calls to say how they end: its volume says what is missing
     if success is not None:
         success = min(1.0, max(0.0, success))
-    return success, None if ratio is None else 1 - min(1.0, max(0.0, ratio)), ""
+    return success, None if ratio is None else 1 - min(1.0, max(0.0, ratio)), judged, ""

@@ -178,8 +178,8 @@ def test_the_shipped_tree_has_the_figures_of_row_a1(shipped: SeverityDocument, p
     (score,) = (c for c in tree.conditions if c.flows)
     enough = [f.success_query for f in score.flows] + [f.volume_ratio_query for f in score.flows]
     (down,) = (c.query for c in tree.conditions if c.name == "main_flow_down")
-    assert all(query.endswith(" >= 20)") for query in enough)
-    assert down.endswith(" >= 20))")
+    assert all(query.endswith(" >= 20 > 0)") for query in enough)
+    assert down.endswith(" >= 20 > 0))")
     assert tree.may_act_dimensions == 2
     assert {n.operator for n in tree.nodes} == {"any", "condition"}
     assert shipped.durations["window"] == timedelta(minutes=2)

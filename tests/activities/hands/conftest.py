@@ -26,6 +26,7 @@ from activities.people import PeopleHands
 from activities.recovery import RecoveryHands
 from activities.restores import RestoreHands
 from activities.rulebook import Rulebook, RulebookPaths
+from activities.shared_lists import SharedLists
 from activities.step_checks import StepChecks
 from activities.steps import StepHands
 from activities.verification import VerifyHands
@@ -320,6 +321,7 @@ class World:
         checks = StepChecks(looking=looking, actions=self.actions, clock=self.clock, foresight=self.foresight)
         self.steps = StepHands(casebook=self.casebook, checks=checks, actions=self.actions, clock=self.clock, mode=mode)
         limits = EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60))
+        lists = SharedLists(self.cluster)
         gathering = Gathering(
             casebook=self.casebook,
             metrics=self.metrics,
@@ -334,6 +336,7 @@ class World:
             cluster=self.cluster,
             clock=self.clock,
             limits=limits,
+            lists=lists,
             foresight=self.foresight,
             first_step=checks if ahead else None,
         )
@@ -346,7 +349,7 @@ class World:
             pager=self.pages,
             routes=Routes(self.rulebook),
             clock=self.clock,
-            evidence=CallEvidence(casebook=self.casebook, cluster=self.cluster, clock=self.clock),
+            evidence=CallEvidence(casebook=self.casebook, cluster=self.cluster, clock=self.clock, lists=lists),
         )
         self.restores = RestoreHands(
             casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock, mode=mode

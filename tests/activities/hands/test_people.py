@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
+import activities.call_evidence
 from activities import notices
 from activities.messages import CloseInput, KeepInput, PersonInput, RecoveryInput
 from firebreak.domain.condition import AnswerStatus
@@ -185,6 +186,34 @@ async def test_what_was_kept_before_a_step_is_not_kept_again_for_a_call(world: A
     (before,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
     await world.run(world.people.call, person(incident))
     assert await world.bodies(incident, EntryKind.EVIDENCE_KEPT) == [before]
+
+
+async def test_a_runbook_that_keeps_nothing_keeps_nothing_for_a_call(world: Any) -> None:
+    """What is kept is its choice, also when a person is called."""
+    world.edit("catalog/heal.yaml", "evidence: [pods, events]", "evidence: []")
+    world.again()
+    incident = await world.planned()
+    await world.run(world.people.call, person(incident))
+    assert await world.bodies(incident, EntryKind.EVIDENCE_KEPT) == []
+
+
+@pytest.mark.parametrize("revision", ["\u00b2", "9" * 5000, "-1", "7"])
+async def test_no_object_of_others_keeps_a_call_from_being(world: Any, revision: str) -> None:
+    """Whatever an annotation says, the person is called."""
+    incident = await world.opened()
+    notes = {"deployment.kubernetes.io/revision": revision}
+    replica_set = {"metadata": {"name": "pay-v1-x", "namespace": "shop", "annotations": notes}, "spec": {}}
+    world.cluster.put(ResourceKind.REPLICASET, replica_set)
+    await world.run(world.people.call, person(incident))
+    assert world.messages(incident)["pager/person/high"][0] == "trigger_high"
+
+
+async def test_no_fault_of_the_evidence_keeps_a_call_from_being(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one of our own."""
+    incident = await world.opened()
+    monkeypatch.setattr(activities.call_evidence, "keep", lambda *_, **__: 1 / 0)
+    await world.run(world.people.call, person(incident))
+    assert world.messages(incident)["pager/person/high"][0] == "trigger_high"
 
 
 @pytest.mark.parametrize("world_is", ["hanging", "refusing"])

@@ -148,6 +148,22 @@ async def test_what_became_healthy_late_has_a_conditions_own_time_too(world: Any
     assert (world.clock.at - world.start).total_seconds() < 90
 
 
+async def test_late_health_gets_its_hold_in_whole_steps(world: Any) -> None:
+    """Healthy for good since two seconds before the limit; a hold of 5 s in steps of 4 s takes two of them."""
+    world.edit("catalog/heal.yaml", "step: 1s", "step: 4s")
+    world.again()
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(58)
+    world.healthy(since=world.clock.at)
+    world.clock.forward(2)
+    seen = await world.run(world.verification.verify, world.look(incident))
+    while seen.record is None:
+        world.clock.forward((seen.again_at - world.clock.at).total_seconds())
+        seen = await world.run(world.verification.verify, world.look(incident, round=1))
+    assert seen.record.status is StepStatus.VERIFIED
+
+
 async def test_what_wavers_at_the_limit_gets_its_hold_time_once(world: Any) -> None:
     """Each look finds it healthy since a moment ago: that ends as undecided, and does not go on for ever."""
     incident = await world.planned()
@@ -162,7 +178,7 @@ async def test_what_wavers_at_the_limit_gets_its_hold_time_once(world: Any) -> N
         world.clock.forward((seen.again_at - world.clock.at).total_seconds())
     assert seen.record is not None
     assert seen.record.status is StepStatus.UNDECIDED
-    assert world.clock.at == world.start + timedelta(seconds=65)
+    assert world.clock.at == world.start + timedelta(seconds=66)
 
 
 async def test_an_api_server_that_is_away_is_no_failed_roll_out(world: Any) -> None:
