@@ -50,7 +50,7 @@ def classified(incident_id: str, now: datetime, deadline: timedelta, mode: Mode)
 
 def person_needed(incident_id: str, key: str, reason: str, now: datetime) -> tuple[MessageDraft, ...]:
     return (
-        pager(incident_id, NoticeKind.PERSON_NEEDED, f"pager/{key}", PagerAction.TRIGGER_HIGH, now, reason=reason),
+        pager(incident_id, NoticeKind.PERSON_NEEDED, page_key(key), PagerAction.TRIGGER_HIGH, now, reason=reason),
         chat(incident_id, NoticeKind.PERSON_NEEDED, key, now, reason=reason),
     )
 
@@ -85,6 +85,12 @@ def handled(incident_id: str, page: str, now: datetime) -> tuple[MessageDraft, .
     )
 
 
+def fault_handled(record_id: str, page: str, now: datetime) -> MessageDraft:
+    """A person has dealt with a fault of the engine itself. Keyed by the page that is ended (its message's key): the
+    same fault may page again."""
+    return pager(record_id, NoticeKind.HEALED, f"{page}/closed", PagerAction.RESOLVE_HIGH, now)
+
+
 def postmortem(incident_id: str, key: str, now: datetime) -> MessageDraft:
     """(Re)writes the post-mortem's files."""
     return MessageDraft(
@@ -107,6 +113,11 @@ def unclassified(incident_id: str, look: int, now: datetime, deadline: timedelta
         now + deadline,
         reason="the alert was accepted, but nothing has classified it in time: look at the engine and at Temporal",
     )
+
+
+def page_key(key: str) -> str:
+    """Key of the page that goes out with the entry of that key."""
+    return f"pager/{key}"
 
 
 def fault(

@@ -27,7 +27,7 @@ def close(
     from activities import notices
     from firebreak.cli.reading import engine_record, find_to_close, opened_store
     from firebreak.domain import ids
-    from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
+    from firebreak.domain.message import MessageDraft
     from firebreak.domain.timeline import EntryDraft, EntryKind
     from firebreak.engine.clock import SystemClock
     from firebreak.settings import load_settings
@@ -41,12 +41,18 @@ def close(
     async def ask() -> tuple[str, str]:
         async with opened_store(data_dir) as store:
             own = await engine_record(store, incident)
-            incident_id, page = (own[0].incident_id, "") if own else await find_to_close(store, incident)
+            if (
+                own
+            ):  # it may have been ended before, and come back: the page of the newest fault is the one that is open
+                fault = next(entry for entry in reversed(own) if entry.kind is EntryKind.ENGINE_FAULT)
+                incident_id, page = fault.incident_id, notices.page_key(fault.key)
+            else:
+                incident_id, page = await find_to_close(store, incident)
         now = SystemClock().now()
         ends: tuple[MessageDraft, ...] = ()
         # Of a fault of the engine, and after an incident's end, there is no workflow that ends the page.
         if own:
-            ends = (notices.pager(incident_id, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now),)
+            ends = (notices.fault_handled(incident_id, page, now),)
         elif page:
             ends = notices.handled(incident_id, page, now)
         async with await TimelineStore.open(settings.data_dir / TIMELINE_FILE) as store:

@@ -46,8 +46,8 @@ def step_annotation(key: str) -> str:
 
 
 def close_key(page: str = "") -> str:
-    """Entry key of a person's wish to close: the incident, or (`page`, its message's key) a call that came after the
-    incident's end. Said once for each."""
+    """Entry key of a person's wish to close: the incident, or (`page`, its message's key) a call that no incident's end
+    ends, since it came later or is about the engine itself. Said once for each."""
     return f"close-requested/{page}" if page else "close-requested"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from activities import notices
 from firebreak.domain.incident import Incident
 from firebreak.domain.message import Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -122,3 +123,48 @@ def test_a_page_about_the_engine_itself_is_ended_by_hand(run: Run, fault: EntryD
     assert "over since" in shown
     assert "looked at it" in shown
     assert "next     nothing" in shown
+
+
+def test_a_page_about_the_engine_itself_that_came_back_is_ended_by_hand(
+    run: Run, fault: EntryDraft, data_dir: Path
+) -> None:
+    """Its alert resolved and fired again after the first close: the second one is a wish of its own."""
+    assert run("close", FAULT, "--reason", "looked at it", "--by", "ada").code == 0
+    over = replace(fault, key="ended/2", kind=EntryKind.RECOVERY_SEEN, body={"reason": "the alert resolved"})
+    again = replace(fault, key="fault/3")
+
+    async def come_back() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            (first,) = await store.due(datetime.now(UTC), limit=9)
+            await store.delivered(first, "receipt", entry=replace(over, key="sent", kind=EntryKind.MESSAGE_DELIVERED))
+            await store.append([over, again])
+
+    asyncio.run(come_back())
+    for by, said in (("bob", "close requested;"), ("eve", "requested before, by bob;")):
+        assert said in run("close", FAULT, "--reason", "handled", "--by", by).out
+
+    async def due() -> tuple[Message, ...]:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            return await store.due(datetime.now(UTC), limit=9)
+
+    (message,) = asyncio.run(due())
+    assert (message.draft.incident_id, message.draft.pager) == (FAULT, PagerAction.RESOLVE_HIGH)
+    assert "handled" in run("show", FAULT).out
+
+
+def test_a_page_about_the_engine_itself_that_did_not_get_through_is_taken_back(run: Run, data_dir: Path) -> None:
+    """Nobody is called any more for what a person has handled."""
+    draft, page = notices.fault(FAULT, "GatewayBacklog", "alerts wait", START)
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append([draft], messages=[page])
+
+    asyncio.run(keep())
+    assert run("close", FAULT, "--reason", "handled").code == 0
+
+    async def due() -> tuple[Message, ...]:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            return await store.due(datetime.now(UTC), limit=9)
+
+    assert [m.draft.pager for m in asyncio.run(due())] == [PagerAction.RESOLVE_HIGH]
