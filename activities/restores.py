@@ -172,8 +172,9 @@ class RestoreHands:
         if await self._casebook.found(record.incident_id, own) is None:
             return False
         entries = await self._casebook.ledger.entries(record.incident_id)
-        closed = next((entry.at for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
-        return closed is not None and not any(_calls(e) and e.key != own and e.at >= closed for e in entries)
+        closed = next((entry.seq for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
+        # By order: entries' times go back where the clock was set back.
+        return closed is not None and not any(_calls(e) and e.key != own and e.seq > closed for e in entries)
 
 
 def _calls(entry: TimelineEntry) -> bool:

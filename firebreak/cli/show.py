@@ -140,11 +140,10 @@ def _next(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) 
     from firebreak.domain import ids
     from firebreak.postmortem import wording
     from firebreak.postmortem.notice_next import CLOSE
-    from firebreak.postmortem.notice_subject import called_after_the_end
     from firebreak.postmortem.people import open_call
 
     if row.closed_at is not None:
-        page = open_call(entries) if called_after_the_end(report) else ""
+        page = open_call(entries) if report.called_after_the_end else ""
         if page and not any(e.key == ids.close_key(page) for e in entries):
             return f"a call that came after the end is open; once it is handled: {CLOSE.format(id=row.id)}"
         return f"firebreak postmortem {row.id}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from activities.notices import page_key
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
@@ -52,11 +53,17 @@ def needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
 
 def long_over(draft: MessageDraft, entries: Sequence[TimelineEntry], now: datetime) -> datetime | None:
     """When the incident closed that a call was about, where that is STALE: the call could not go out before (no key,
-    a pager that was away), and would get somebody up for nothing. A restore's call is due later than the close."""
+    a pager that was away), and would get somebody up for nothing. A call that came after the close, as a restore's, is
+    not over with it."""
     if draft.pager not in ENDS.values():
         return None
-    closed = next((e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
-    return closed if closed is not None and draft.due_at < closed < now - STALE else None
+    closed = next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
+    if closed is None or closed.at >= now - STALE:
+        return None
+    # By order where the record says it: times go back where the clock was set back. A deadline has no entry.
+    called = next((e for e in entries if draft.key == page_key(e.key)), None)
+    before = called.seq < closed.seq if called else draft.due_at < closed.at
+    return closed.at if before else None
 
 
 def thread_of(entries: Sequence[TimelineEntry]) -> str:

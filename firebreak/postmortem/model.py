@@ -262,7 +262,8 @@ class EntryLine:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """An incident as far as notices tell of it. `outcome` is `open` until it closed; `in_force` are the follow-ups
-    about steps that nobody takes back but a person."""
+    about steps that nobody takes back but a person. `called_after_the_end`: an alert joined at the last moment, a
+    restore was not taken back, something of the engine's broke; no close ends such a page."""
 
     incident_id: str
     service: str
@@ -273,6 +274,7 @@ class Case:
     observed_only: bool
     accepted_at: datetime
     closed_at: datetime | None
+    called_after_the_end: bool
     verdict: VerdictPart | None
     plan: PlanPart | None
     evidence: EvidencePart | None

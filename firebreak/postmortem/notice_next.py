@@ -9,14 +9,7 @@ from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
 from firebreak.postmortem.model import Case, StepState
-from firebreak.postmortem.notice_subject import (
-    called_after_the_end,
-    observes,
-    of_the_engine,
-    step_of,
-    step_words,
-    tried,
-)
+from firebreak.postmortem.notice_subject import observes, of_the_engine, step_of, step_words, tried
 
 CLOSE = "firebreak close {id} --reason ..."
 INTAKE = "intake"
@@ -48,7 +41,7 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
             return f"{step} This page ends by itself once the alerts are taken up."
         return f"{step} Then end this page: {CLOSE.format(id=case.incident_id)}"
     first = _first(case)
-    if called_after_the_end(case):
+    if case.called_after_the_end:
         return f"{wording.clean(first, 200)} Then end this page: {CLOSE.format(id=case.incident_id)}"
     return first
 
@@ -64,7 +57,7 @@ def _first(case: Case) -> str:
         return wording.clean(case.in_force[0], 280)
     if case.refusal:
         return "find the workload by hand; the labels lead to none (services.yaml)."
-    over = called_after_the_end(case)
+    over = case.called_after_the_end
     if over and case.faults and case.faults[-1].next_step:
         return case.faults[-1].next_step
     look = "look at the newest change first" if case.evidence and case.evidence.changes else "handle it by hand"

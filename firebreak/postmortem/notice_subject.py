@@ -38,19 +38,6 @@ def call_reason(case: Case, told: Mapping[str, Any]) -> str:
     return reading.text(told, "reason") or (calls[-1] if calls else "")
 
 
-def called_after_the_end(case: Case) -> bool:
-    """Whether somebody was called when the incident was over: an alert that joined at the last moment, or a restore
-    that was not taken back. No close ends such a page."""
-    if case.closed_at is None:
-        return False
-    calls = [
-        *(p.at for p in case.people if p.what == "called"),
-        *(r.ended_at for r in case.restores if r.ended_at and not r.taken_back),
-        *(f.at for f in case.faults),
-    ]
-    return any(at >= case.closed_at for at in calls)
-
-
 def of_the_engine(case: Case) -> FaultLine | None:
     """What is wrong with the engine itself, where the record is of no incident but of that."""
     return case.faults[-1] if case.faults and not case.alerts else None

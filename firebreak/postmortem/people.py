@@ -8,6 +8,7 @@ from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
 from firebreak.postmortem.model import FaultLine, PersonLine
+from firebreak.postmortem.restores import taken_back
 
 _WHAT = {
     EntryKind.PERSON_CALLED: "called",
@@ -63,6 +64,18 @@ def open_call(entries: Sequence[TimelineEntry]) -> str:
         elif told == PagerAction.TRIGGER_HIGH and entry.kind in (EntryKind.MESSAGE_DELIVERED, EntryKind.MESSAGE_FAILED):
             key = "" if entry.body.get("given_up") is True else reading.text(entry.body, "key")
     return key
+
+
+def called_after(closed: TimelineEntry | None, entries: Sequence[TimelineEntry]) -> bool:
+    """Whether somebody was called when the incident was over. By order: entries' times go back where the clock was set
+    back."""
+    return closed is not None and any(entry.seq > closed.seq and _calls(entry) for entry in reversed(entries))
+
+
+def _calls(entry: TimelineEntry) -> bool:
+    if entry.kind is EntryKind.RESTORE_ENDED:
+        return not taken_back(entry.body)
+    return entry.kind in (EntryKind.PERSON_CALLED, EntryKind.ENGINE_FAULT)
 
 
 def faults_of(entries: Sequence[TimelineEntry]) -> tuple[FaultLine, ...]:

@@ -31,7 +31,7 @@ from firebreak.postmortem.model import (
     VerdictPart,
     WorstLine,
 )
-from firebreak.postmortem.people import faults_of, people_of, was_called
+from firebreak.postmortem.people import called_after, faults_of, people_of, was_called
 from firebreak.postmortem.restores import ABOUT_RESTORES, restores_of
 from firebreak.postmortem.telling import tell
 from firebreak.postmortem.verdicts import Verdicts, condition_words
@@ -133,6 +133,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
         observed_only=_observed_only(actions),
         accepted_at=reading.time(first.body, "accepted_at") or first.at,
         closed_at=closed.at if closed else None,
+        called_after_the_end=called_after(closed, entries),
         verdict=verdict,
         plan=plan,
         evidence=evidence,

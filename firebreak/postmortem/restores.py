@@ -42,7 +42,7 @@ def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
             outcome=(reading.text(body, "outcome") or "ended") if ended else "",
             reason=reading.text(body, "reason"),
             told=restore_words(body) if ended else IN_FORCE,
-            taken_back=ended and _taken_back(body),
+            taken_back=ended and taken_back(body),
             target=reading.target_text(effect, "target"),
             changes=changes_of(effect) if reading.text(effect, "outcome") in TAKEN_BACK else (),
         )
@@ -57,6 +57,7 @@ def restore_words(body: Mapping[str, Any]) -> str:
     return _WORDS.get(outcome, outcome.replace("_", " ") or "ended")
 
 
-def _taken_back(body: Mapping[str, Any]) -> bool:
+def taken_back(body: Mapping[str, Any]) -> bool:
+    """Whether the end of a restore is that the step is in force no more."""
     effect = reading.text(body, "effect", "outcome")
     return reading.text(body, "outcome") == "restored" and (not effect or effect in TAKEN_BACK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -174,9 +174,11 @@ def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str, line
     assert f"Step restart-pods: {line}: because" in notice.lines
 
 
+@pytest.mark.parametrize("set_back", [timedelta(0), timedelta(hours=1)])
 @pytest.mark.parametrize("late", ["person/late", "restore-ended/0.0", "restore-overdue/0.0"])
-def test_a_call_after_the_end_names_what_ends_it(tell: Tell, late: str) -> None:
-    """The incident is over: no close will end this page, and nothing watches the evidence any more."""
+def test_a_call_after_the_end_names_what_ends_it(tell: Tell, late: str, set_back: timedelta) -> None:
+    """The incident is over: no close will end this page, and nothing watches the evidence any more; whatever the wall
+    clock said then."""
     calls: dict[str, tuple[EntryKind, dict[str, Any]]] = {
         "person/late": (EntryKind.PERSON_CALLED, {"reason": "an alert joined", "urgency": "high"}),
         "restore-ended/0.0": (EntryKind.RESTORE_ENDED, {"tier": 0, "step": 0, "outcome": "overdue", "reason": "dead"}),
@@ -187,7 +189,7 @@ def test_a_call_after_the_end_names_what_ends_it(tell: Tell, late: str) -> None:
     }
     kind, body = calls[late]
     entries = tell("healed")
-    last = dataclasses.replace(entries[-1], seq=999, key=late, kind=kind, body=body)
+    last = dataclasses.replace(entries[-1], seq=999, key=late, kind=kind, body=body, at=entries[-1].at - set_back)
     notice = render_notice(NoticeKind.PERSON_NEEDED, (*entries, last), body={"reason": "because"})
     (told,) = [line for line in notice.lines if line.startswith("Next: ")]
     assert told.endswith("Then end this page: firebreak close inc-20261121-083644-1f0a9c3e --reason ...")
@@ -197,9 +199,12 @@ def test_a_call_after_the_end_names_what_ends_it(tell: Tell, late: str) -> None:
     assert expected.get(late, "is still in force") in told
 
 
-def test_a_call_before_the_end_ends_with_the_incident(tell: Tell) -> None:
-    """Sent late, as by a pager that was away: what resolves it is queued behind it."""
-    lines = render_notice(NoticeKind.PERSON_NEEDED, tell("paged"), body={"reason": "because"}).lines
+@pytest.mark.parametrize("set_back", [timedelta(0), timedelta(hours=1)])
+def test_a_call_before_the_end_ends_with_the_incident(tell: Tell, set_back: timedelta) -> None:
+    """Sent late, as by a pager that was away: what resolves it is queued behind it; also where the close, by the wall
+    clock, came before it."""
+    entries = tuple(replace(e, at=e.at - set_back) if e.kind is EntryKind.INCIDENT_CLOSED else e for e in tell("paged"))
+    lines = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "because"}).lines
     assert not any("firebreak close" in line for line in lines)
 
 

@@ -235,6 +235,22 @@ async def test_a_late_restore_ends_no_page_about_something_else(world: Any, othe
     assert "pager/restore-ended/0.0" not in world.messages(incident)
 
 
+async def test_a_call_after_the_end_counts_though_the_clock_was_set_back(world: Any) -> None:
+    """By the wall clock it came before the close, and is open all the same."""
+    incident, opened = await watched(world)
+    closed = next(e for e in await world.store.entries(incident.id) if e.kind is EntryKind.INCIDENT_CLOSED)
+    other = EntryDraft(
+        incident_id=incident.id,
+        key="restore-ended/1.0",
+        kind=EntryKind.RESTORE_ENDED,
+        at=closed.at - timedelta(minutes=5),
+        body={"reason": "why", "outcome": "refused"},
+    )
+    await world.store.append([other])
+    assert (await check(world, incident, opened)).outcome == "restored"
+    assert "pager/restore-ended/0.0" not in world.messages(incident)
+
+
 async def test_a_restore_in_an_open_incident_ends_no_page(world: Any) -> None:
     """A person may have been called for the incident itself; its close ends all of it."""
     incident = await world.verified()

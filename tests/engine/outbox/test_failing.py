@@ -129,6 +129,30 @@ async def test_nobody_is_called_about_what_has_long_been_over(desk: Any, hours: 
     assert any("the incident has been over since" in error for error in told) is ("trigger_high" not in sent)
 
 
+@pytest.mark.parametrize(("late", "sent"), [(True, True), (False, False)])
+async def test_order_tells_what_is_over_though_the_clock_was_set_back(desk: Any, late: bool, sent: bool) -> None:
+    """A call that the close came before is sent, and one that came before the close is not, whatever their times."""
+    called = EntryDraft(
+        incident_id=desk.incident_id,
+        key="person/late",
+        kind=EntryKind.PERSON_CALLED,
+        at=desk.now - timedelta(hours=1) * (1 if late else -1),
+        body={"reason": "why", "urgency": "high"},
+    )
+    closed = EntryDraft(
+        incident_id=desk.incident_id,
+        key="close",
+        kind=EntryKind.INCIDENT_CLOSED,
+        at=desk.now,
+        body={"outcome": "recovered", "reason": "healthy"},
+    )
+    page = notices.person_needed(desk.incident_id, "person/late", "why", called.at)[0]
+    await desk.store.append([closed, called] if late else [called, closed], messages=[page])
+    desk.clock.forward(2 * 3600)
+    await desk.all()
+    assert (("pager", "trigger_high") in desk.people.sent) is sent
+
+
 async def test_information_is_given_up_in_the_end(desk: Any) -> None:
     """Twenty tries, then the next message of its channel has its turn; written down as given up."""
     desk.people.dead["trigger_low"] = TransientError("down")
