@@ -51,6 +51,12 @@ def close_key(page: str = "") -> str:
     return f"close-requested/{page}" if page else "close-requested"
 
 
+def delivery_key(kind: str, receipt: int, accepted_at: datetime) -> str:
+    """Entry key of what one delivery changed: `ended/7/20261121-090000`. The receipt alone would come again with a new
+    inbox."""
+    return f"{kind}/{receipt}/{accepted_at.astimezone(UTC):%Y%m%d-%H%M%S}"
+
+
 def score_key(number: int) -> str:
     """Entry key of the n-th time (1, 2, ...) that a person set the health score."""
     return f"score/{number}"

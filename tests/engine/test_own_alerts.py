@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from firebreak.domain.alert import ENGINE_SERVICE, Disposition, IntakeClass
+from firebreak.domain import ids
+from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Disposition, IntakeClass
+from firebreak.domain.timeline import EntryKind
 from firebreak.engine import own_alerts
 
 pytestmark = pytest.mark.servers
+
+ENGINE_FAULT, RECOVERY_SEEN = EntryKind.ENGINE_FAULT, EntryKind.RECOVERY_SEEN
 
 
 def waiting(office: Any, record: str) -> dict[str, str]:
@@ -39,16 +44,60 @@ async def test_a_page_about_the_engine_ends_with_its_alert(office: Any) -> None:
         Disposition.PAGED,
     ]
     (record,) = {where for _, where in told}
-    messages = {
-        "pager/fault": "trigger_high",
-        f"pager/ended/{last}": "resolve_high",
-        f"pager/fault/{again}": "trigger_high",
-    }
+    by_receipt = {d.receipt: d for d in deliveries}
+    ended = ids.delivery_key("ended", last, by_receipt[last].accepted_at)
+    fault = ids.delivery_key("fault", again, by_receipt[again].accepted_at)
+    messages = {"pager/fault": "trigger_high", f"pager/{ended}": "resolve_high", f"pager/{fault}": "trigger_high"}
     assert waiting(office, record) == messages
     for delivery in deliveries:
         await own_alerts.take(office.parts, delivery)
     assert waiting(office, record) == messages
-    assert [entry.key for entry in await office.store.entries(record)] == ["fault", f"ended/{last}", f"fault/{again}"]
+    assert [entry.key for entry in await office.store.entries(record)] == ["fault", ended, fault]
+
+
+def delivery(office: Any, receipt: int, minutes: float, *, resolved: bool = False) -> AcceptedAlert:
+    """Accepted so many minutes after the first."""
+    return AcceptedAlert(
+        receipt=receipt,
+        accepted_at=datetime(2026, 11, 21, 9, tzinfo=UTC) + timedelta(minutes=minutes),
+        intake_class=IntakeClass.P1_CANDIDATE,
+        source="alertmanager",
+        truncated=0,
+        alert=office.alert("GatewayBacklog", service=ENGINE_SERVICE, resolved=resolved),
+    )
+
+
+async def kinds(office: Any, *deliveries: AcceptedAlert) -> list[EntryKind]:
+    """Of the record, once these have been handled."""
+    for each in deliveries:
+        _, record = await own_alerts.take(office.parts, each)
+    return [entry.kind for entry in await office.store.entries(record)]
+
+
+async def test_with_a_new_inbox_the_engine_is_paged_about_and_the_page_ends(office: Any) -> None:
+    """Its receipts begin anew: what is accepted later is later, also under a receipt that was there before."""
+    before = (delivery(office, 1, 0), delivery(office, 2, 1, resolved=True), delivery(office, 3, 2))
+    assert await kinds(office, *before) == [ENGINE_FAULT, RECOVERY_SEEN, ENGINE_FAULT]
+    after = (delivery(office, 2, 3, resolved=True), delivery(office, 1, 4))
+    assert (await kinds(office, *after))[3:] == [RECOVERY_SEEN, ENGINE_FAULT]
+    again = (delivery(office, 2, 5, resolved=True), delivery(office, 3, 6))
+    assert (await kinds(office, *again))[5:] == [RECOVERY_SEEN, ENGINE_FAULT]
+    assert len(await kinds(office, *again)) == 7, "handled again, as after a crash"
+
+
+async def test_with_a_clock_that_was_set_back_the_page_ends(office: Any) -> None:
+    """Then the receipts tell what is later."""
+    assert await kinds(office, delivery(office, 1, 0), delivery(office, 2, -60, resolved=True)) == [
+        ENGINE_FAULT,
+        RECOVERY_SEEN,
+    ]
+
+
+async def test_an_end_from_before_the_page_does_not_end_it_when_it_is_handled_again(office: Any) -> None:
+    """It was of nothing that anybody was paged about, and is that after a crash, too."""
+    early = delivery(office, 1, 0, resolved=True)
+    await own_alerts.take(office.parts, early)
+    assert await kinds(office, delivery(office, 2, 1), early) == [ENGINE_FAULT]
 
 
 async def test_the_end_of_what_nobody_was_paged_about_is_ignored(office: Any) -> None:
