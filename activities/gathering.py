@@ -22,6 +22,7 @@ from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryKind
 from firebreak.domain.verdict import Facts
+from firebreak.triage.classify import JUDGED_BY
 from firebreak.triage.evaluate import evaluate
 from firebreak.triage.queries import batch_of, span_of, step_of
 from firebreak.triage.tree import SeverityTree
@@ -174,6 +175,7 @@ class Gathering:
             answers=answers,
             human_score=await self._casebook.person_score(incident.id),
             truncated=truncated,
+            judged_by=JUDGED_BY,
         )
 
     async def _owner(self, pod: TargetRef) -> tuple[TargetRef | None, str]:

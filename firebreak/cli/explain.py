@@ -24,11 +24,12 @@ def explain(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Recompute the verdict from the stored facts and the stored tree. Fails when it is not the stored verdict."""
+    """Recompute the verdict from the stored facts and the stored tree. Fails when it is not the stored verdict, unless
+    other rules of judging than today's reached that one: then it is shown as it is stored."""
     import asyncio
 
     from firebreak.domain.verdict import Facts, Verdict
-    from firebreak.triage.classify import classify
+    from firebreak.triage.classify import JUDGED_BY, classify
     from firebreak.triage.explain import explain as tree_text
     from firebreak.triage.explain import same_verdict
     from firebreak.triage.tree import tree_from_bytes
@@ -42,8 +43,16 @@ def explain(
 
     stored, facts, document = asyncio.run(read())
     recomputed = classify(facts, tree_from_bytes(document))
-    typer.echo(tree_text(recomputed), nl=False)
     difference = same_verdict(stored, recomputed)
+    if difference and facts.judged_by != JUDGED_BY:  # nothing contradicts the record: it was right by its own rules
+        typer.echo(tree_text(stored), nl=False)
+        age = "an earlier" if facts.judged_by < JUDGED_BY else "a later"
+        typer.echo(
+            f"\nas stored: {age} version of the rules of judging ({facts.judged_by}) reached this verdict; "
+            f"those of this Firebreak ({JUDGED_BY}) give another one: {difference}"
+        )
+        return
+    typer.echo(tree_text(recomputed), nl=False)
     if difference:
         typer.echo(f"\nrecomputed: another verdict than the stored one: {difference}", err=True)
         raise typer.Exit(1)

@@ -29,6 +29,7 @@ class Facts:
     answers: tuple[MetricAnswer, ...]
     human_score: float | None = None  # a person's own score 0-100 (row A2)
     truncated: int = 0  # alerts that the source left out, as far as was known at the look
+    judged_by: int = 1  # version of the rules that judged them (triage.classify); the first ones kept no number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from firebreak.domain.verdict import Facts
 from firebreak.servers.cache import cache_dir
 from firebreak.servers.process import Launch, ManagedProcess
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
-from firebreak.triage.classify import classify
+from firebreak.triage.classify import JUDGED_BY, classify
 from firebreak.triage.tree import SeverityTree, TreeNode, tree_bytes, tree_from_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,6 +229,7 @@ async def write(path: Path, incidents: list[Incident], *, lie: bool = False) -> 
                 tree_digest=known.digest,
                 bindings={},
                 answers=(),
+                judged_by=JUDGED_BY,
             )
             verdict = to_data(classify(facts, known)) | ({"severity": "none"} if lie else {})
             await store.append(

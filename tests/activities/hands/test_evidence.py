@@ -18,7 +18,7 @@ from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryKind
 from firebreak.domain.verdict import Facts, NextLook
-from firebreak.triage.classify import classify
+from firebreak.triage.classify import JUDGED_BY, classify
 from firebreak.triage.tree import tree_from_bytes
 
 
@@ -321,6 +321,13 @@ async def test_an_edit_does_not_end_what_a_person_has(world: Any) -> None:
     assert facts.tree_digest == verdict["verdict"]["tree_digest"]
     again = classify(facts, tree_from_bytes(await world.store.document(facts.tree_digest)))
     assert [to_data(condition) for condition in again.conditions] == seen["conditions"]
+
+
+async def test_facts_say_by_which_rules_they_were_judged(world: Any) -> None:
+    """So that a later program knows whether its own rules must give the same verdict."""
+    incident = await world.planned()
+    (gathered,) = await world.bodies(incident, EntryKind.FACTS_GATHERED)
+    assert from_data(Facts, gathered["facts"]).judged_by == JUDGED_BY
 
 
 async def test_what_takes_the_evidence_away_may_resolve_the_alert_too(world: Any) -> None:
