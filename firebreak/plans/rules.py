@@ -211,6 +211,12 @@ def _parameters(model: RunbookModel) -> Iterator[Finding]:
 
 
 _OF_THE_ALERT = frozenset(f"${name}" for name in STANDARD_BINDINGS - {"service"})
+_WITHIN_ONE_PART = frozenset(
+    {"version", "revision", "release", "code", "status", "method", "le", "quantile", "__name__"}
+)
+"""Labels, also as the last word of longer ones (`status_code`, `app_kubernetes_io_version`), that tell versions or
+results of one part apart: a version that was left has neither good nor bad answers, so that two values of these are one
+symptom. By `__name__` the parts of one histogram would differ."""
 _PARTS = ("_bucket", "_sum", "_count")  # of one histogram
 
 
@@ -219,9 +225,11 @@ def symptoms(model: RunbookModel, rendering: Rendering) -> Iterator[Finding]:
 
     A step that hides a symptom makes it go away: `restore` on that evidence would flip at once, and for ever. So would
     it on a part of that evidence, since a version without traffic has no errors either: the metric's name decides,
-    whatever else the selectors say. One case is left out: both say by `=` whose series they read, in the label
-    `service` or in the one to which verify gives $service, and it is not the same (a dependency's own series). Two
-    names of the document are taken for two services; with a service's values in `rendering` their values decide."""
+    whatever else the selectors say. One case is left out: both say by `=` whose series they read, and it is not the
+    same (a dependency's own series). Any label may say it by two written values (`instance`, `target`, `deployment`),
+    but for those of `_WITHIN_ONE_PART`. The label `service`, and the one to which verify gives $service, may say it by
+    a name of the document, too: two are taken for two services; with a service's values in `rendering` their values
+    decide."""
 
     own = rendering.bindings["service"]
     shared: dict[NodePath, tuple[str, str]] = {}
@@ -283,5 +291,11 @@ def _of_another_service(restored: Selector, verified: Selector, own: str) -> boo
     return any(
         theirs[label] != ours[label] and theirs[label] not in _OF_THE_ALERT
         for label in theirs.keys() & ours.keys()
-        if label == "service" or ours[label] == own
+        if label == "service" or ours[label] == own or _tells_parts_apart(label, theirs[label], ours[label])
     )
+
+
+def _tells_parts_apart(label: str, *values: str) -> bool:
+    """Whether two values of it are two parts. A placeholder's value is not known, and may be the other one."""
+    names = {label, label.rpartition("_")[2]}
+    return not names & _WITHIN_ONE_PART and not any(value.startswith("$") for value in values)

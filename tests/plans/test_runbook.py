@@ -148,6 +148,7 @@ VERIFIED, PROBED = "sum(rate(errors_total{service=$service}[$window]))", "min(pr
         "sum(errors_total{service=$workload})",
         'sum(errors_total{service=""})',
         "sum(errors_total{service=$service, flow=$route})",
+        'sum(errors_total{service=$service, instance="v2:80"})',
     ],
 )
 def test_a_part_of_the_symptom_is_the_symptom(reads: str, text: str) -> None:
@@ -166,6 +167,42 @@ def test_the_parts_of_a_histogram_are_one_symptom(text: str) -> None:
 @pytest.mark.parametrize(
     ("verified", "reads"),
     [
+        ('version="v1"', 'version="v2"'),
+        ('app_kubernetes_io_version="1"', 'app_kubernetes_io_version="2"'),
+        ('destination_canonical_revision="a"', 'destination_canonical_revision="b"'),
+        ('release="stable"', 'release="canary"'),
+        ('code="500"', 'code="200"'),
+        ('status_code="500"', 'status_code="200"'),
+        ('method="GET"', 'method="POST"'),
+        ('le="0.5"', 'le="1"'),
+        ('quantile="0.9"', 'quantile="0.99"'),
+        ('instance="a"', "instance=$route"),
+        ("instance=$route", 'instance="a"'),
+        ("instance=$route", "instance=$workload"),
+        ('instance="a"', 'instance="a"'),
+        ('instance="a"', 'instance=~"b"'),
+        ('instance="a"', 'instance!="a"'),
+        ('instance="a"', 'instance=""'),
+        ('instance="a"', 'version="v2"'),
+        ('__name__="took_bucket"', '__name__="took_count"'),
+    ],
+)
+def test_versions_and_results_of_one_part_are_one_symptom(verified: str, reads: str, text: str) -> None:
+    """Where one has no symptom for want of traffic, so has the other; what a placeholder stands for may be the same."""
+    metric = "" if verified.startswith("__name__") else "errors_total"
+    more = text.replace("inputs: ['errors_total{service=$service}']", f"inputs: ['{metric}{{{verified}}}']")
+    more = more.replace(VERIFIED, f"sum({metric}{{{verified}}})").replace(PROBED, f"sum({metric}{{{reads}}})")
+    with pytest.raises(RunbookInvalid, match="restore looks at the symptom"):
+        load_runbook(more.encode(), "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("verified", "reads"),
+    [
+        ('sum(errors_total{instance="https://shop.example"})', 'sum(errors_total{instance="https://other.example"})'),
+        ('sum(errors_total{target="shop", code="500"})', 'sum(errors_total{target="other", code="500"})'),
+        ('sum(errors_total{app_kubernetes_io_name="a"})', 'sum(errors_total{app_kubernetes_io_name="b"})'),
+        ('sum(errors_total{deployment="pay"})', 'sum(errors_total{deployment="recommend", version="v2"})'),
         (VERIFIED, 'sum(errors_total{service="recommend"})'),
         (VERIFIED, "sum(errors_total{service=$route})"),
         ("sum(errors_total{app=$service})", 'sum(errors_total{app="recommend"})'),
