@@ -69,6 +69,7 @@ class Sweeper:
         """An open incident whose workflow has ended (failed, terminated) or is wedged would swallow every further alert
         of its service, and call nobody: a person is told, once, and ends it by hand."""
         now = self._parts.clock.now()
+        requested = {request.incident_id for request in await self._parts.incidents.close_requests()}
         for incident in await self._parts.incidents.open_incidents():
             name = f"orphan-{incident.id}"
             if incident.intake_class is not self._parts.intake_class or name in self._faults:
@@ -78,6 +79,8 @@ class Sweeper:
             health = await workflow_health(self._parts.client, incident.id)
             if health.state not in (WorkflowState.ENDED, WorkflowState.WEDGED):
                 continue  # one that is unknown is not started yet: the dispatcher starts it
+            if health.state is WorkflowState.ENDED and incident.id in requested:
+                continue  # it ended since the close was told to it: the next look writes the close
             if await self._parts.ledger.find(incident.id, "close") is None:
                 reason = (
                     f"the workflow of {incident.id} ({incident.service}) {health.reason}: "

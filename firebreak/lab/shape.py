@@ -50,7 +50,7 @@ SERVICES: Mapping[str, ServiceShape] = MappingProxyType(
         shape.name: shape
         for shape in (
             ServiceShape("edge", ("v1",), (0.001, 0.003), 2.5, "C0LABEDGE01", "e0" * 16),
-            ServiceShape("order", ("v1", "v2"), (0.003, 0.008), 1.1, "C0LABORDER1", "a1" * 16),
+            ServiceShape("order", ("v1", "v2"), (0.003, 0.008), 1.25, "C0LABORDER1", "a1" * 16),
             ServiceShape("pay", ("v1", "v2"), (0.006, 0.015), 0.5, "C0LABPAY001", "b2" * 16),
             ServiceShape("recommend", ("v1",), (0.004, 0.010), 0.5, "C0LABRECOM1", "c3" * 16),
         )

@@ -257,6 +257,21 @@ async def test_a_close_by_hand_is_not_lost_with_the_workflow(office: Any, eventu
     assert pages(office) == {}
 
 
+async def test_a_workflow_that_ends_with_its_close_on_the_way_calls_nobody(office: Any) -> None:
+    """It ended between the two halves of one look: the next one writes the close. Without one, a person is told."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+    await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+    await office.asked_to_close(incident_id)
+    await Sweeper(office.parts)._orphans()
+    assert pages(office) == {}
+    async with office.dispatching():
+        other = await office.settled(*await office.accept(office.alert("OrderDown", service="order")))
+    await office.client.get_workflow_handle(ids.incident_workflow_id(other[0][1])).terminate()
+    await Sweeper(office.parts)._orphans()
+    assert set(pages(office)) == {f"orphan-{other[0][1]}"}
+
+
 async def test_a_close_by_hand_is_told_again_while_its_incident_is_open(office: Any, eventually: Eventually) -> None:
     """At each look: what the workflow does not hear now it hears then."""
     async with office.dispatching():
