@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.errors import IncidentClosed, LedgerError, TargetHeld
@@ -159,7 +159,8 @@ _looks = entries.alias("looks")
 _LOOKS = or_(
     *(_looks.c.kind == k.value for k in (EntryKind.VERDICT_REACHED, EntryKind.HOLD_ENDED, EntryKind.RECOVERY_SEEN))
 )
-_began = func.json_extract(_looks.c.body, "$.read_up_to")  # older records lack it
+_began = case((func.json_valid(_looks.c.body) == 1, func.json_extract(_looks.c.body, "$.read_up_to")))
+"""Older records lack it; and a damaged one must not keep its incident from ever closing."""
 _JOINED_SINCE = Sql(
     select(entries.c.seq).where(
         entries.c.incident_id == bindparam("incident"),

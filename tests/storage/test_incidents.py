@@ -308,3 +308,19 @@ async def test_an_incident_that_neither_row_nor_record_tells_of_says_so(store: T
     await store._write(lambda raw: raw.execute("UPDATE incidents SET data = '{}', id = 'inc-x'"))
     with pytest.raises(ChainBroken, match="inc-x cannot be read"):
         await store.incident("inc-x")
+
+
+async def test_a_damaged_look_keeps_no_incident_open(store: TimelineStore, make: Make) -> None:
+    """What it wrote cannot be read any more: whether an alert joined since is told by its place in the record."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store.append([make.draft(incident.id, "verdict/0", kind=EntryKind.VERDICT_REACHED, body={"read_up_to": 1})])
+
+    def damage(raw: Any) -> None:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("UPDATE entries SET body = '{' WHERE key = 'verdict/0'")
+
+    await store._write(damage)
+    end = make.draft(incident.id, "close", kind=EntryKind.INCIDENT_CLOSED)
+    outcome = IncidentOutcome.NOTHING_DONE
+    assert await store.close_incident(end, outcome, messages=(), cancel_all=True, unless_joined=True) is not None
