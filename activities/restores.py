@@ -24,7 +24,8 @@ from firebreak.domain.incident import Mode
 from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock, RestoreRecord
-from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.postmortem.people import calls
 
 
 class RestoreHands:
@@ -174,14 +175,7 @@ class RestoreHands:
         entries = await self._casebook.ledger.entries(record.incident_id)
         closed = next((entry.seq for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
         # By order: entries' times go back where the clock was set back.
-        return closed is not None and not any(_calls(e) and e.key != own and e.seq > closed for e in entries)
-
-
-def _calls(entry: TimelineEntry) -> bool:
-    """Whether it is told to a person with high urgency."""
-    if entry.kind is EntryKind.RESTORE_ENDED:
-        return entry.body.get("outcome") in ("overdue", "refused")
-    return entry.kind in (EntryKind.PERSON_CALLED, EntryKind.ENGINE_FAULT)
+        return closed is not None and not any(calls(e) and e.key != own and e.seq > closed for e in entries)
 
 
 def _lock_name(of: RestoreInput | RestoreRecord) -> str:

@@ -41,9 +41,7 @@ def close(
     async def ask() -> tuple[str, str]:
         async with opened_store(data_dir) as store:
             own = await engine_record(store, incident)
-            if (
-                own
-            ):  # it may have been ended before, and come back: the page of the newest fault is the one that is open
+            if own:  # it may have ended before and come back: the newest fault's page is the open one
                 fault = next(entry for entry in reversed(own) if entry.kind is EntryKind.ENGINE_FAULT)
                 incident_id, page = fault.incident_id, notices.page_key(fault.key)
             else:

@@ -31,10 +31,8 @@ _NOTHING = timedelta(0)
 def findings(model: RunbookModel) -> tuple[Finding, ...]:
     """Everything wrong with a runbook that can be seen without the actions' specs."""
     found = (*_names(model), *_tiers(model), *_conditions(model), *_references(model), *_parameters(model))
-    return found or (
-        *timings(model, {}),
-        *symptoms(model, sample_rendering(model)),
-    )  # these two need every name to be known
+    # The last two need every name to be known.
+    return found or (*timings(model, {}), *symptoms(model, sample_rendering(model)))
 
 
 def bindings_of(model: RunbookModel) -> frozenset[str]:

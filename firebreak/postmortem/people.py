@@ -69,10 +69,11 @@ def open_call(entries: Sequence[TimelineEntry]) -> str:
 def called_after(closed: TimelineEntry | None, entries: Sequence[TimelineEntry]) -> bool:
     """Whether somebody was called when the incident was over. By order: entries' times go back where the clock was set
     back."""
-    return closed is not None and any(entry.seq > closed.seq and _calls(entry) for entry in reversed(entries))
+    return closed is not None and any(entry.seq > closed.seq and calls(entry) for entry in reversed(entries))
 
 
-def _calls(entry: TimelineEntry) -> bool:
+def calls(entry: TimelineEntry) -> bool:
+    """Whether a person is called by it, with high urgency."""
     if entry.kind is EntryKind.RESTORE_ENDED:
         return not taken_back(entry.body)
     return entry.kind in (EntryKind.PERSON_CALLED, EntryKind.ENGINE_FAULT)
