@@ -170,13 +170,14 @@ class Rulebook:
             raise ContractError(f"a document cannot be read: {error}") from None
         policy = load_policy(texts[self._paths.policy], str(self._paths.policy))
         severity = load_severity(texts[self._paths.severity], str(self._paths.severity))
-        catalog = [path for path in texts if path.parent == self._paths.catalog and path != self._paths.policy]
+        others = (self._paths.policy, self._paths.severity, self._paths.services)  # one folder may hold them all
+        catalog = [path for path in texts if path.parent == self._paths.catalog and path not in others]
         if not catalog:
             raise ContractError(
                 f"there is no runbook in {self._paths.catalog}",
                 advice="Set FIREBREAK_CATALOG to the folder with your runbooks (*.yaml).",
             )
-        runbooks = tuple(load_runbook(texts[path], str(path)) for path in catalog if path.suffix == ".yaml")
+        runbooks = tuple(load_runbook(texts[path], str(path)) for path in catalog)
         if problems := [p for runbook in runbooks for p in lint_runbook(runbook, self._specs, policy=policy)]:
             raise refuse(problems)  # what the linter refuses never takes effect
         services = load_services(texts[self._paths.services], str(self._paths.services))

@@ -30,6 +30,7 @@ from activities.rulebook import Rules
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.prometheus import Prometheus
 from firebreak.engine import role
+from firebreak.engine.deliveries import Deliveries
 from firebreak.engine.dispatcher import Dispatcher
 from firebreak.engine.sweeper import Sweeper
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
@@ -90,8 +91,8 @@ def _arrival(plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
 
 
 def install() -> None:
-    setattr(Dispatcher, "_firing", _arrival(Dispatcher._firing))  # noqa: B010 # a stopwatch, not a method of ours
-    _timed(Dispatcher, "_incident", "resolve the alert")
+    setattr(Deliveries, "_firing", _arrival(Deliveries._firing))  # noqa: B010 # a stopwatch, not a method of ours
+    _timed(Deliveries, "_incident", "resolve the alert")
     _timed(Sweeper, "sweep", "sweep")
     _timed(Dispatcher, "_round", "dispatcher round")
     _timed(Client, "start_workflow", "start_workflow (eager)")

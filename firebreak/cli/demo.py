@@ -61,7 +61,12 @@ async def _play(faults: tuple[Fault, ...], target: Path) -> bool:
                     console.rule(f"[bold]{one.name}")
                     console.print(f"[dim]{escape(one.summary)}[/]")
                     story = LiveStory(console)
-                    day = GameDay(state=lab.state, data_dir=engine.data_dir, say=story.say)
+                    day = GameDay(
+                        state=lab.state,
+                        data_dir=engine.data_dir,
+                        say=story.say,
+                        wait=lambda what: console.print(f"[dim]{what} ...[/]"),
+                    )
                     ending = await day.play(one)
                     endings.append(ending)
                     story.end(ending)

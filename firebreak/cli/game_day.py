@@ -98,11 +98,13 @@ class EngineProcess:
 
 @dataclass(kw_only=True)
 class GameDay:
-    """Runs fault classes against one lab and one engine. `say` hears each new entry, and seconds since the fault."""
+    """Runs fault classes against one lab and one engine. `say` hears each new entry, and seconds since the fault;
+    `wait` hears what it is waiting for, once, where that is not over at once."""
 
     state: LabState
     data_dir: Path
     say: Say = field(default=lambda _seconds, _entry: None)
+    wait: Callable[[str], None] = field(default=lambda _what: None)
 
     async def play(self, fault: Fault) -> Ending:
         """Break, watch the incident to its end, mend, and put the shop back as it was. Begins when all is calm: an
@@ -196,6 +198,9 @@ class GameDay:
                 alerts = await control.firing_alerts(self.state)
                 return not alerts and not await inbox.backlog() and not await store.open_incidents()
 
+            if not await calm():
+                limit = f"{_CALM.total_seconds():.0f} s at most"
+                self.wait(f"waiting until no alert fires and no incident is open, {limit}")
             await control.until(calm, _CALM, "the end of what the engine was told before the fault")
 
     async def _quiet(self) -> None:

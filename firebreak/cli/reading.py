@@ -19,6 +19,7 @@ from firebreak.domain.timeline import EntryKind, TimelineEntry
 if TYPE_CHECKING:
     from firebreak.storage.sqlite_store import TimelineStore
 
+_OWN = (EntryKind.ENGINE_FAULT, EntryKind.CLOCK_SET_BACK)
 _ALL = 1_000_000  # a row is some hundred bytes; a store of this size is far off
 
 DataDir = Annotated[Path | None, typer.Option(help="The engine's data directory; default: FIREBREAK_DATA_DIR.")]
@@ -39,13 +40,13 @@ async def opened_store(data_dir: Path | None) -> AsyncIterator[TimelineStore]:
 
 
 async def engine_record(store: TimelineStore, text: str) -> tuple[TimelineEntry, ...]:
-    """What a page about the engine itself names by its whole id (`engine-...`, `parked-...`): the record of a fault,
-    which is no incident. Empty when `text` is none of those."""
+    """A record of the engine itself by its whole id, which is no incident: of a fault (`engine-...`, `parked-...`), as
+    pages name it, or of a step of the clock (`clock-...`). Empty when `text` is none of those."""
     wanted = text.strip().lower()
     if not wanted or is_incident_id(wanted):
         return ()
     entries = await store.entries(wanted)
-    return entries if any(entry.kind is EntryKind.ENGINE_FAULT for entry in entries) else ()
+    return entries if any(entry.kind in _OWN for entry in entries) else ()
 
 
 async def record_of(store: TimelineStore, incident_id: str) -> tuple[TimelineEntry, ...]:

@@ -68,7 +68,16 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
     from firebreak.domain.message import NoticeKind
     from firebreak.postmortem import reading, wording
     from firebreak.postmortem.notice_next import NEXT
+    from firebreak.postmortem.telling import tell
 
+    if not report.faults:
+        return [
+            f"{report.incident_id}  about the engine itself",
+            f"since    {wording.moment(entries[0].at)}",
+            *(f"{'what' if i == 0 else '':<8} {tell(entry)}" for i, entry in enumerate(entries)),
+            "",
+            "next     nothing: this is a note, and called nobody",
+        ]
     fault = report.faults[-1]
     turns = (EntryKind.ENGINE_FAULT, EntryKind.RECOVERY_SEEN, EntryKind.CLOSE_REQUESTED)
     ended = next((e for e in reversed(entries) if e.kind in turns), None)

@@ -57,6 +57,11 @@ def delivery_key(kind: str, receipt: int, accepted_at: datetime) -> str:
     return f"{kind}/{receipt}/{accepted_at.astimezone(UTC):%Y%m%d-%H%M%S}"
 
 
+def delivery_record(kind: str, receipt: int, accepted_at: datetime) -> str:
+    """Record of what is wrong with one delivery, which is of no incident: `parked-7-20261121-090000`."""
+    return delivery_key(kind, receipt, accepted_at).replace("/", "-")
+
+
 def score_key(number: int) -> str:
     """Entry key of the n-th time (1, 2, ...) that a person set the health score."""
     return f"score/{number}"

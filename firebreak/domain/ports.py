@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass
 from firebreak.domain.condition import MetricAnswer, MetricQuery
-from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow
+from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow, UnreadableRow
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
 from firebreak.domain.plan import Restore
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -217,7 +217,8 @@ class IncidentsPort(Protocol):
 
     async def incident(self, incident_id: str) -> Incident | None: ...
 
-    async def open_incidents(self) -> tuple[Incident, ...]: ...
+    async def open_incidents(self) -> tuple[Incident | UnreadableRow, ...]:
+        """Oldest first; one of which neither row nor record can be read is there all the same, and hides no other."""
 
     async def engine_faults(self, *, limit: int) -> tuple[TimelineEntry, ...]:
         """The newest faults of the engine itself that have a record of their own, and are of no incident."""

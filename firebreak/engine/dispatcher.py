@@ -1,7 +1,6 @@
 """From the inbox to incidents: one dispatcher in each worker process, for the class of alerts that the process serves.
 
-It opens or joins an incident, starts its workflow (eagerly: starter and worker share this process), and tells workflows
-what happened since. Everything it does may be done again after a crash: stores are keyed, starts use the incident's id.
+Many alerts are under way at once, those of one fingerprint in their order; what each becomes is in `deliveries`.
 """
 
 from __future__ import annotations
@@ -14,27 +13,16 @@ from collections import Counter
 from collections.abc import Iterator
 
 import structlog
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from activities import notices
-from activities.messages import GatherResult
 from firebreak.domain import ids
-from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, AlertStatus, Disposition
-from firebreak.domain.codec import to_data
+from firebreak.domain.alert import AcceptedAlert, Disposition
 from firebreak.domain.errors import FirebreakError, LedgerError
-from firebreak.domain.incident import Incident
-from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine import own_alerts
-from firebreak.engine.parts import DispatcherParts, tell_fault
+from firebreak.engine.deliveries import Deliveries
+from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
 from firebreak.engine.sweeper import Sweeper
-from firebreak.engine.temporal import reset_stickiness, tell_workflow
+from firebreak.engine.temporal import reset_stickiness
 from firebreak.processes import dispatch_socket, socket_address
-from firebreak.triage.intake import correlation_key
-from workflows.incident import IncidentWorkflow
-from workflows.messages import AlertResolved, IncidentInput
-from workflows.options import TASK_TIMEOUT
 
 log = structlog.get_logger()
 
@@ -51,7 +39,7 @@ class Dispatcher:
     def __init__(self, parts: DispatcherParts) -> None:
         self._parts = parts
         self._woken = asyncio.Event()
-        self._started: set[str] = set()
+        self._deliveries = Deliveries(parts)
         self._failures: Counter[int] = Counter()
         self._sweeper = Sweeper(parts)
         self._gate = asyncio.Semaphore(AT_ONCE)
@@ -118,9 +106,9 @@ class Dispatcher:
         """After a start: every open incident of this class has its workflow (a start that exists costs nothing)."""
         while not stop.is_set():
             try:
-                for incident in await self._parts.incidents.open_incidents():
-                    if incident.intake_class is self._parts.intake_class and not await self._closed(incident.id):
-                        await self._start(incident)
+                for incident in await open_incidents(self._parts):
+                    if not await self._deliveries.is_closed(incident.id):
+                        await self._deliveries.start(incident)
                 return
             except (FirebreakError, RPCError) as error:
                 log.warning("dispatcher.resume_failed", error=str(error))
@@ -130,9 +118,8 @@ class Dispatcher:
         """After a start, beside all else: no open incident waits for the worker that was here before. One try: without
         it their next tasks come a few seconds later."""
         try:
-            for incident in await self._parts.incidents.open_incidents():
-                if incident.intake_class is self._parts.intake_class:
-                    await reset_stickiness(self._parts.client, ids.incident_workflow_id(incident.id))
+            for incident in await open_incidents(self._parts):
+                await reset_stickiness(self._parts.client, ids.incident_workflow_id(incident.id))
         except (FirebreakError, RPCError) as error:
             log.warning("dispatcher.stickiness_not_reset", error=str(error))
 
@@ -176,10 +163,7 @@ class Dispatcher:
     async def _handle(self, accepted: AcceptedAlert) -> bool:
         """False when it must be tried again later (the rest of its group, too)."""
         try:
-            if accepted.alert.status is AlertStatus.FIRING:
-                settled = await self._firing(accepted)
-            else:
-                settled = await self._resolved(accepted)
+            settled = await self._deliveries.take(accepted)
         except (RPCError, OSError, LedgerError) as error:  # Temporal or the store is away, which is no fault of the
             # alert: the row stays, and the unclassified deadline or the intake's watch pages
             log.warning("dispatcher.away", receipt=accepted.receipt, error=str(error))
@@ -222,110 +206,10 @@ class Dispatcher:
                 log.warning("dispatcher.sweep_failed", error=str(error))
             await asyncio.sleep(POLL)
 
-    async def _firing(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
-        if accepted.alert.labels.get("service") == ENGINE_SERVICE:
-            return await own_alerts.take(self._parts, accepted)
-        incident = self._incident(accepted)
-        now = self._parts.clock.now()
-        opened = EntryDraft(
-            incident_id=incident.id,
-            key="opened",
-            kind=EntryKind.INCIDENT_OPENED,
-            at=now,
-            actor="alertmanager",
-            body=to_data(incident),
-            target="" if incident.target is None else incident.target.text,
-            duration_ms=(now - accepted.accepted_at).total_seconds() * 1000,
-        )
-        incident_id, disposition = await self._parts.incidents.open_or_join(
-            incident,
-            opened=opened,
-            joined=self._alert_entry(
-                incident.id, f"joined/{accepted.alert.key}/{accepted.receipt}", EntryKind.ALERT_JOINED, accepted
-            ),
-            messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
-            receipt=accepted.receipt,
-        )
-        if disposition is Disposition.OPENED:
-            self._parts.casebook.remember(incident)
-            await self._start(incident, await self._parts.foresee(incident))
-        elif incident_id not in self._started:
-            known = await self._parts.incidents.incident(incident_id)
-            closed = await self._closed(incident_id)
-            if known is not None and not closed and known.alert.key == accepted.alert.key:
-                await self._start(known)  # a crash between opening and starting
-        return disposition, incident_id
-
-    async def _closed(self, incident_id: str) -> bool:
-        """By now, that is: a list of open incidents grows old while their workflows are being started."""
-        return await self._parts.ledger.find(incident_id, "close") is not None
-
-    def _incident(self, accepted: AcceptedAlert) -> Incident:
-        resolution = self._parts.rulebook.current().resolve(accepted.alert)
-        key = correlation_key(resolution.cluster, resolution.service, accepted.alert)
-        return Incident(
-            id=ids.incident_id(key, accepted.alert.key, accepted.accepted_at),
-            opened_at=self._parts.clock.now(),
-            accepted_at=accepted.accepted_at,
-            intake_class=accepted.intake_class,
-            correlation_key=key,
-            service=resolution.service,
-            target=resolution.target,
-            alert=accepted.alert,
-            refusal=resolution.refusal,
-            truncated=accepted.truncated,
-            pod=resolution.pod,
-            bindings=resolution.bindings,
-        )
-
-    async def _start(self, incident: Incident, first_look: GatherResult | None = None) -> None:
-        if incident.id in self._started:
-            return
-        with contextlib.suppress(WorkflowAlreadyStartedError):
-            await self._parts.client.start_workflow(
-                IncidentWorkflow.run,
-                IncidentInput(incident_id=incident.id, first_look=first_look),
-                id=ids.incident_workflow_id(incident.id),
-                task_queue=self._parts.queue,
-                task_timeout=TASK_TIMEOUT,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                request_eager_start=True,
-            )
-        self._started.add(incident.id)
-
-    async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
-        if accepted.alert.labels.get("service") == ENGINE_SERVICE:
-            return await own_alerts.take(self._parts, accepted)
-        key = f"resolved/{accepted.alert.key}/{accepted.receipt}"
-        known = await self._parts.incidents.resolve_alert(
-            accepted.alert,
-            at=self._parts.clock.now(),
-            accepted_at=accepted.accepted_at,
-            receipt=accepted.receipt,
-            truncated=accepted.truncated,
-            entry=self._alert_entry("", key, EntryKind.ALERT_RESOLVED, accepted),
-        )
-        if known is None:
-            return Disposition.IGNORED, "no incident knows this alert"
-        incident_id, firing = known
-        if firing == 0:
-            await tell_workflow(self._parts.client, incident_id, "alert_resolved", AlertResolved(firing=firing))
-        return Disposition.RESOLVED, incident_id
-
     async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
         """The alert cannot be handled: written down, and a person is paged about it."""
         name = accepted.alert.labels.get("alertname", "?")
         reason = f"the alert {name} cannot be handled: {error!r}"
-        await tell_fault(self._parts, f"parked-{accepted.receipt}", "dispatcher", reason, accepted.alert)
+        record = ids.delivery_record("parked", accepted.receipt, accepted.accepted_at)
+        await tell_fault(self._parts, record, "dispatcher", reason, accepted.alert)
         return Disposition.PARKED, reason
-
-    def _alert_entry(self, incident_id: str, key: str, kind: EntryKind, accepted: AcceptedAlert) -> EntryDraft:
-        return EntryDraft(
-            incident_id=incident_id,
-            key=key,
-            kind=kind,
-            at=self._parts.clock.now(),
-            actor="alertmanager",
-            body={"alert": to_data(accepted.alert), "truncated": accepted.truncated},
-        )

@@ -12,14 +12,15 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Channel, Message, PagerAction
+from firebreak.domain.errors import FirebreakError, TransientError
+from firebreak.domain.message import Channel, Message
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.delivery import Delivery, LongOver, OutboxParts, Sent
+from firebreak.engine.attempts import HIGH, LONGEST_RETRY, asked_for, failed_attempt, message_entry, pause
+from firebreak.engine.delivery import Delivery, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
 from firebreak.engine.waiting_times import WaitingTimes
 
-__all__ = ["GIVE_UP_LOW", "OTHERS", "OutboxParts", "OutboxSender"]
+__all__ = ["OTHERS", "OutboxParts", "OutboxSender"]
 
 log = structlog.get_logger()
 
@@ -36,17 +37,7 @@ SPARED = timedelta(seconds=1)
 """Until the next look at a channel in which all that is due waits for its destinations; the pager is not spared."""
 
 LONGEST_SEND = 60.0  # seconds; the connectors' own limits are shorter, this one is for what they do not bound
-FIRST_RETRY = timedelta(seconds=1)
-LONGEST_RETRY = timedelta(minutes=2)
-LONGEST_ASKED_HIGH = timedelta(seconds=15)  # of a Retry-After, when a person is called
 LONGEST_WRITE_RETRY = timedelta(seconds=15)
-GIVE_UP_LOW = 20
-"""Attempts for what is only information. A call for a person is tried for ever, as is who asks to wait, and what ends a
-call or a notice: what was opened would stay open, and nothing else ends it."""
-
-_HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
-_FOR_EVER = (*_HIGH, PagerAction.RESOLVE_LOW)
-_TRIGGERS = (PagerAction.TRIGGER_HIGH, PagerAction.TRIGGER_LOW)
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -138,12 +129,12 @@ class OutboxSender:
         limit = BATCH + waiting  # so that none of these can crowd out what could go
         due = await self._parts.outbox.due(now, limit=limit, channel=channel)
         lanes = {_lane(message) for message in taken.values()}
-        high_lanes = {_lane(message) for message in taken.values() if message.draft.pager in _HIGH}
+        high_lanes = {_lane(message) for message in taken.values() if message.draft.pager in HIGH}
         places = self._places(channel)
         begun = paced = 0
         ready_at = now + SPARED
         for message in due:
-            high = message.draft.pager in _HIGH
+            high = message.draft.pager in HIGH
             not_before, attempts = self._later.get(message.number, (now, 0))
             blocked = message.number in taken or _lane(message) in (high_lanes if high else lanes)
             if blocked or not places[high] or not_before > now:
@@ -177,7 +168,7 @@ class OutboxSender:
         places = {True: CALLS, False: OTHERS[channel]}
         for number, message in self._busy.items():
             if message.draft.channel is channel and number not in self._unwritten:
-                places[message.draft.pager in _HIGH] -= 1
+                places[message.draft.pager in HIGH] -= 1
         return places
 
     def _start(self, channel: Channel, work: Coroutine[None, None, None]) -> None:
@@ -194,11 +185,12 @@ class OutboxSender:
             sent = await self._attempt(message, destination)
             if sent is None:
                 return
+            now = self._parts.clock.now()
             refused: tuple[EntryDraft, ...] = ()
             if sent.refused:
                 error = {"error": sent.refused, "attempts": message.attempts + 1, "given_up": False}
-                refused = (self._entry(message, EntryKind.MESSAGE_FAILED, suffix="/refused", **error),)
-            entry = self._entry(message, EntryKind.MESSAGE_DELIVERED, receipt=sent.receipt, **sent.body)
+                refused = (message_entry(message, EntryKind.MESSAGE_FAILED, now, suffix="/refused", **error),)
+            entry = message_entry(message, EntryKind.MESSAGE_DELIVERED, now, receipt=sent.receipt, **sent.body)
             await self._write(_Unwritten(message=message, receipt=sent.receipt, entry=entry, before=refused))
         finally:
             if message.number not in self._unwritten:
@@ -215,7 +207,7 @@ class OutboxSender:
                 await self._count(message, None, None)
             return sent
         except FirebreakError as error:
-            if asked := _asked(error):
+            if asked := asked_for(error):
                 self._pacing.asked(destination, self._parts.clock.now(), min(asked, LONGEST_RETRY))
             await self._failed(message, error)
         except TimeoutError:
@@ -232,7 +224,7 @@ class OutboxSender:
             await self._parts.outbox.delivered(sent.message, sent.receipt, entry=sent.entry, before=sent.before)
         except Exception as error:  # noqa: BLE001 # whatever it is, people have read the message
             sent.tries += 1
-            sent.again_at = self._parts.clock.now() + _pause(sent.tries, LONGEST_WRITE_RETRY)
+            sent.again_at = self._parts.clock.now() + pause(sent.tries, LONGEST_WRITE_RETRY)
             self._unwritten[number] = sent
             log.error("outbox.unwritten", key=sent.message.draft.key, tries=sent.tries, error=repr(error))
         else:
@@ -247,32 +239,13 @@ class OutboxSender:
                 self._start(channel, self._write(sent))
 
     async def _failed(self, message: Message, error: FirebreakError) -> None:
-        attempts = message.attempts + 1
-        high = message.draft.pager in _HIGH
-        call = message.draft.pager is PagerAction.TRIGGER_HIGH
-        spared = not high and _asked(error) is not None  # no failure of the message: it is not counted
-        hopeless = isinstance(error, PermanentError) or (
-            message.draft.pager not in _FOR_EVER and attempts >= GIVE_UP_LOW
-        )
-        gone = isinstance(error, LongOver) or (hopeless and not call and not spared)
-        next_try = None if gone else self._parts.clock.now() + _backoff(attempts, error, high=high)
+        now = self._parts.clock.now()
+        failure = failed_attempt(message, error, now, doubted=message.number in self._doubted)
         log.warning("outbox.failed", incident=message.draft.incident_id, key=message.draft.key, error=str(error))
-        entry = None
-        doubt = not isinstance(error, PermanentError) and message.draft.pager in _TRIGGERS
-        first_doubt = doubt and message.number not in self._doubted  # what may have arrived must be resolved
-        if attempts == 1 or gone or attempts % 10 == 0 or first_doubt:  # and the end, and a sign of life between
-            if doubt:
-                self._doubted.add(message.number)
-            entry = self._entry(
-                message,
-                EntryKind.MESSAGE_FAILED,
-                suffix=f"/failed/{attempts}",
-                error=f"{error} {error.next_step()}",
-                attempts=attempts,
-                given_up=gone,
-                may_have_arrived=not isinstance(error, PermanentError),
-            )
-        await self._count(replace(message, attempts=attempts - 2) if spared else message, next_try, entry)
+        if failure.may_have_arrived and failure.entry is not None:
+            self._doubted.add(message.number)
+        counted = replace(message, attempts=failure.attempts - 1)  # the store adds this one
+        await self._count(counted, failure.next_try_at, failure.entry)
 
     async def _count(self, message: Message, next_try: datetime | None, entry: EntryDraft | None) -> None:
         """Keep the attempt. Where the store cannot, the pause is kept here: a full disk makes no storm of messages."""
@@ -285,38 +258,6 @@ class OutboxSender:
         else:
             self._later.pop(message.number, None)
 
-    def _entry(self, message: Message, kind: EntryKind, suffix: str = "", **body: object) -> EntryDraft:
-        draft = message.draft
-        return EntryDraft(
-            incident_id=draft.incident_id,
-            key=f"message/{draft.key}{suffix}",
-            kind=kind,
-            at=self._parts.clock.now(),
-            body={
-                "channel": draft.channel.value,
-                "notice": draft.notice.value,
-                "key": draft.key,
-                "pager": draft.pager.value,
-                **body,
-            },
-        )
-
 
 def _lane(message: Message) -> tuple[str, Channel]:
     return message.draft.incident_id, message.draft.channel
-
-
-def _asked(error: FirebreakError) -> timedelta | None:
-    """How long the receiver asks to be left alone."""
-    return error.retry_after if isinstance(error, TransientError) else None
-
-
-def _pause(attempts: int, longest: timedelta) -> timedelta:
-    return min(FIRST_RETRY * (1 << min(attempts - 1, 10)), longest)
-
-
-def _backoff(attempts: int, error: FirebreakError, *, high: bool) -> timedelta:
-    """What the receiver asks for, within limits, else our own growing pause."""
-    if asked := _asked(error):
-        return min(asked, LONGEST_ASKED_HIGH if high else LONGEST_RETRY)
-    return _pause(attempts, LONGEST_RETRY)

@@ -34,6 +34,12 @@ class DispatcherParts:
     foresee: Callable[[Incident], Awaitable[GatherResult | None]]
 
 
+async def open_incidents(parts: DispatcherParts) -> tuple[Incident, ...]:
+    """Those of this worker's class, oldest first. About one that cannot be read the sweeper calls a person."""
+    found = await parts.incidents.open_incidents()
+    return tuple(one for one in found if isinstance(one, Incident) and one.intake_class is parts.intake_class)
+
+
 async def tell_fault(
     parts: DispatcherParts, incident_id: str, where: str, reason: str, alert: Alert | None = None
 ) -> None:

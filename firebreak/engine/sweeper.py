@@ -15,10 +15,11 @@ from temporalio.service import RPCError
 from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.errors import ChainBroken
+from firebreak.domain.incident import IncidentOutcome, UnreadableRow
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.engine.parts import DispatcherParts, tell_fault
+from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
 from firebreak.engine.temporal import WorkflowState, tell_workflow, terminate_workflow, workflow_health
 from workflows.messages import CloseRequested, RestoreWatch
 from workflows.options import TASK_TIMEOUT
@@ -62,6 +63,8 @@ class Sweeper:
         if look:  # after the closes: what they end needs no page
             await self._orphans()
         if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
+            if look:
+                await self._unreadable()
             for record in await self._parts.incidents.open_restores():
                 await self._watch_restore(record)
 
@@ -70,9 +73,9 @@ class Sweeper:
         of its service, and call nobody: a person is told, once, and ends it by hand."""
         now = self._parts.clock.now()
         requested = {request.incident_id for request in await self._parts.incidents.close_requests()}
-        for incident in await self._parts.incidents.open_incidents():
+        for incident in await open_incidents(self._parts):
             name = f"orphan-{incident.id}"
-            if incident.intake_class is not self._parts.intake_class or name in self._faults:
+            if name in self._faults:
                 continue
             if is_young(incident.opened_at, now):
                 continue
@@ -89,6 +92,18 @@ class Sweeper:
                 await tell_fault(self._parts, name, "workflow", reason, incident.alert)
                 self._faults.add(name)  # only now: what could not be told is told at the next look
 
+    async def _unreadable(self) -> None:
+        """Of an open incident that nobody can read nothing can be healed, looked at or closed: a person is told."""
+        for row in await self._parts.incidents.open_incidents():
+            name = f"damaged-{row.id}"
+            if isinstance(row, UnreadableRow) and name not in self._faults:
+                reason = (
+                    f"{row.fault}. Nothing more is done for this open incident: "
+                    f"handle it by hand, then `firebreak close {row.id} --reason ...`"
+                )
+                await tell_fault(self._parts, name, "record", reason)
+                self._faults.add(name)
+
     async def _documents(self) -> None:
         """A broken edit is told when it is made, not at the next alert."""
         self._parts.rulebook.current()
@@ -102,23 +117,22 @@ class Sweeper:
     async def _close(self, request: TimelineEntry) -> bool:
         """False when it must be tried again at the next sweep, not only at the next look."""
         fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
-        incident = await self._parts.incidents.incident(request.incident_id)
-        if incident is None or incident.intake_class is not self._parts.intake_class:
+        if not await self._is_ours(request.incident_id):
             return True
-        state = (await workflow_health(self._parts.client, incident.id)).state
+        state = (await workflow_health(self._parts.client, request.incident_id)).state
         if state is WorkflowState.FAILING:
             return False  # soon alive or wedged: a signal would set Temporal's count back, each time anew
         try:
             if state is WorkflowState.WEDGED:  # ended before the close is written: mended code could let it go on
                 why = f"closed by hand by {fact.by}: {fact.reason}"
-                await terminate_workflow(self._parts.client, incident.id, why)
+                await terminate_workflow(self._parts.client, request.incident_id, why)
             elif state is WorkflowState.ALIVE and await tell_workflow(
-                self._parts.client, incident.id, "close_requested", fact
+                self._parts.client, request.incident_id, "close_requested", fact
             ):
                 return True
         except RPCError as error:  # Temporal did answer above: it is about this one, the others have their turn
-            step = f"if it goes on, terminate {ids.incident_workflow_id(incident.id)} in Temporal by hand"
-            log.warning("sweeper.close_failed", incident=incident.id, error=str(error), next_step=step)
+            step = f"if it goes on, terminate {ids.incident_workflow_id(request.incident_id)} in Temporal by hand"
+            log.warning("sweeper.close_failed", incident=request.incident_id, error=str(error), next_step=step)
             return True
         # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
         ending = EntryDraft(
@@ -136,6 +150,14 @@ class Sweeper:
             cancel_all=True,
         )
         return True
+
+    async def _is_ours(self, incident_id: str) -> bool:
+        """Of this worker's class. Of one that cannot be read nobody knows: the P1 worker ends it."""
+        try:
+            incident = await self._parts.incidents.incident(incident_id)
+        except ChainBroken:
+            return self._parts.intake_class is IntakeClass.P1_CANDIDATE
+        return incident is not None and incident.intake_class is self._parts.intake_class
 
     async def _watch_restore(self, record: RestoreRecord) -> None:
         workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)

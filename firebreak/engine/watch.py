@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
-_RECORD, _WAITING, _TAKEN_UP = "intake-", "waiting", "taken-up"  # a page's record, and the keys of its entries
+_WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record
 _FAULTS = 100  # newest records that are searched for pages that an earlier engine left open
 RESTORE_GRACE = timedelta(minutes=1)
 """After a restore's own time limit: its workflow has that long, and two of its polls, to page by itself."""
@@ -93,8 +93,9 @@ class IntakeWatch:
         now = self._clock.now()
         late = oldest is not None and self._waited(oldest, now) >= self._limit
         if late and oldest is not None and not self._paged:
-            await self._page(f"{_RECORD}{oldest.receipt}", oldest)
-            self._paged = f"{_RECORD}{oldest.receipt}"  # only now: what could not be written is tried at the next look
+            record = ids.delivery_record("intake", oldest.receipt, oldest.accepted_at)
+            await self._page(record, oldest)
+            self._paged = record  # only now: what could not be written is tried at the next look
             self._unwritten = None
         elif not late and (self._paged or self._left):
             for record in dict.fromkeys((*(self._left or ()), *filter(None, [self._paged]))):

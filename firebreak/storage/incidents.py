@@ -146,12 +146,19 @@ class IncidentsStore(Store):
         """Whether there is an incident of that id, open or closed, be its data as it may."""
         return await self._peek(lambda raw: _BY_ID.run(raw, incident=incident_id).fetchone()) is not None
 
-    async def open_incidents(self) -> tuple[Incident, ...]:
+    async def open_incidents(self) -> tuple[Incident | UnreadableRow, ...]:
         """Incidents that have not closed, oldest first. One damaged row hides no other: it is read from the record."""
         query = select(incidents.c.id, incidents.c.data).where(incidents.c.closed_at.is_(None))
         query = query.order_by(incidents.c.opened_at)
+
+        def one(raw: sqlite3.Connection, incident_id: str, data: str) -> Incident | UnreadableRow:
+            try:
+                return _incident(raw, incident_id, data)
+            except ChainBroken as damage:
+                return UnreadableRow(id=incident_id, fault=str(damage))
+
         return await self._read(
-            lambda connection: tuple(_incident(driver(connection), *row) for row in connection.execute(query))
+            lambda connection: tuple(one(driver(connection), *row) for row in connection.execute(query))
         )
 
     async def firing(self, incident_id: str) -> int:
@@ -319,12 +326,14 @@ def _incident(raw: sqlite3.Connection, incident_id: str, data: str) -> Incident:
     try:
         return from_data(Incident, decode_json(data))
     except (ValueError, TypeError, KeyError) as damage:
-        opened = find_entry(raw, incident_id, "opened")
-        if opened is None:
-            raise ChainBroken(
-                f"the row of incident {incident_id} cannot be read: {damage}", advice=UNREADABLE
-            ) from None
-        return from_data(Incident, opened.body)
+        why: Exception = damage
+    opened = find_entry(raw, incident_id, "opened")
+    try:
+        if opened is not None:
+            return from_data(Incident, opened.body)
+    except (ValueError, TypeError, KeyError, ChainBroken) as damage:
+        why = damage
+    raise ChainBroken(f"the row of incident {incident_id} cannot be read: {why}", advice=UNREADABLE)
 
 
 def _row(row: Row[Any]) -> IncidentRow | UnreadableRow:

@@ -108,6 +108,27 @@ def test_an_incident_with_a_fault_of_the_engine_is_an_incident(run: Run, three: 
     assert run("incidents").err == ""
 
 
+def test_a_step_of_the_clock_is_read_by_its_id(run: Run, data_dir: Path) -> None:
+    """It explains why times go back in other records; it called nobody, so that nothing of it can be ended."""
+    body = {"before": "2026-11-21T09:36:44.000000Z", "after": "2026-11-21T08:36:44.000000Z"}
+    draft = EntryDraft(
+        incident_id="clock-1795291200", key="set-back/1", kind=EntryKind.CLOCK_SET_BACK, at=START, body=body
+    )
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append([draft])
+
+    asyncio.run(keep())
+    shown = run("show", "clock-1795291200")
+    assert shown.code == 0
+    assert "set back" in shown.out
+    assert "next     nothing" in shown.out
+    assert "clock.set_back" in run("timeline", "clock-1795291200").out
+    ended = run("close", "clock-1795291200", "--reason", "seen")
+    assert (ended.code, "there is nothing to end" in ended.err) == (2, True)
+
+
 def test_a_page_about_the_engine_itself_is_ended_by_hand(run: Run, fault: EntryDraft, data_dir: Path) -> None:
     """The wish is in the record, and what resolves the page waits in the outbox: once, however often it is asked."""
     for reason in ("looked at it", "again"):

@@ -358,7 +358,9 @@ async def test_an_alert_that_cannot_be_handled_is_parked_and_pages(office: Any) 
         ((disposition, reason),) = await office.settled(poison)
     assert disposition is Disposition.PARKED
     assert "a bug of ours" in reason
-    assert waiting(office, f"parked-{poison}") == {"pager/fault": "trigger_high"}
+    (fault,) = await office.store.engine_faults(limit=9)
+    assert fault.incident_id.startswith(f"parked-{poison}-")
+    assert waiting(office, fault.incident_id) == {"pager/fault": "trigger_high"}
 
 
 async def test_while_temporal_is_away_nothing_is_lost(office: Any) -> None:

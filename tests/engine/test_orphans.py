@@ -283,3 +283,38 @@ async def test_a_close_by_hand_is_told_again_while_its_incident_is_open(office: 
 
         await eventually(told_again)
     assert set(await office.signals(incident_id)) == {"close_requested"}
+
+
+async def test_an_open_incident_that_nobody_can_read_calls_a_person_and_is_closed_by_hand(
+    office: Any, eventually: Eventually, looks: list[Sweeper]
+) -> None:
+    """Neither its row nor the entry that opened it says what it is: it keeps no other from its turn."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+    with closing(sqlite3.connect(office.folder / "timeline.sqlite")) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("UPDATE incidents SET data = '{'")
+        raw.execute("UPDATE entries SET body = '{' WHERE key = 'opened'")
+
+    def outcome() -> str:
+        with closing(sqlite3.connect(f"file:{office.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+            query = "SELECT outcome FROM incidents WHERE id = ?"
+            return str(raw.execute(query, (incident_id,)).fetchone()[0])
+
+    async with office.dispatching():
+
+        async def told() -> bool:
+            return f"damaged-{incident_id}" in pages(office)
+
+        await eventually(told)
+        await two_looks_more(looks, eventually)
+        other = await office.accept(office.alert("OrderDown", service="order", deployment="order-v1"))
+        assert [disposition for disposition, _ in await office.settled(*other)] == [Disposition.OPENED]
+        await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+        await office.asked_to_close(incident_id)
+
+        async def closed() -> bool:
+            return outcome() == "closed_by_hand"
+
+        await eventually(closed)
+    assert f"firebreak close {incident_id}" in pages(office)[f"damaged-{incident_id}"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.message import PagerAction
@@ -14,6 +16,7 @@ from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.watch import IntakeWatch
+from firebreak.storage.sqlite_store import InboxStore
 
 
 def late(clock: Any) -> Alert:
@@ -54,6 +57,22 @@ async def test_a_waiting_alert_pages_once_and_resolves_when_it_is_taken(inbox: A
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
+async def test_a_new_inbox_that_counts_from_one_again_pages_again(
+    inbox: Any, store: Any, clock: Any, tmp_path: Path
+) -> None:
+    """Its first alert has the receipt of one that somebody was paged about long ago."""
+    receipt = await accept(inbox, clock)
+    clock.forward(61)
+    await IntakeWatch(inbox, store, clock).look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    clock.forward(3600)
+    async with await InboxStore.open(tmp_path / "new.sqlite") as new:
+        assert await accept(new, clock) == receipt
+        clock.forward(61)
+        await IntakeWatch(new, store, clock).look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+
+
 async def test_an_alert_from_before_the_clock_was_set_back_pages(inbox: Any, store: Any, clock: Any) -> None:
     """Accepted in what is the future now, it has waited since it was first seen; the next one, which is seen later, has
     not."""
@@ -89,11 +108,11 @@ async def test_a_flood_that_waits_is_one_page(inbox: Any, store: Any, clock: Any
 async def test_the_page_says_how_many_wait_and_keeps_the_alert(inbox: Any, store: Any, clock: Any) -> None:
     """A person can handle it by hand: the alert itself is in the entry."""
     watch = IntakeWatch(inbox, store, clock)
-    receipt = await accept(inbox, clock)
+    record = ids.delivery_record("intake", await accept(inbox, clock), clock.at)
     await accept(inbox, clock)
     clock.forward(61)
     await watch.look()
-    (entry,) = await store.entries(f"intake-{receipt}")
+    (entry,) = await store.entries(record)
     assert entry.body["error"].startswith("2 accepted alerts wait")
     assert entry.body["alert"]["labels"]["alertname"] == "PayDown"
 
@@ -189,17 +208,18 @@ async def test_a_page_that_cannot_be_written_goes_out_directly(inbox: Any, store
     pager: Any = Pager()
     watch = IntakeWatch(inbox, ledger, clock, pager=pager, pager_key="fallback")
     receipt = await accept(inbox, clock)
+    record = ids.delivery_record("intake", receipt, clock.at)
     clock.forward(61)
     for _ in range(2):
         with pytest.raises(LedgerError):
             await watch.look()
-    assert pager.sent == [("fallback", PagerAction.TRIGGER_HIGH, f"intake-{receipt}")]
+    assert pager.sent == [("fallback", PagerAction.TRIGGER_HIGH, record)]
     ledger.full = False
     await inbox.settle([(receipt, Disposition.OPENED, "")])
     await watch.look()
     await watch.look()
-    assert pager.sent[1:] == [("fallback", PagerAction.RESOLVE_HIGH, f"intake-{receipt}")]
-    (entry,) = await store.entries(f"intake-{receipt}")
+    assert pager.sent[1:] == [("fallback", PagerAction.RESOLVE_HIGH, record)]
+    (entry,) = await store.entries(record)
     assert "1 accepted alerts wait" in entry.body["error"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from firebreak.domain.alert import Alert, AlertStatus, Disposition
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import ChainBroken
-from firebreak.domain.incident import Incident, IncidentOutcome
+from firebreak.domain.incident import Incident, IncidentOutcome, UnreadableRow
 from firebreak.domain.timeline import EntryKind
 from firebreak.storage.sqlite_store import TimelineStore
 
@@ -299,6 +299,21 @@ async def test_a_damaged_row_hides_no_incident(store: TimelineStore, make: Make)
     )
     assert {i.id: i for i in await store.open_incidents()} == {damaged.id: damaged, whole.id: whole}
     assert await store.incident(damaged.id) == damaged
+
+
+async def test_an_incident_that_neither_row_nor_record_tells_of_hides_no_other(
+    store: TimelineStore, make: Make
+) -> None:
+    """It is named, with what is wrong, so that somebody can be told of it."""
+    incident = make.incident()
+    await _tell(store, make, incident)
+    await store._write(lambda raw: raw.execute("UPDATE incidents SET data = '{}', id = 'inc-x'"))
+    whole = make.incident(make.alert("f2"), correlation="order")
+    await _tell(store, make, whole)
+    damaged, other = sorted(await store.open_incidents(), key=lambda one: one.id == whole.id)
+    assert isinstance(damaged, UnreadableRow)
+    assert (damaged.id, "cannot be read" in damaged.fault) == ("inc-x", True)
+    assert other == whole
 
 
 async def test_an_incident_that_neither_row_nor_record_tells_of_says_so(store: TimelineStore, make: Make) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from activities.actions import specs
+from activities.rulebook import Rulebook, RulebookPaths
 from firebreak.domain.errors import ContractError
 from firebreak.domain.timeline import EntryKind
+from firebreak.locator import runbooks_dir
 
 
 async def test_an_edit_takes_effect_for_the_next_incident(world: Any) -> None:
@@ -153,3 +157,17 @@ async def test_an_empty_catalog_stops_the_start(world: Any) -> None:
         path.unlink()
     with pytest.raises(ContractError, match="there is no runbook"):
         world.again()
+
+
+async def test_one_folder_may_hold_all_documents(tmp_path: Path) -> None:
+    """What is configured as severity, policy or services is no runbook, though it lies among them."""
+    for name in ("severity/p1.yaml", "policies/default.yaml", "services.yaml", "catalog/heal-service.yaml"):
+        shutil.copy(runbooks_dir() / name, tmp_path)
+    paths = RulebookPaths(
+        catalog=tmp_path,
+        severity=tmp_path / "p1.yaml",
+        policy=tmp_path / "default.yaml",
+        services=tmp_path / "services.yaml",
+    )
+    rules = Rulebook(paths, cluster="lab", specs=specs()).current()
+    assert [runbook.name for runbook in rules.runbooks] == ["heal-service"]

@@ -13,7 +13,7 @@ from firebreak.domain.errors import LedgerError, PermanentError, TransientError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.message import Channel, NoticeKind, NoticeText, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.outbox import GIVE_UP_LOW
+from firebreak.engine.attempts import GIVE_UP_LOW
 
 
 async def test_a_failure_is_tried_again_after_growing_waits(desk: Any) -> None:

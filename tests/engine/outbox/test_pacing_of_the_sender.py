@@ -17,9 +17,10 @@ from firebreak.connectors.slack import PACE, Slack
 from firebreak.domain.errors import TransientError
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction, Route
 from firebreak.domain.timeline import EntryKind
+from firebreak.engine.attempts import GIVE_UP_LOW
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.delivery import LONGEST_LEISURE
-from firebreak.engine.outbox import BATCH, GIVE_UP_LOW
+from firebreak.engine.outbox import BATCH
 
 LOW = PagerAction.TRIGGER_LOW
 ASKED = TransientError("429", retry_after=timedelta(seconds=30))
