@@ -1,4 +1,4 @@
-"""Run the engine's worker: the P1 process, the process for the rest, and the outbox. The gateway runs apart."""
+"""As `firebreak worker`: the P1 process, the process for the rest, and the outbox. The gateway runs apart."""
 
 from firebreak.engine.worker import main
 

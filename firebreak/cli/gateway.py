@@ -16,7 +16,7 @@ def gateway(
     data_dir: Annotated[Path | None, typer.Option(help="The engine's data directory.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 = any free one.")] = None,
 ) -> None:
-    """Accept alerts and keep them on disk; `python worker.py` (same data directory) handles them."""
+    """Accept alerts and keep them on disk; `firebreak worker` (same data directory) handles them."""
     import asyncio
 
     from firebreak.gateway.__main__ import run

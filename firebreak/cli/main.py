@@ -22,6 +22,7 @@ from firebreak.cli import (
     show,
     timeline,
     up,
+    worker,
 )
 from firebreak.domain.errors import FirebreakError
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (up, demo, gateway, incidents, show, timeline, explain, postmortem, close, score, lint):
+for verb in (up, demo, gateway, worker, incidents, show, timeline, explain, postmortem, close, score, lint):
     verb.register(app)
 app.add_typer(servers.app, name="servers")
 app.add_typer(lab.app, name="lab")

@@ -1,4 +1,4 @@
-"""The engine without its gateway: what `python worker.py` runs."""
+"""The engine without its gateway: what `firebreak worker` and `python worker.py` run."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from firebreak.domain.errors import FirebreakError
 from firebreak.engine.loop import run
 from firebreak.engine.up import Running, run_engine
 from firebreak.logs import configure_logs
-from firebreak.settings import load_settings
+from firebreak.settings import Settings, load_settings
+
+
+def serve(settings: Settings) -> None:
+    """Until Ctrl-C or SIGTERM. FirebreakError when it cannot start."""
+    configure_logs(settings.log_level)
+
+    def announce(running: Running) -> None:
+        sys.stdout.write(f"worker runs, mode {settings.mode.value}, Temporal at {running.temporal_address}\n")
+        sys.stdout.flush()
+
+    run(run_engine(settings, gateway=False, announce=announce))
 
 
 def main() -> None:
-    """Until Ctrl-C; exits 2 with a sentence when it cannot start."""
+    """As `serve`; exits 2 with a sentence when it cannot start."""
     try:
-        settings = load_settings()
-        configure_logs(settings.log_level)
-
-        def announce(running: Running) -> None:
-            sys.stdout.write(f"worker runs, mode {settings.mode.value}, Temporal at {running.temporal_address}\n")
-            sys.stdout.flush()
-
-        run(run_engine(settings, gateway=False, announce=announce))
+        serve(load_settings())
     except FirebreakError as error:
         sys.stderr.write(f"{error}\n{error.next_step()}\n")
         raise SystemExit(2) from None

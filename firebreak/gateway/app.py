@@ -186,7 +186,7 @@ class _Intake:
             )
         if await self._too_many_wait():
             sentence = f"more than {self._settings.backlog_limit} alerts wait to be looked at"
-            advice = "Check that the worker runs (`firebreak up` or `python worker.py`); Alertmanager sends them again."
+            advice = "Check that the worker runs (`firebreak up` or `firebreak worker`); Alertmanager sends them again."
             return self._refuse(503, FirebreakError(sentence, advice=advice), "backlog", {"Retry-After": RETRY_AFTER})
         try:
             body = await read_body(request, self._settings.max_body_bytes)
