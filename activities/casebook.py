@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from firebreak.domain import ids
+from firebreak.domain.condition import Truth
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import Incident
 from firebreak.domain.plan import Plan, Step
@@ -26,7 +27,8 @@ class Casebook:
         self.incidents = incidents
         self._incidents: OrderedDict[str, Incident] = OrderedDict()
         self._plans: OrderedDict[str, Plan] = OrderedDict()
-        self._trees: OrderedDict[str, SeverityTree] = OrderedDict()  # by incident, of its last verdict
+        self._trees: OrderedDict[str, SeverityTree] = OrderedDict()
+        self._deciding: OrderedDict[str, str] = OrderedDict()  # incident -> digest of its last verdict's tree
 
     def remember(self, incident: Incident) -> None:
         _put(self._incidents, incident.id, incident)
@@ -63,21 +65,27 @@ class Casebook:
         return known
 
     async def deciding_tree(self, incident_id: str) -> SeverityTree | None:
-        """The kept tree of the incident's last verdict, whatever its documents say by now; None before the first. For
-        when no further verdict comes."""
-        known = self._trees.get(incident_id)
+        """The kept tree of the incident's last verdict, whatever its documents say by now. For when no further verdict
+        comes. None where it decided nothing: before the first verdict, and when that was inconclusive (an edit may have
+        mended the tree). ChainBroken when entry or document cannot be read."""
+        digest = self._deciding.get(incident_id)
+        if digest is None:
+            last = await self.ledger.newest_of(incident_id, EntryKind.VERDICT_REACHED)
+            decided = last is not None and last.body["verdict"]["truth"] != Truth.INCONCLUSIVE
+            digest = str(last.body["verdict"]["tree_digest"]) if last is not None and decided else ""
+            _put(self._deciding, incident_id, digest)
+        return await self._tree(digest) if digest else None
+
+    async def _tree(self, digest: str) -> SeverityTree:
+        known = self._trees.get(digest)
         if known is None:
-            entries = await self.ledger.entries(incident_id)
-            last = next((e for e in reversed(entries) if e.kind is EntryKind.VERDICT_REACHED), None)
-            if last is None:
-                return None
-            known = tree_from_bytes(await self.ledger.document(str(last.body["verdict"]["tree_digest"])))
-            _put(self._trees, incident_id, known)
+            known = tree_from_bytes(await self.ledger.document(digest))
+            _put(self._trees, digest, known)
         return known
 
     def forget_tree(self, incident_id: str) -> None:
         """A further verdict has come."""
-        self._trees.pop(incident_id, None)
+        self._deciding.pop(incident_id, None)
 
     async def found(self, incident_id: str, *keys: str) -> TimelineEntry | None:
         """The first of `keys` that an earlier attempt has written."""

@@ -30,7 +30,7 @@ from firebreak.domain.ports import Clock, ClusterPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
-from firebreak.triage.classify import classify, is_measured
+from firebreak.triage.classify import classify, is_known_well
 from firebreak.triage.disposition import look_ahead
 
 QUICK_LOOK = timedelta(milliseconds=50)
@@ -119,7 +119,7 @@ class EvidenceHands:
             target_refusal=look.refusal,
             truncated=look.facts.truncated,
             looks=given.round,
-            measured=is_measured(verdict, look.tree),
+            known_well=is_known_well(verdict, look.tree),
         )
         plan: Plan | None = None
         if ahead.next is NextLook.ACT:

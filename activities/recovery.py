@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import structlog
 from temporalio import activity
 
 from activities.casebook import Casebook
@@ -14,9 +15,13 @@ from activities.messages import RecoveryInput, RecoveryResult
 from activities.rulebook import Rulebook
 from firebreak.domain.codec import to_data
 from firebreak.domain.condition import Truth
+from firebreak.domain.errors import ChainBroken, ContractError
 from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.triage.classify import classify, is_measured
+from firebreak.triage.classify import classify, is_known_well
+from firebreak.triage.tree import SeverityTree
+
+log = structlog.get_logger()
 
 _LONGEST_RECHECK = timedelta(seconds=60)
 
@@ -38,14 +43,15 @@ class RecoveryHands:
     async def watch_recovery(self, given: RecoveryInput) -> RecoveryResult:
         """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
         While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6). The
-        tree is the one of the last verdict: an edit does not end what it did not mend (item 8)."""
+        tree is the one of the last verdict: an edit does not end what it did not mend (item 8). Where that decided
+        nothing, or cannot be read any more, it is today's."""
         stored = await self._casebook.found(given.incident_id, "recovery", "close")
         if stored is not None:
             return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=self._clock.now())
         read_up_to = await self._casebook.ledger.newest()
         incident = await self._casebook.incident(given.incident_id)
         rules = self._rulebook.current()
-        tree = await self._casebook.deciding_tree(incident.id) or rules.tree(incident)
+        tree = await self._deciding_tree(incident.id) or rules.tree(incident)
         facts = await self._gathering.facts(incident, tree, self._limits.of_query())
         verdict = classify(facts, tree)
         now = verdict.pinned_at
@@ -59,7 +65,7 @@ class RecoveryHands:
         firing = known = await self._casebook.incidents.firing(given.incident_id)
         if await self._casebook.incidents.truncated(given.incident_id) > 0:
             firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
-        if known > 0 and not is_measured(verdict, tree):
+        if known > 0 and not is_known_well(verdict, tree):
             reason = (
                 "an alert fires, and nothing of the service itself can be measured as healthy (too few calls?): "
                 "`firebreak close` ends it once it is well"
@@ -84,3 +90,10 @@ class RecoveryHands:
         )
         await self._casebook.ledger.append([draft])
         return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
+
+    async def _deciding_tree(self, incident_id: str) -> SeverityTree | None:
+        try:
+            return await self._casebook.deciding_tree(incident_id)
+        except (ChainBroken, ContractError) as damage:
+            log.error("recovery.tree_unreadable", incident=incident_id, error=str(damage))
+            return None

@@ -25,7 +25,7 @@ from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.postmortem.people import calls
+from firebreak.postmortem.people import open_reasons
 
 
 class RestoreHands:
@@ -167,15 +167,14 @@ class RestoreHands:
 
     async def _ends_the_page(self, record: RestoreRecord) -> bool:
         """Whether the engine's watch had called a person about this restore, which came late (workers or Temporal were
-        away), and nobody for anything else since the incident's end: all of its calls are one page at the pager. While
+        away), and nothing else calls one since the incident's end: all of its calls are one page at the pager. While
         it is open, its close ends that page."""
         own = ids.overdue_key(record.tier, record.step)
         if await self._casebook.found(record.incident_id, own) is None:
             return False
         entries = await self._casebook.ledger.entries(record.incident_id)
-        closed = next((entry.seq for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
-        # By order: entries' times go back where the clock was set back.
-        return closed is not None and not any(calls(e) and e.key != own and e.seq > closed for e in entries)
+        closed = next((entry for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
+        return open_reasons(closed, entries) == {own}
 
 
 def _lock_name(of: RestoreInput | RestoreRecord) -> str:

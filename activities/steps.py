@@ -243,7 +243,8 @@ class StepHands:
             )
             data = to_data(effect)
             draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=data)
-            done = (await self._casebook.ledger.append([draft]))[0].entry
+            told = self._entries.tell(given, NoticeKind.STEP_UNDONE, "undone")
+            done = (await self._casebook.ledger.append([draft], messages=(told,)))[0].entry
         record = record_of(given, done)
         if record.status is StepStatus.UNDONE:
             await self._end_restore(given, plan)

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Routing key where a service has none: nobody's alert pages somebody.",
     )
+    proxy_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="HTTP proxy for the calls to Slack and PagerDuty; empty = none. The environment's are not used.",
+    )
     page_deadline: timedelta = Field(
         default=LONGEST_PAGE_DEADLINE,
         description="High urgency goes out then if the incident is not verified healed; at most 60 s.",
@@ -86,7 +90,7 @@ class Settings(BaseSettings):
     evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
-    @field_validator("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key")
+    @field_validator("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key", "proxy_url")
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
         given = value.get_secret_value()
@@ -131,6 +135,13 @@ class Settings(BaseSettings):
     def _http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        return value
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _http_proxy(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            cls._http(value.get_secret_value())
         return value
 
 

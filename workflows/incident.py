@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.evidence import EvidenceHands
@@ -32,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from firebreak.domain.verdict import NextLook
     from firebreak.plans.next_move import next_move
     from workflows.messages import AlertResolved, CloseRequested, IncidentInput, IncidentResult, IncidentState
-    from workflows.options import FAILED_PAUSE, HAND_FAILED, RECORD, swiftly
+    from workflows.options import FAILED_PAUSE, HAND_FAILED, PATIENT, RECORD, swiftly
 
 Look = Callable[[Any, "VerifyInput"], Awaitable["VerifyResult"]]
 
@@ -168,6 +169,7 @@ class IncidentWorkflow:
             seen = await self._surely(
                 RecoveryHands.watch_recovery,
                 RecoveryInput(incident_id=self._id, round=self._state.look, quiet_since=self._state.quiet_since),
+                retry=PATIENT,  # between its tries a close by hand is heard
             )
             if seen is None:
                 continue  # closed by hand while the evidence could not be had
@@ -194,17 +196,21 @@ class IncidentWorkflow:
     def _result(self, outcome: IncidentOutcome) -> IncidentResult:
         return IncidentResult(incident_id=self._id, outcome=outcome, reason=self._state.reason)
 
-    async def _surely(self, hand: Any, given: Any, *, even_when_closing: bool = False) -> Any:
+    async def _surely(
+        self, hand: Any, given: Any, *, retry: RetryPolicy = RECORD, even_when_closing: bool = False
+    ) -> Any:
         """What must happen is tried for ever: a workflow that fails would leave an incident that nobody ends. None
         when a person closes meanwhile."""
         while True:
             try:
-                return await swiftly(hand, given, retry=RECORD)
+                return await swiftly(hand, given, retry=retry)
             except HAND_FAILED as error:
                 self._note(reason=f"waiting for a hand that fails: {_root(error)}")
             await workflow.sleep(FAILED_PAUSE)
             if self._close_request is not None and not even_when_closing:
                 return None
+            if self._state.phase is IncidentPhase.WAITING_FOR_PERSON:
+                self._carry_on_afresh()  # tries that fail for days must not fill the history
 
     # --- what the world tells, and what it may ask ------------------------------------------------------------
 

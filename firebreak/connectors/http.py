@@ -152,9 +152,11 @@ class HttpEdge:
         await self.aclose()
 
 
-def httpx_transport(connections: int) -> httpx.AsyncBaseTransport:
-    """httpx' own way out, with the same limits: nothing from the environment, the system's certificates."""
+def httpx_transport(connections: int, *, proxy: str = "") -> httpx.AsyncBaseTransport:
+    """httpx' own way out, with the same limits: nothing from the environment, the system's certificates. `proxy`: URL
+    of the HTTP proxy that is asked for all of it; empty = none."""
     return httpx.AsyncHTTPTransport(
+        proxy=httpx.Proxy(proxy) if proxy else None,
         verify=ssl.create_default_context(),
         trust_env=False,
         limits=httpx.Limits(

@@ -38,7 +38,8 @@ _CONNECTIONS = 8
 
 
 class PagerDuty:
-    """PagerPort over PagerDuty or what speaks its Events v2. `source` is what PagerDuty shows as the alert's source."""
+    """PagerPort over PagerDuty or what speaks its Events v2. `source` is what PagerDuty shows as the alert's source;
+    `proxy` the URL of an HTTP proxy, empty = none."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class PagerDuty:
         *,
         source: str = "firebreak",
         timeout: timedelta = timedelta(seconds=10),
+        proxy: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = HttpEdge(
@@ -54,7 +56,7 @@ class PagerDuty:
             max_body_bytes=64 * 1024,
             connections=_CONNECTIONS,
             # pages are few: httpx itself, where what a call costs does not matter (docs/adr/0012)
-            transport=transport or httpx_transport(_CONNECTIONS),
+            transport=transport or httpx_transport(_CONNECTIONS, proxy=proxy),
         )
         self._source, self._timeout = source, timeout
 

@@ -88,7 +88,8 @@ class Refused:
 class Slack:
     """ChatPort over one workspace. `base_url` is `https://slack.com/api/`. Use within one event loop, then `aclose`.
 
-    `look_first`: for that long after the start every message is looked for before it is posted.
+    `look_first`: for that long after the start every message is looked for before it is posted. `proxy`: URL of an HTTP
+    proxy, empty = none.
     """
 
     def __init__(
@@ -98,11 +99,12 @@ class Slack:
         *,
         timeout: timedelta = timedelta(seconds=10),
         look_first: timedelta = LOOK_FIRST,
+        proxy: str = "",
     ) -> None:
         if not token.strip():
             raise SettingsInvalid("the Slack token is empty")
         checked_headers({"authorization": f"Bearer {token}"}, "Slack")
-        self._token, self._base_url = token, base_url
+        self._token, self._base_url, self._proxy = token, base_url, proxy
         self._seconds = timeout.total_seconds()
         self._look_first_until = time.monotonic() + look_first.total_seconds()
         self._doubtful: set[str] = set()
@@ -211,7 +213,7 @@ class Slack:
                 retry_handlers=[],  # a repeat after a lost connection may post twice
                 logger=quiet,
             )
-            self._web.proxy = None  # slack_sdk takes one from the environment
+            self._web.proxy = self._proxy or None  # slack_sdk takes one from the environment
         return self._web
 
     async def aclose(self) -> None:

@@ -30,6 +30,7 @@ class NoticeKind(StrEnum):
     CLASSIFIED = "classified"
     STEP_APPLIED = "step_applied"
     STEP_FAILED = "step_failed"
+    STEP_UNDONE = "step_undone"
     WOULD_APPLY = "would_apply"
     HEALED = "healed"
     PERSON_NEEDED = "person_needed"

@@ -17,7 +17,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, 
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
 from firebreak.domain.plan import Restore
 from firebreak.domain.target import ResourceKind, TargetRef
-from firebreak.domain.timeline import Appended, EntryDraft, TimelineEntry
+from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineEntry
 
 KubeObject = Mapping[str, Any]
 """One Kubernetes object as its JSON says it."""
@@ -150,12 +150,15 @@ class LedgerPort(Protocol):
     async def entries_after(self, incident_id: str, seq: int) -> tuple[TimelineEntry, ...]:
         """As `entries`, those with a greater `seq`: for who knows the ones up to it, since entries are only added."""
 
+    async def newest_of(self, incident_id: str, kind: EntryKind) -> TimelineEntry | None:
+        """The incident's last entry of a kind; the others are not read, be they as they may."""
+
     async def newest(self) -> int:
         """`seq` of the store's last entry; 0 while there is none. What a look writes names the one of when it began
         (`read_up_to`): what came after it was not looked at."""
 
     async def document(self, digest: str) -> bytes:
-        """A kept document by its SHA-256 (hex). LedgerError when missing."""
+        """A kept document by its SHA-256 (hex). ChainBroken when it is missing or was changed."""
 
     async def lock_target(self, target: TargetRef, incident_id: str) -> str:
         """One actor per target: the incident that holds it (`incident_id` itself when it was free or already ours)."""

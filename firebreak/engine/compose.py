@@ -26,6 +26,7 @@ from activities.verification import VerifyHands
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.pagerduty import PagerDuty
 from firebreak.connectors.prometheus import Prometheus
+from firebreak.connectors.slack import Slack
 from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import Route
 from firebreak.domain.ports import PagerPort
@@ -81,7 +82,13 @@ def build_rulebook(settings: Settings) -> Rulebook:
 
 
 def build_pager(settings: Settings) -> PagerDuty:
-    return PagerDuty(settings.pagerduty_url)
+    return PagerDuty(settings.pagerduty_url, proxy=settings.proxy_url.get_secret_value())
+
+
+def build_chat(settings: Settings) -> Slack | None:
+    """None = no chat is configured."""
+    token = settings.slack_token.get_secret_value()
+    return Slack(settings.slack_url, token, proxy=settings.proxy_url.get_secret_value()) if token else None
 
 
 @asynccontextmanager

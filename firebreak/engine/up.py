@@ -22,12 +22,12 @@ from pathlib import Path
 import structlog
 
 from activities.rulebook import Rulebook
-from firebreak.connectors.slack import PACE, Slack
+from firebreak.connectors.slack import PACE
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError
 from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
-from firebreak.engine.compose import Routes, build_pager
+from firebreak.engine.compose import Routes, build_chat, build_pager
 from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
@@ -187,8 +187,8 @@ async def _people(settings: Settings, rulebook: Rulebook) -> AsyncIterator[Calla
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / TIMELINE_FILE))
         inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / INBOX_FILE))
-        token = settings.slack_token.get_secret_value()
-        chat = await stack.enter_async_context(Slack(settings.slack_url, token)) if token else None
+        slack = build_chat(settings)
+        chat = None if slack is None else await stack.enter_async_context(slack)
         pager = await stack.enter_async_context(build_pager(settings))
         clock = SystemClock()
         fallback = settings.fallback_pager_key.get_secret_value()

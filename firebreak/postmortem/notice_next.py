@@ -73,6 +73,13 @@ def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
     return "the next tier is tried; a person is paged when none is left."
 
 
+def _after_undo(case: Case, told: Mapping[str, Any]) -> str:
+    part = step_of(case, told)
+    if part is not None and part.state is not StepState.UNDONE:
+        return "nothing more is tried while it is in force; a person is paged."
+    return "the next tier is tried; a person is paged when none is left."
+
+
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
     if case.closed_at is None and tried(case) and not case.people:
         return "the engine is still trying; watch it, and be ready to take over."
@@ -83,6 +90,7 @@ NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.CLASSIFIED: _after_classified,
     NoticeKind.STEP_APPLIED: _after_write,
     NoticeKind.STEP_FAILED: _after_failure,
+    NoticeKind.STEP_UNDONE: _after_undo,
     NoticeKind.WOULD_APPLY: lambda c, b: "do it by hand if you agree; mode observe writes nothing.",
     NoticeKind.HEALED: lambda c, b: "nothing now; find the cause when you are awake.",
     NoticeKind.PERSON_NEEDED: _by_hand,

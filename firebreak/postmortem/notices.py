@@ -103,6 +103,7 @@ _TITLES: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.CLASSIFIED: _classified_title,
     NoticeKind.STEP_APPLIED: lambda c, b: f"{_named(c)}: {step_words(step_of(c, b))} {_written(step_of(c, b))}",
     NoticeKind.STEP_FAILED: lambda c, b: f"{_named(c)}: {step_words(step_of(c, b))} {_failure(step_of(c, b))}",
+    NoticeKind.STEP_UNDONE: lambda c, b: f"{_named(c)}: {step_words(step_of(c, b))} {_undone(step_of(c, b))}",
     NoticeKind.WOULD_APPLY: lambda c, b: f"{_named(c)}: would {step_words(step_of(c, b))}; mode observe",
     NoticeKind.HEALED: _healed_title,
     NoticeKind.PERSON_NEEDED: _person_title,
@@ -119,6 +120,11 @@ def _failure(part: ActionPart | None) -> str:
     if part is None:
         return "failed"
     return "not verified" if part.verification == "not_verified" else part.state.value
+
+
+def _undone(part: ActionPart | None) -> str:
+    """What came of taking back a step that did not heal."""
+    return "was taken back" if part is None or part.state is StepState.UNDONE else "was NOT taken back"
 
 
 def _written(part: ActionPart | None) -> str:
@@ -186,6 +192,23 @@ def _step_now(case: Case, told: Mapping[str, Any]) -> list[str]:
     return [*lines, *_changed(part)]
 
 
+def _undo_now(case: Case, told: Mapping[str, Any]) -> list[str]:
+    part = step_of(case, told)
+    if part is None:
+        return []
+    why = f": {wording.clean(part.undo, 200)}" if part.undo else ""
+    return [f"Step {part.step_id} of tier {part.tier_name} {_undone(part)}{why}", *_fields(part.undo_changes)]
+
+
+def _to_be_taken_back(case: Case, told: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Step {wording.clean(r.step_id, 60)} stays in force until the broken part itself is well: "
+        "the engine takes it back then, or calls a person"
+        for r in case.restores[:3]
+        if not r.outcome
+    ]
+
+
 def _tried_so_far(case: Case, told: Mapping[str, Any]) -> list[str]:
     parts = tried(case)
     if not parts:
@@ -245,8 +268,9 @@ _PARTS: dict[NoticeKind, tuple[_Part, ...]] = {
     NoticeKind.CLASSIFIED: (_seen, _decided, _before),
     NoticeKind.STEP_APPLIED: (_step_now,),
     NoticeKind.STEP_FAILED: (_step_now,),
+    NoticeKind.STEP_UNDONE: (_undo_now,),
     NoticeKind.WOULD_APPLY: (_step_now,),
-    NoticeKind.HEALED: (_tried_so_far, _before),
+    NoticeKind.HEALED: (_tried_so_far, _to_be_taken_back, _before),
     NoticeKind.PERSON_NEEDED: _WHOLE,
     NoticeKind.DEADLINE: _WHOLE,
     NoticeKind.NOTHING_DONE: (_why_ended, _seen, _decided),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from firebreak.domain import ids
 from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
@@ -70,6 +71,24 @@ def called_after(closed: TimelineEntry | None, entries: Sequence[TimelineEntry])
     """Whether somebody was called when the incident was over. By order: entries' times go back where the clock was set
     back."""
     return closed is not None and any(entry.seq > closed.seq and calls(entry) for entry in reversed(entries))
+
+
+def open_reasons(closed: TimelineEntry | None, entries: Sequence[TimelineEntry]) -> frozenset[str]:
+    """Keys of the entries that called a person when the incident was over, and of which nothing says that they are
+    done: neither that the restore came back after all, nor that a person handled it, nor that the pager was told."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        if closed is None or entry.seq <= closed.seq:
+            continue
+        resolved = reading.text(entry.body, "pager") == PagerAction.RESOLVE_HIGH
+        if entry.kind is EntryKind.CLOSE_REQUESTED or (entry.kind is EntryKind.MESSAGE_DELIVERED and resolved):
+            found.clear()  # all calls of an incident are one page at the pager
+        elif calls(entry):
+            found[entry.key] = None
+        elif entry.kind is EntryKind.RESTORE_ENDED:
+            place = (reading.whole(entry.body, "tier"), reading.whole(entry.body, "step"))
+            found.pop(ids.overdue_key(*place), None)
+    return frozenset(found)
 
 
 def calls(entry: TimelineEntry) -> bool:

@@ -93,6 +93,12 @@ def find_entry(raw: sqlite3.Connection, incident_id: str, key: str) -> TimelineE
     return None if row is None else _entry(row, _put_off(row))
 
 
+def newest_entry_of(raw: sqlite3.Connection, incident_id: str, kind: EntryKind) -> TimelineEntry | None:
+    """The incident's last entry of a kind."""
+    row = _NEWEST_OF.run(raw, incident=incident_id, kind=kind.value).fetchone()
+    return None if row is None else entry_of(row)
+
+
 def newest_seq(raw: sqlite3.Connection) -> int:
     """`seq` of the last entry of the whole store; 0 for none."""
     last = _HEAD.run(raw).fetchone()
@@ -203,6 +209,10 @@ _last = entries.alias("last")
 _HEAD = Sql(
     select(entries.c.seq, entries.c.digest).where(entries.c.seq == select(func.max(_last.c.seq)).scalar_subquery())
 )
+_of_kind = select(func.max(_last.c.seq)).where(
+    _last.c.incident_id == bindparam("incident"), _last.c.kind == bindparam("kind")
+)
+_NEWEST_OF = Sql(select(*COLUMNS).where(entries.c.seq == _of_kind.scalar_subquery()))
 _INSERT = Sql(insert(entries))
 # Not sorted: asked to sort, SQLite would rather walk all later entries, of whatever incident, in their order.
 _AFTER = Sql(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from firebreak.domain.errors import IncidentClosed, LedgerError, TargetHeld
+from firebreak.domain.errors import ChainBroken, IncidentClosed, TargetHeld
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.ports import RestoreRecord
@@ -21,10 +21,12 @@ from firebreak.storage.entries import (
     few_entries_after,
     find_entry,
     find_first_entry,
+    newest_entry_of,
     newest_seq,
     prepared,
     select_entries,
 )
+from firebreak.storage.faults import UNREADABLE
 from firebreak.storage.outbox import cancel_messages, cancel_waiting_after, enqueue_messages
 from firebreak.storage.restores import keep_restores
 from firebreak.storage.schema import documents, entries, incidents, target_locks
@@ -96,18 +98,22 @@ class LedgerStore(Store):
             return tuple(few)
         return tuple(entry for entry in await self.entries(incident_id) if entry.seq > seq)
 
+    async def newest_of(self, incident_id: str, kind: EntryKind) -> TimelineEntry | None:
+        """The incident's last entry of a kind, None for none. ChainBroken when it cannot be read."""
+        return await self._peek(lambda raw: newest_entry_of(raw, incident_id, kind))
+
     async def newest(self) -> int:
         """`seq` of the store's last entry; 0 while there is none."""
         return await self._peek(newest_seq)
 
     async def document(self, digest: str) -> bytes:
-        """The kept bytes. LedgerError when there are none of this SHA-256, or other ones."""
+        """The kept bytes. ChainBroken when there are none of this SHA-256, or other ones: waiting mends neither."""
         row = await self._peek(lambda raw: _DOCUMENT.run(raw, digest=digest).fetchone())
         if row is None:
-            raise LedgerError(f"no document with SHA-256 {digest} was kept")
+            raise ChainBroken(f"no document with SHA-256 {digest} was kept", advice=UNREADABLE)
         content: bytes = row[0]
         if hashlib.sha256(content).hexdigest() != digest:
-            raise LedgerError(f"the document kept as {digest} was changed: its SHA-256 is another")
+            raise ChainBroken(f"the document kept as {digest} was changed: its SHA-256 is another", advice=UNREADABLE)
         return content
 
     async def lock_target(self, target: TargetRef, incident_id: str) -> str:

@@ -233,9 +233,8 @@ def _health(facts: Facts, tree: SeverityTree, results: Mapping[str, ConditionRes
     return None
 
 
-def is_measured(verdict: Verdict, tree: SeverityTree) -> bool:
-    """Whether a condition about the service itself (where the tree has one) was measured: a service that nobody calls
-    any more has no bad calls either."""
+def is_known_well(verdict: Verdict, tree: SeverityTree) -> bool:
+    """Whether something of the service itself (where the tree asks about it) was measured as good: a service that
+    nobody calls any more has no bad calls either, and one condition that is true may be too few for the tree."""
     own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
-    measured = (Truth.TRUE, Truth.FALSE)
-    return any(result.truth in measured for result in verdict.conditions if result.name in own)
+    return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)

@@ -9,6 +9,8 @@ from firebreak.documents.durations import spoken
 from firebreak.domain.condition import Truth
 from firebreak.domain.verdict import LookAhead, NextLook, Verdict
 
+_THIN = "nothing of the service itself can be measured as healthy (too few calls?)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookTimes:
@@ -33,15 +35,14 @@ def look_ahead(
     target_refusal: str = "",
     truncated: int = 0,
     looks: int = 0,
-    measured: bool = True,
+    known_well: bool = True,
 ) -> LookAhead:
-    """`quiet_since` and `doubtful_since` as the look before gave them; `measured`: something of the service itself is
-    known to be well. Rules: issue item 6 (pending, resolves or breaks first), item 7 (inconclusive pages, also when the
-    alert resolves: whatever took the evidence away may have taken its series, too), A1 (one dimension classifies and
-    pages, two act). Evidence that keeps
-    changing ends, too: doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that. Only
-    time that `looks` were made in counts, a `recheck` for each: not the one in which the engine or its evidence was
-    away."""
+    """`quiet_since` and `doubtful_since` as the look before gave them; `known_well`: something of the service itself
+    was measured as good. Rules: issue item 6 (pending, resolves or breaks first), item 7 (inconclusive pages, also when
+    the alert resolves: whatever took the evidence away may have taken its series, too), A1 (one dimension classifies
+    and pages, two act). Evidence that keeps changing ends, too: doubt in turn with health after `watch` and `doubt`,
+    what is nearly true after twice that. Only time that `looks` were made in counts, a `recheck` for each: not the one
+    in which the engine or its evidence was away."""
     now = verdict.pinned_at
     if verdict.truth is Truth.TRUE:
         return _after_true(verdict, now, target_refusal)
@@ -76,7 +77,7 @@ def look_ahead(
             reason=f"true, but has not held for its time yet: {verdict.reason}",
             again_at=verdict.holds_at if later else now + times.recheck,
         )
-    return _after_false(verdict, now, watched, quiet_since, times, measured=measured)
+    return _after_false(verdict, now, watched, quiet_since, times, known_well=known_well)
 
 
 def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhead:
@@ -100,19 +101,21 @@ def _after_false(
     quiet_since: datetime | None,
     times: LookTimes,
     *,
-    measured: bool,
+    known_well: bool,
 ) -> LookAhead:
     """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon. A
-    service of which nothing can be measured is not known to be well: nobody may be able to reach it any more."""
+    service of which nothing can be measured is not known to be well: nobody may be able to reach it any more. One thin
+    moment at the end says little: it has `doubt` longer to show itself."""
     since = quiet_since or now
     if watched >= times.watch and now - since >= times.quiet:
         span = (now - since).total_seconds()
-        if not measured:
-            reason = f"the alert fires, and for {span:.0f} s nothing of the service itself could be measured as healthy"
-            return LookAhead(next=NextLook.CALL_PERSON, reason=f"{reason}: {verdict.reason}", quiet_since=since)
-        reason = f"the evidence does not confirm the alert, for {span:.0f} s: {verdict.reason}"
-        return LookAhead(next=NextLook.NOTHING, reason=reason, quiet_since=since)
-    known = "the evidence is healthy" if measured else "nothing of the service itself can be measured (too few calls?)"
+        if known_well:
+            reason = f"the evidence does not confirm the alert, for {span:.0f} s: {verdict.reason}"
+            return LookAhead(next=NextLook.NOTHING, reason=reason, quiet_since=since)
+        if watched >= times.watch + times.doubt:
+            reason = f"the alert fires, and after {spoken(watched)} of watching {_THIN}: {verdict.reason}"
+            return LookAhead(next=NextLook.CALL_PERSON, reason=reason, quiet_since=since)
+    known = "the evidence is healthy" if known_well else _THIN
     return LookAhead(
         next=NextLook.AGAIN,
         reason=f"the alert fires, {known}: {verdict.reason}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,17 @@ async def send(
     details: Mapping[str, Any] | None = None,
 ) -> str:
     return await pager.send(key, action, incident_id=incident, text=text, details=details or {})
+
+
+async def test_a_named_proxy_is_used(capture: Capture) -> None:
+    """It is told the whole address, and who we are to it; PagerDuty itself is not asked for by name."""
+    capture.say(capture.said(202, ACCEPTED))
+    proxy = capture.url.replace("http://", "http://ada:secret@")
+    async with PagerDuty("http://pager.invalid", proxy=proxy) as pager:
+        await send(pager, PagerAction.TRIGGER_HIGH)
+    (heard,) = capture.heard
+    assert (heard.headers["Host"], heard.path) == ("pager.invalid", "/v2/enqueue")
+    assert heard.headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'ada:secret').decode()}"
 
 
 # --- the contract, on the lab's stand-in -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -345,6 +346,17 @@ async def test_the_environments_proxy_is_not_used(capture: Capture, monkeypatch:
     capture.say(capture.said(200, POSTED))
     async with slack(capture) as chat:
         assert await post(chat) == POSTED["ts"]
+
+
+async def test_a_named_proxy_is_used(capture: Capture) -> None:
+    """It is told the whole address, and who we are to it; Slack itself is not asked for by name."""
+    capture.say(capture.said(200, POSTED))
+    proxy = capture.url.replace("http://", "http://ada:secret@")
+    async with Slack("http://slack.invalid/api/", TOKEN, look_first=timedelta(0), proxy=proxy) as chat:
+        assert await post(chat) == POSTED["ts"]
+    (heard,) = capture.heard
+    assert heard.headers["Host"] == "slack.invalid"
+    assert heard.headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'ada:secret').decode()}"
 
 
 async def test_no_channel_is_a_permanent_error(capture: Capture) -> None:

@@ -45,7 +45,7 @@ TOLD = {
     "wedged-pods": ["classified", "applied/0.0", "healed/0.0", "closed"],
     "bad-release": ["classified", "applied/0.0", "not-verified/0.0", "applied/1.0", "healed/1.0", "closed"],
     "dead-dependency": [
-        *("classified", "applied/0.0", "not-verified/0.0", "applied/1.0", "not-verified/1.0"),
+        *("classified", "applied/0.0", "not-verified/0.0", "applied/1.0", "not-verified/1.0", "undone/1.0"),
         *("applied/2.0", "healed/2.0", "closed"),
     ],
     "unfixable": ["classified", "applied/0.0", "not-verified/0.0", "refused/1.0", "person/high", "closed"],

@@ -148,6 +148,32 @@ def test_a_step_of_which_nobody_can_tell_says_that_it_is_in_force(tell: Tell) ->
     assert any("restart_workload pay-v1, which is in force, helped" in line for line in page.lines)
 
 
+def test_a_step_that_was_taken_back_says_what_is_as_before(tell: Tell) -> None:
+    """Before and after of the way back, and that the engine goes on."""
+    told = render_notice(NoticeKind.STEP_UNDONE, tell("undone"), body={"tier": 1, "step": 0})
+    assert "shift_traffic pay-v1 was taken back" in told.title
+    assert "- spec.rules[0].backendRefs[0].weight: 100 -> 50" in told.lines
+    assert any("the next tier is tried" in line for line in told.lines)
+
+
+def test_a_step_that_could_not_be_taken_back_says_that_it_is_in_force(tell: Tell) -> None:
+    """Nothing is written on top of it, and a person comes."""
+    entries = tell("undone")
+    effect = {**entries[-1].body["effect"], "outcome": "refused", "reason": "no ready pods"}
+    last = replace(entries[-1], body={**entries[-1].body, "effect": effect})
+    told = render_notice(NoticeKind.STEP_UNDONE, (*entries[:-1], last), body={"tier": 1, "step": 0})
+    assert "shift_traffic pay-v1 was NOT taken back" in told.title
+    assert any("no ready pods" in line for line in told.lines)
+    assert any("a person is paged" in line for line in told.lines)
+
+
+def test_a_healing_that_lasts_says_what_stays_changed(tell: Tell) -> None:
+    """The engine takes it back by itself, or calls a person."""
+    entries = _up_to(tell("restored"), EntryKind.RESTORE_OPENED)
+    told = render_notice(NoticeKind.HEALED, entries)
+    assert any("stays in force until the broken part itself is well" in line for line in told.lines)
+
+
 def test_a_failed_step_names_the_step_of_the_message(tell: Tell) -> None:
     """Two steps failed: each message tells of its own."""
     first = render_notice(NoticeKind.STEP_FAILED, tell("paged"), body={"tier": 0, "step": 0})

@@ -17,7 +17,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.condition import Absence, AnswerStatus, ConditionKind, Dimension, MetricAnswer, ScoreFlow, Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.verdict import Facts, Severity, Verdict
-from firebreak.triage.classify import classify
+from firebreak.triage.classify import classify, is_known_well
 from firebreak.triage.tree import SeverityTree, TreeNode
 
 Make = Callable[..., Any]
@@ -308,3 +308,12 @@ def test_a_bystander_is_not_acted_upon(world: Make) -> None:
     assert "nothing measured about" in verdict.act_reason
     one = replace(tree, conditions=(replace(tree.conditions[0], own=True), *tree.conditions[1:]))
     assert classify(facts, one).may_act
+
+
+@pytest.mark.parametrize(
+    ("states", "known"), [("T N", False), ("N N", False), ("X N", False), ("P N", False), ("F N", True), ("T F", True)]
+)
+def test_only_what_was_measured_as_good_is_known_to_be_well(world: Make, states: str, known: bool) -> None:
+    """A condition that is true says the contrary, also where the tree asks for more than one."""
+    facts, tree = world("all", dict(zip(("e1", "e2"), states.split(), strict=True)))
+    assert is_known_well(classify(facts, tree), tree) is known

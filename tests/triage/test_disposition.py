@@ -41,7 +41,7 @@ class Case:
     doubtful: float | None = None
     refusal: str = ""
     looks: int = 1000
-    measured: bool = True
+    known_well: bool = True
     again_in: float | None = None
     says: str = ""
 
@@ -70,7 +70,7 @@ class Case:
             target_refusal=self.refusal,
             truncated=truncated,
             looks=self.looks,
-            measured=self.measured,
+            known_well=self.known_well,
         )
 
 
@@ -254,24 +254,33 @@ CASES = (
     Case(
         sentence="a service of which nothing could be measured all the while is not known to be well",
         truth=Truth.NOT_APPLICABLE,
-        measured=False,
-        quiet=-120,
-        opened=-900,
+        known_well=False,
+        quiet=-180,
+        opened=-960,
         expected=NextLook.CALL_PERSON,
-        says="for 120 s nothing of the service itself could be measured",
+        says="after 16 min of watching nothing of the service itself can be measured",
+    ),
+    Case(
+        sentence="one thin moment as the watch ends calls nobody yet",
+        truth=Truth.FALSE,
+        known_well=False,
+        quiet=-900,
+        opened=-900,
+        expected=NextLook.AGAIN,
+        again_in=15,
     ),
     Case(
         sentence="until then it is watched as any other",
         truth=Truth.FALSE,
-        measured=False,
+        known_well=False,
         expected=NextLook.AGAIN,
         again_in=15,
         says="nothing of the service itself can be measured",
     ),
     Case(
-        sentence="nothing measured and nothing firing ends at once",
+        sentence="nothing known and nothing firing ends at once",
         truth=Truth.NOT_APPLICABLE,
-        measured=False,
+        known_well=False,
         firing=0,
         expected=NextLook.NOTHING,
     ),

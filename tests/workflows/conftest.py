@@ -83,13 +83,16 @@ class PlayedHands:
     close_script: list[bool] = field(default_factory=list)
     recovery_script: list[bool] = field(default_factory=list)
     restore_script: list[bool] = field(default_factory=list)
-    failing: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)  # for good
+    stumbling: set[str] = field(default_factory=set)  # in a way that another try may mend
     calls: list[tuple[str, Any]] = field(default_factory=list)
 
     def _called(self, name: str, given: Any) -> None:
         self.calls.append((name, given))
         if name in self.failing:
             raise ApplicationError("played failure", type="PermanentError", non_retryable=True)
+        if name in self.stumbling:
+            raise ApplicationError("played fault", type="KeyError")
 
     @staticmethod
     def seen_at(tier: int) -> datetime:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.common import RetryPolicy
 
 from activities.messages import GatherResult
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
@@ -202,6 +203,22 @@ async def test_a_person_can_close_at_any_time(stage: Any) -> None:
     assert result.outcome is IncidentOutcome.CLOSED_BY_HAND
     assert stage.hands.calls[-1][1].by == "person:ada"
     assert stage.hands.calls[-1][1].reason == "false alarm"
+
+
+async def test_a_close_is_heard_though_nobody_can_look(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours meets every look at an incident that a person has: its end must not wait for that."""
+    few = RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=2)
+    monkeypatch.setattr("workflows.options.PATIENT", few)
+    monkeypatch.setattr("workflows.options.FAILED_PAUSE", timedelta(milliseconds=200))
+    stage.hands.gather_script = [GatherResult(next=NextLook.CALL_PERSON, reason="inconclusive")]
+    stage.hands.stumbling = {"watch_recovery"}
+    async with stage.worker():
+        handle = await start(stage)
+        await until(lambda: "watch_recovery" in stage.hands.names())
+        await handle.signal("close_requested", CloseRequested(reason="seen", by="ada"))
+        async with asyncio.timeout(20):
+            result = await handle.result()
+    assert result.outcome is IncidentOutcome.CLOSED_BY_HAND
 
 
 async def test_status_tells_where_it_stands(stage: Any) -> None:

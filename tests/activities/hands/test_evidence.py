@@ -323,6 +323,52 @@ async def test_an_edit_does_not_end_what_a_person_has(world: Any) -> None:
     assert [to_data(condition) for condition in again.conditions] == seen["conditions"]
 
 
+async def test_an_edit_that_mends_a_tree_in_doubt_lets_the_incident_end(world: Any) -> None:
+    """Its verdict was inconclusive, so that the old tree decided nothing: today's judges the recovery."""
+    for metric in ("app_errors", "app_latency"):
+        world.metrics.say(metric, None)
+    incident = await world.opened()
+    first = await world.gather(incident)
+    world.clock.forward(10)
+    assert (await world.gather(incident, 1, doubtful_since=first.doubtful_since)).next is NextLook.CALL_PERSON
+    for metric in ("app_errors", "app_latency"):
+        world.edit("severity.yaml", f"query: {metric}", "query: app_probe")
+        world.edit("severity.yaml", f"inputs: ['{metric}{{", "inputs: ['app_probe{")
+    world.again()
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=world.start)
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM documents", "UPDATE documents SET content = 'x'"])
+async def test_a_recovery_is_seen_though_the_kept_tree_is_damaged(world: Any, damage: str) -> None:
+    """Today's documents judge it: a person's page must have an end."""
+    incident = await world.planned()
+    await world.store._write(lambda raw: [raw.execute(f"DROP TRIGGER documents_never_{w}") for w in ("change", "go")])
+    await world.store._write(lambda raw: raw.execute(damage))
+    world.again()
+    world.healthy(since=world.clock.at)
+    world.clock.forward(30)
+    given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=world.start)
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+
+
+async def test_a_damaged_entry_keeps_no_recovery_from_being_seen(world: Any) -> None:
+    """Which tree decided is read from the last verdict alone."""
+    incident = await world.planned()
+
+    def damage(raw: Any) -> None:
+        raw.execute("DROP TRIGGER entries_never_change")
+        raw.execute("UPDATE entries SET body = '{' WHERE key = 'plan'")
+
+    await world.store._write(damage)
+    world.again()
+    world.healthy(since=world.clock.at)
+    world.clock.forward(30)
+    given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=world.start)
+    assert (await world.run(world.recovery.watch_recovery, given)).recovered
+
+
 async def test_facts_say_by_which_rules_they_were_judged(world: Any) -> None:
     """So that a later program knows whether its own rules must give the same verdict."""
     incident = await world.planned()
@@ -356,7 +402,7 @@ async def test_a_firing_alert_about_what_nobody_can_reach_ends_with_a_person(wor
     world.clock.forward(3600)
     last = await world.gather(incident, 1000, quiet_since=first.quiet_since)
     assert last.next is NextLook.CALL_PERSON
-    assert "nothing of the service itself could be measured" in last.reason
+    assert "nothing of the service itself can be measured" in last.reason
 
 
 async def test_doubt_is_no_recovery(world: Any) -> None:

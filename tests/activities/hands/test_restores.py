@@ -10,6 +10,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import CloseInput
+from firebreak.domain import ids
 from firebreak.domain.errors import PermissionDenied, TransientError
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -205,9 +206,28 @@ class EmptyInbox:
         return None
 
 
-async def watched(world: Any) -> tuple[Any, datetime]:
+Told = tuple[tuple[str, EntryKind, dict[str, Any]], ...]
+
+HANDLED: Told = (
+    ("person/late", EntryKind.PERSON_CALLED, {"reason": "why"}),
+    (ids.close_key("pager/person/late"), EntryKind.CLOSE_REQUESTED, {"reason": "done", "by": "ada"}),
+)
+CAME_BACK: Told = (
+    ("restore-overdue/1.0", EntryKind.ENGINE_FAULT, {"error": "late"}),
+    ("restore-ended/1.0", EntryKind.RESTORE_ENDED, {"outcome": "restored", "tier": 1, "step": 0}),
+)
+
+
+async def tell(world: Any, incident: Any, told: Told) -> None:
+    for key, kind, body in told:
+        draft = EntryDraft(incident_id=incident.id, key=key, kind=kind, at=world.clock.at, body=body)
+        await world.store.append([draft])
+
+
+async def watched(world: Any, before: Told = ()) -> tuple[Any, datetime]:
     """Workers or Temporal were away: the time limit is over, and the engine's own watch has called a person."""
     incident, opened = await promised(world)
+    await tell(world, incident, before)
     world.clock.at = opened + timedelta(hours=1, minutes=2)
     inbox: Any = EmptyInbox()
     await IntakeWatch(inbox, world.store, world.clock, incidents=world.store).look()
@@ -233,6 +253,16 @@ async def test_a_late_restore_ends_no_page_about_something_else(world: Any, othe
     await world.store.append([EntryDraft(incident_id=incident.id, key=other, kind=kind, at=world.clock.at, body=body)])
     assert (await check(world, incident, opened)).outcome == "restored"
     assert "pager/restore-ended/0.0" not in world.messages(incident)
+
+
+@pytest.mark.parametrize("before", [(), HANDLED])
+@pytest.mark.parametrize("after", [(), CAME_BACK])
+async def test_a_late_restore_ends_the_page_when_nothing_else_is_open(world: Any, before: Told, after: Told) -> None:
+    """What a person has handled, and another restore that was late and came back, call nobody any more."""
+    incident, opened = await watched(world, before)
+    await tell(world, incident, after)
+    assert (await check(world, incident, opened)).outcome == "restored"
+    assert world.messages(incident)["pager/restore-ended/0.0"][0] == "resolve_high"
 
 
 async def test_a_call_after_the_end_counts_though_the_clock_was_set_back(world: Any) -> None:

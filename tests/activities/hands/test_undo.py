@@ -28,6 +28,7 @@ async def test_undo_puts_back_what_was_there(world: Any) -> None:
     await act(world, incident)
     record = await undo(world, incident)
     assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+    assert "chat/undone/0.0" in world.messages(incident)
     world.again()
     assert await undo(world, incident) == record
     assert world.cluster.writes == 2
