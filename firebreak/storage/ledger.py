@@ -111,8 +111,8 @@ class LedgerStore(Store):
         row = await self._peek(lambda raw: _DOCUMENT.run(raw, digest=digest).fetchone())
         if row is None:
             raise ChainBroken(f"no document with SHA-256 {digest} was kept", advice=UNREADABLE)
-        content: bytes = row[0]
-        if hashlib.sha256(content).hexdigest() != digest:
+        content = row[0]
+        if not isinstance(content, bytes) or hashlib.sha256(content).hexdigest() != digest:
             raise ChainBroken(f"the document kept as {digest} was changed: its SHA-256 is another", advice=UNREADABLE)
         return content
 

@@ -47,8 +47,8 @@ async def test_a_named_proxy_is_used(capture: Capture) -> None:
     async with PagerDuty("http://pager.invalid", proxy=proxy) as pager:
         await send(pager, PagerAction.TRIGGER_HIGH)
     (heard,) = capture.heard
-    assert (heard.headers["Host"], heard.path) == ("pager.invalid", "/v2/enqueue")
-    assert heard.headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'ada:secret').decode()}"
+    assert (heard.headers["host"], heard.path) == ("pager.invalid", "/v2/enqueue")
+    assert heard.headers["proxy-authorization"] == f"Basic {base64.b64encode(b'ada:secret').decode()}"
 
 
 # --- the contract, on the lab's stand-in -------------------------------------------------------------------------

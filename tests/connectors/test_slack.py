@@ -355,8 +355,8 @@ async def test_a_named_proxy_is_used(capture: Capture) -> None:
     async with Slack("http://slack.invalid/api/", TOKEN, look_first=timedelta(0), proxy=proxy) as chat:
         assert await post(chat) == POSTED["ts"]
     (heard,) = capture.heard
-    assert heard.headers["Host"] == "slack.invalid"
-    assert heard.headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'ada:secret').decode()}"
+    assert heard.headers["host"] == "slack.invalid"
+    assert heard.headers["proxy-authorization"] == f"Basic {base64.b64encode(b'ada:secret').decode()}"
 
 
 async def test_no_channel_is_a_permanent_error(capture: Capture) -> None:

@@ -336,6 +336,7 @@ async def test_an_edit_that_mends_a_tree_in_doubt_lets_the_incident_end(world: A
         world.edit("severity.yaml", f"inputs: ['{metric}{{", "inputs: ['app_probe{")
     world.again()
     world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    world.clock.forward(30)
     given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=world.start)
     assert (await world.run(world.recovery.watch_recovery, given)).recovered
 

@@ -98,8 +98,9 @@ async def test_observing_reads_ahead_and_writes_nothing(world: Any) -> None:
     assert (world.cluster.writes, world.cluster.dry_runs) == (0, 0)
 
 
-async def test_the_first_look_read_ahead_is_the_verdicts(world: Any) -> None:
+async def test_the_first_look_read_ahead_is_the_verdicts(world: Any, monkeypatch: Any) -> None:
     """Begun by the dispatcher, used by the first look, and by no second one."""
+    monkeypatch.setattr("activities.evidence.QUICK_LOOK", timedelta(seconds=30))  # however busy the machine
     world.sick()
     incident = await world.opened()
     first = await world.evidence.foresee(incident)
