@@ -51,6 +51,17 @@ class AcceptedAlert:
     alert: Alert
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableDelivery:
+    """In the place of a delivery whose row this program cannot have written; `fault` says why. `stored` is what stands
+    for its alert; `accepted_at` None = that cannot be read, either."""
+
+    receipt: int
+    accepted_at: datetime | None
+    stored: str
+    fault: str
+
+
 ENGINE_SERVICE = "firebreak"
 """The `service` label of alerts about the engine itself, its own and those of rules that watch it: they are pages,
 whatever a tree would say."""

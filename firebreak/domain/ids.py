@@ -57,9 +57,22 @@ def delivery_key(kind: str, receipt: int, accepted_at: datetime) -> str:
     return f"{kind}/{receipt}/{accepted_at.astimezone(UTC):%Y%m%d-%H%M%S}"
 
 
-def delivery_record(kind: str, receipt: int, accepted_at: datetime) -> str:
-    """Record of what is wrong with one delivery, which is of no incident: `parked-7-20261121-090000`."""
+def delivery_record(kind: str, receipt: int, accepted_at: datetime | None) -> str:
+    """Record of what is wrong with one delivery, which is of no incident: `parked-7-20261121-090000`; where nobody can
+    read when it was accepted (None), `parked-7-unknown`."""
+    if accepted_at is None:
+        return f"{kind}-{receipt}-unknown"
     return delivery_key(kind, receipt, accepted_at).replace("/", "-")
+
+
+def message_record(number: int) -> str:
+    """Record of what is wrong with one message of the outbox: `damaged-message-17`."""
+    return f"damaged-message-{number}"
+
+
+def restore_record(incident: str, place: str) -> str:
+    """Record of what is wrong with the stored restore of one step: `damaged-restore-inc-...-1.0`."""
+    return f"damaged-restore-{incident}-{place}".lower()
 
 
 def score_key(number: int) -> str:

@@ -76,3 +76,13 @@ class UnreadableRow:
 
     id: str
     fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableRestore:
+    """In the place of an open restore whose row this program cannot have written; `fault` says why, `place` which step
+    it is of (tier and step, as they are stored)."""
+
+    incident_id: str
+    place: str
+    fault: str

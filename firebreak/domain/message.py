@@ -66,6 +66,21 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableMessage:
+    """In the place of an outbox row that this program cannot have written; `fault` says why. Texts are as they are
+    stored. `may_call`: it was a call for a person (TRIGGER_HIGH), or nobody can tell that it was none."""
+
+    number: int
+    incident_id: str
+    key: str
+    channel: str
+    notice: str
+    pager: str
+    fault: str
+    may_call: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeText:
     """What a person reads: `title` <= 150 characters, `lines` plain text (untrusted parts included: the connector
     escapes for its medium). `thread` = the same text goes into the incident's thread, not as its head."""

@@ -11,10 +11,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass
+from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass, UnreadableDelivery
 from firebreak.domain.condition import MetricAnswer, MetricQuery
-from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, IncidentRow, UnreadableRow
-from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
+from firebreak.domain.incident import (
+    Incident,
+    IncidentOutcome,
+    IncidentPhase,
+    IncidentRow,
+    UnreadableRestore,
+    UnreadableRow,
+)
+from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route, UnreadableMessage
 from firebreak.domain.plan import Restore
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineEntry
@@ -241,13 +248,21 @@ class IncidentsPort(Protocol):
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]: ...
 
-    async def open_restores(self) -> tuple[RestoreRecord, ...]: ...
+    async def open_restores(self, *, unreadable: list[UnreadableRestore] | None = None) -> tuple[RestoreRecord, ...]:
+        """Opened and not ended, oldest first. What cannot be read hides no other: it comes in `unreadable`."""
 
 
 class OutboxPort(Protocol):
-    async def due(self, now: datetime, *, limit: int, channel: Channel | None = None) -> tuple[Message, ...]:
+    async def due(
+        self,
+        now: datetime,
+        *,
+        limit: int,
+        channel: Channel | None = None,
+        unreadable: list[UnreadableMessage] | None = None,
+    ) -> tuple[Message, ...]:
         """Messages whose time has come, TRIGGER_HIGH first and then oldest first, at most one per incident and channel
-        (order is kept). `channel` None = of all channels."""
+        (order is kept). `channel` None = of all channels. What cannot be read comes in `unreadable`, in no order."""
 
     async def delivered(
         self, message: Message, receipt: str, *, entry: EntryDraft, before: Sequence[EntryDraft] = ()
@@ -256,6 +271,11 @@ class OutboxPort(Protocol):
 
     async def failed(self, message: Message, *, next_try_at: datetime | None, entry: EntryDraft | None) -> None:
         """`next_try_at` None = given up."""
+
+    async def give_up(
+        self, message: UnreadableMessage, *, entries: Sequence[EntryDraft], messages: Sequence[MessageDraft]
+    ) -> None:
+        """It is never sent, which the entries say; all in one transaction."""
 
     async def set_back(self, by: timedelta, *, entry: EntryDraft) -> int:
         """The wall clock was set back: the times of all that waits move with it, in one transaction with `entry`, which
@@ -280,15 +300,18 @@ class InboxPort(Protocol):
     ) -> tuple[int, ...]:
         """Receipts, in order, after the group commit's fsync. LedgerError when they cannot be kept."""
 
-    async def claim(self, intake_class: IntakeClass, *, limit: int) -> tuple[AcceptedAlert, ...]:
-        """Deliveries without a disposition, oldest first."""
+    async def claim(
+        self, intake_class: IntakeClass, *, limit: int, unreadable: list[UnreadableDelivery] | None = None
+    ) -> tuple[AcceptedAlert, ...]:
+        """Deliveries without a disposition, oldest first. Those that cannot be read hide no other: they come in
+        `unreadable`."""
 
     async def settle(self, dispositions: Sequence[tuple[int, Disposition, str]]) -> None:
         """(receipt, disposition, incident id or reason)."""
 
     async def backlog(self) -> int: ...
 
-    async def oldest(self) -> AcceptedAlert | None:
+    async def oldest(self) -> AcceptedAlert | UnreadableDelivery | None:
         """The delivery that has waited longest for a disposition, of any class."""
 
 

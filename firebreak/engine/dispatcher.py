@@ -16,8 +16,9 @@ import structlog
 from temporalio.service import RPCError
 
 from firebreak.domain import ids
-from firebreak.domain.alert import AcceptedAlert, Disposition
+from firebreak.domain.alert import AcceptedAlert, Disposition, UnreadableDelivery
 from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.engine.damage import unreadable_delivery
 from firebreak.engine.deliveries import Deliveries
 from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
 from firebreak.engine.sweeper import Sweeper
@@ -128,7 +129,11 @@ class Dispatcher:
         if len(self._under_way) >= BATCH:
             return False  # whatever ends first wakes it
         limit = BATCH + len(self._handled)
-        claimed = await self._parts.inbox.claim(self._parts.intake_class, limit=limit)
+        unreadable: list[UnreadableDelivery] = []
+        claimed = await self._parts.inbox.claim(self._parts.intake_class, limit=limit, unreadable=unreadable)
+        for damaged in unreadable:
+            if damaged.receipt not in self._handled:
+                await self._park_unreadable(damaged)
         busy = set(self._under_way.values())
         by_alert: dict[str, list[AcceptedAlert]] = {}
         for one in claimed:  # deliveries of one alert stay in order, also behind one that is under way
@@ -139,7 +144,7 @@ class Dispatcher:
             task = asyncio.create_task(self._handle_all(group))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
-        return bool(by_alert) and len(claimed) == limit
+        return bool(by_alert) and len(claimed) + len(unreadable) >= limit
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
@@ -200,11 +205,20 @@ class Dispatcher:
 
     async def _sweep_on(self) -> None:
         while True:
-            try:
-                await self._sweeper.sweep()
-            except (FirebreakError, RPCError) as error:
-                log.warning("dispatcher.sweep_failed", error=str(error))
+            await self._sweeper.sweep()
             await asyncio.sleep(POLL)
+
+    async def _park_unreadable(self, damaged: UnreadableDelivery) -> None:
+        """Nobody can handle it: it must not be claimed for ever. What cannot be told now is told in the next round."""
+        entry, page = unreadable_delivery(damaged, self._parts.clock.now())
+        log.error("dispatcher.unreadable", receipt=damaged.receipt, record=entry.incident_id, fault=damaged.fault)
+        try:
+            await self._parts.ledger.append([entry], messages=[page])
+        except Exception as error:  # noqa: BLE001 # whatever it is, the alerts behind it have their turn
+            log.error("dispatcher.damage_untold", receipt=damaged.receipt, error=repr(error))
+            return
+        self._handled[damaged.receipt] = (Disposition.PARKED, f"it cannot be read: {damaged.fault}")
+        self._to_settle.set()
 
     async def _park(self, accepted: AcceptedAlert, error: Exception) -> tuple[Disposition, str]:
         """The alert cannot be handled: written down, and a person is paged about it."""

@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from firebreak.domain.errors import FirebreakError, TransientError
-from firebreak.domain.message import Channel, Message
+from firebreak.domain.message import Channel, Message, UnreadableMessage
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.attempts import HIGH, LONGEST_RETRY, asked_for, failed_attempt, message_entry, pause
+from firebreak.engine.damage import unreadable_message
 from firebreak.engine.delivery import Delivery, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
 from firebreak.engine.waiting_times import WaitingTimes
@@ -68,6 +69,7 @@ class OutboxSender:
         self._unwritten: dict[int, _Unwritten] = {}
         self._doubted: set[int] = set()  # triggers whose doubt is on record
         self._later: dict[int, tuple[datetime, int]] = {}  # next try and attempts that the store could not keep
+        self._damaged: dict[int, float] = {}  # unreadable ones: when each may be given up again
         self._tasks: dict[Channel, set[asyncio.Task[None]]] = {channel: set() for channel in Channel}
         self._ended = asyncio.Event()  # one of them since the last look began
 
@@ -127,11 +129,13 @@ class OutboxSender:
         taken = dict(self._busy)  # from before the look: what ends during it may be in its answer all the same
         waiting = len(taken) + len(self._later) + self._paced[channel]
         limit = BATCH + waiting  # so that none of these can crowd out what could go
-        due = await self._parts.outbox.due(now, limit=limit, channel=channel)
+        unreadable: list[UnreadableMessage] = []
+        due = await self._parts.outbox.due(now, limit=limit, channel=channel, unreadable=unreadable)
         lanes = {_lane(message) for message in taken.values()}
         high_lanes = {_lane(message) for message in taken.values() if message.draft.pager in HIGH}
         places = self._places(channel)
-        begun = paced = 0
+        begun = sum([self._give_up(channel, damaged) for damaged in unreadable])
+        paced = 0
         ready_at = now + SPARED
         for message in due:
             high = message.draft.pager in HIGH
@@ -155,6 +159,27 @@ class OutboxSender:
         spared = paced and places[False] and len(due) < limit and channel is not Channel.PAGER
         self._look_at[channel] = ready_at if spared else now
         return begun
+
+    def _give_up(self, channel: Channel, damaged: UnreadableMessage) -> bool:
+        """Begin it; False while it is under way, and for a pause after a try that failed."""
+        now = self._parts.elapsed()
+        if now < self._damaged.get(damaged.number, now):
+            return False
+        self._damaged[damaged.number] = now + LONGEST_WRITE_RETRY.total_seconds()
+        self._start(channel, self._given_up(damaged))
+        return True
+
+    async def _given_up(self, damaged: UnreadableMessage) -> None:
+        """It holds up its incident's messages no longer. A record that cannot be written keeps nobody from hearing."""
+        entries, pages = unreadable_message(damaged, self._parts.clock.now())
+        log.error("outbox.unreadable", incident=damaged.incident_id, key=damaged.key, fault=damaged.fault)
+        for written in (entries, entries[1:]):
+            try:
+                await self._parts.outbox.give_up(damaged, entries=written, messages=pages)
+            except Exception as error:  # noqa: BLE001 # whatever it is, it is tried again: the others go out meanwhile
+                log.error("outbox.not_given_up", key=damaged.key, error=repr(error))
+            else:
+                return
 
     async def _destination(self, message: Message) -> Destination:
         try:

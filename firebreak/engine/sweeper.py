@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
 
 import structlog
@@ -15,10 +16,11 @@ from temporalio.service import RPCError
 from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import ChainBroken
-from firebreak.domain.incident import IncidentOutcome, UnreadableRow
+from firebreak.domain.errors import ChainBroken, FirebreakError
+from firebreak.domain.incident import IncidentOutcome, UnreadableRestore, UnreadableRow
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.engine.damage import unreadable_restore
 from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
 from firebreak.engine.temporal import WorkflowState, tell_workflow, terminate_workflow, workflow_health
 from workflows.messages import CloseRequested, RestoreWatch
@@ -52,21 +54,51 @@ class Sweeper:
         self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
 
     async def sweep(self) -> None:
-        await self._documents()
+        """Each part has its turn, whatever becomes of those before it."""
         look = time.monotonic() >= self._next_look
         if look:
             self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
             self._told.clear()
-        for request in await self._parts.incidents.close_requests():
-            if request.seq not in self._told and await self._close(request):
-                self._told.add(request.seq)
+        parts = {"documents": self._documents, "closes": self._closes}
         if look:  # after the closes: what they end needs no page
-            await self._orphans()
+            parts["orphans"] = self._orphans
         if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
             if look:
-                await self._unreadable()
-            for record in await self._parts.incidents.open_restores():
-                await self._watch_restore(record)
+                parts["unreadable"] = self._unreadable
+            parts["restores"] = self._restores
+        for name, part in parts.items():
+            try:
+                await self._spared(name, part())
+            except (FirebreakError, RPCError) as error:
+                log.warning("sweeper.failed", part=name, error=str(error))
+
+    async def _spared(self, what: str, work: Awaitable[None]) -> None:
+        """What nobody foresaw about one part, or one item of it, must not keep the others waiting: the process would
+        end, and meet it again first. Raises what says that the store or Temporal is away."""
+        try:
+            await work
+        except (FirebreakError, RPCError) as error:
+            if not isinstance(error, ChainBroken):
+                raise
+            log.error("sweeper.unreadable", what=what, error=str(error), next_step=error.next_step())
+        except Exception as error:  # noqa: BLE001 # whatever it is, see above
+            log.error("sweeper.fault", what=what, error=repr(error))
+
+    async def _closes(self) -> None:
+        for request in await self._parts.incidents.close_requests():
+            if request.seq not in self._told:
+                await self._spared(f"close of {request.incident_id}", self._close(request))
+
+    async def _restores(self) -> None:
+        unreadable: list[UnreadableRestore] = []
+        records = await self._parts.incidents.open_restores(unreadable=unreadable)
+        for damaged in unreadable:
+            entry, page = unreadable_restore(damaged, self._parts.clock.now())
+            if entry.incident_id not in self._faults:
+                await self._parts.ledger.append([entry], messages=[page])
+                self._faults.add(entry.incident_id)
+        for record in records:
+            await self._spared(f"restore of {record.incident_id}", self._watch_restore(record))
 
     async def _orphans(self) -> None:
         """An open incident whose workflow has ended (failed, terminated) or is wedged would swallow every further alert
@@ -114,7 +146,11 @@ class Sweeper:
             await tell_fault(self._parts, f"documents-{name}", "documents", fault)
         self._documents_fault = fault  # only now: what could not be told is told at the next look
 
-    async def _close(self, request: TimelineEntry) -> bool:
+    async def _close(self, request: TimelineEntry) -> None:
+        if await self._end(request):
+            self._told.add(request.seq)
+
+    async def _end(self, request: TimelineEntry) -> bool:
         """False when it must be tried again at the next sweep, not only at the next look."""
         fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
         if not await self._is_ours(request.incident_id):

@@ -17,12 +17,14 @@ import structlog
 
 from activities import notices
 from firebreak.domain import ids
-from firebreak.domain.alert import AcceptedAlert
+from firebreak.domain.alert import AcceptedAlert, UnreadableDelivery
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.domain.incident import UnreadableRestore
 from firebreak.domain.message import NoticeKind, NoticeText, PagerAction
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.damage import KEPT, unreadable_restore
 from firebreak.postmortem.notice_next import INTAKE
 
 log = structlog.get_logger()
@@ -63,6 +65,7 @@ class IntakeWatch:
         self._elapsed = elapsed
         self._seen: tuple[int, float] = (0, 0.0)  # receipt of the oldest, and when it was first seen
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
+        self._damaged: set[str] = set()  # records of restores that cannot be read, paged for
         self._paged = ""  # record of the page that is open
         self._left: tuple[str, ...] | None = None  # those of an earlier engine; None = not asked for yet
         self._unwritten: EntryDraft | None = None  # of a page that went out directly
@@ -121,11 +124,12 @@ class IntakeWatch:
             )
             self._unwritten = None
 
-    def _waited(self, oldest: AcceptedAlert, now: datetime) -> timedelta:
+    def _waited(self, oldest: AcceptedAlert | UnreadableDelivery, now: datetime) -> timedelta:
         """As long as this process has seen it at least: a clock that was set back would hide it for as long."""
         if self._seen[0] != oldest.receipt:
             self._seen = oldest.receipt, self._elapsed()
-        return max(now - oldest.accepted_at, timedelta(seconds=self._elapsed() - self._seen[1]))
+        seen = timedelta(seconds=self._elapsed() - self._seen[1])
+        return seen if oldest.accepted_at is None else max(now - oldest.accepted_at, seen)
 
     async def _left_open(self) -> tuple[str, ...]:
         """Pages of an engine that ran before, to be ended: starting it again is what mends this as a rule. None of them
@@ -141,7 +145,8 @@ class IntakeWatch:
             return
         now = self._clock.now()
         late = {}
-        for record in await self._incidents.open_restores():
+        unreadable: list[UnreadableRestore] = []
+        for record in await self._incidents.open_restores(unreadable=unreadable):
             limit = record.restore.within + max(RESTORE_GRACE, 2 * record.restore.poll)
             if now - record.opened_at >= limit:
                 late[record.incident_id, ids.overdue_key(record.tier, record.step)] = record
@@ -150,6 +155,11 @@ class IntakeWatch:
             if place not in self._overdue:
                 await self._page_for_restore(place[1], record)
                 self._overdue.add(place)
+        for damaged in unreadable:  # the sweeper tells of it, too: under the same key, so that it is one page
+            entry, page = unreadable_restore(damaged, now)
+            if entry.incident_id not in self._damaged:
+                await self._ledger.append([entry], messages=[page])
+                self._damaged.add(entry.incident_id)
 
     async def _page_for_restore(self, key: str, record: RestoreRecord) -> None:
         """Keyed: an engine that was started again finds the entry, and pages nobody a second time."""
@@ -182,11 +192,16 @@ class IntakeWatch:
         )
         await self._ledger.append([entry], messages=[page])
 
-    async def _page(self, incident_id: str, oldest: AcceptedAlert) -> None:
+    async def _page(self, incident_id: str, oldest: AcceptedAlert | UnreadableDelivery) -> None:
         now = self._clock.now()
         waiting = await self._inbox.backlog()
+        since = f"{oldest.accepted_at:%H:%M:%S} UTC" if oldest.accepted_at else "nobody can read when"
+        if isinstance(oldest, AcceptedAlert):
+            told = {"alert": to_data(oldest.alert)}
+        else:
+            told = {"stored": oldest.stored[:KEPT]}
         reason = (
-            f"{waiting} accepted alerts wait, the oldest since {oldest.accepted_at:%H:%M:%S} UTC: no worker takes them "
+            f"{waiting} accepted alerts wait, the oldest since {since}: no worker takes them "
             "up. Look at the engine's workers and at Temporal; handle the alerts by hand meanwhile."
         )
         entry = EntryDraft(
@@ -198,7 +213,7 @@ class IntakeWatch:
                 "where": INTAKE,
                 "error": reason,
                 "next_step": "Start the workers.",
-                "alert": to_data(oldest.alert),
+                **told,
             },
         )
         page = notices.pager(

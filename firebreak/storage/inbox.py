@@ -5,15 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, union_all, update
 
-from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass
+from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass, UnreadableDelivery
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
 from firebreak.storage.database import driver
 from firebreak.storage.schema import INBOX_REVISION, deliveries, probe
-from firebreak.storage.sql import Sql
-from firebreak.storage.store import Store, decode_json, encode_json
+from firebreak.storage.sql import Sql, beside
+from firebreak.storage.store import UNDECODABLE, Store, decode_json, encode_json
 
 FEW = 32
 """Deliveries that are decoded on the event loop (some 20 us each); more go to the reading thread."""
@@ -54,12 +55,25 @@ class InboxStore(Store):
 
         return await self._write(unit) if packed else ()
 
-    async def claim(self, intake_class: IntakeClass, *, limit: int) -> tuple[AcceptedAlert, ...]:
-        """Deliveries of the class without a disposition, oldest first. Takes no lock: one dispatcher per class."""
-        rows = await self._peek(lambda raw: _CLAIM.run(raw, intake=intake_class.value, limit=limit).fetchall())
+    async def claim(
+        self, intake_class: IntakeClass, *, limit: int, unreadable: list[UnreadableDelivery] | None = None
+    ) -> tuple[AcceptedAlert, ...]:
+        """Deliveries of the class without a disposition, oldest first. Takes no lock: one dispatcher per class. Those
+        that cannot be read, and for P1 candidates those of no class that there is, come in `unreadable`."""
+
+        def look(raw: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            rows = _CLAIM.rows(raw, intake=intake_class.value, limit=limit)
+            strays = _STRAYS.rows(raw, limit=limit) if intake_class is IntakeClass.P1_CANDIDATE else []
+            return rows + strays
+
+        rows = await self._peek(look)
         if len(rows) <= FEW:
-            return _accepted(rows)
-        return await self._read(lambda _: _accepted(rows))
+            found = _deliveries(rows)
+        else:
+            found = await self._read(lambda _: _deliveries(rows))
+        if unreadable is not None:
+            unreadable.extend(one for one in found if isinstance(one, UnreadableDelivery))
+        return tuple(one for one in found if isinstance(one, AcceptedAlert))
 
     async def settle(self, dispositions: Sequence[tuple[int, Disposition, str]]) -> None:
         """(receipt, disposition, incident id or reason); the first disposition of a receipt stays."""
@@ -76,9 +90,9 @@ class InboxStore(Store):
         (count,) = await self._read(lambda connection: _BACKLOG.run(driver(connection)).fetchone())
         return int(count)
 
-    async def oldest(self) -> AcceptedAlert | None:
+    async def oldest(self) -> AcceptedAlert | UnreadableDelivery | None:
         """The delivery that has waited longest for a disposition, of any class."""
-        found = _accepted(await self._read(lambda connection: _OLDEST.run(driver(connection)).fetchall()))
+        found = _deliveries(await self._read(lambda connection: _OLDEST.rows(driver(connection))))
         return found[0] if found else None
 
     async def probe(self) -> None:
@@ -110,6 +124,8 @@ _CLAIM = Sql(
     .order_by(deliveries.c.receipt)
     .limit(bindparam("limit"))
 )
+_strays = (_all.where(*_waits, place) for place in beside(deliveries.c.intake_class, list(IntakeClass)))
+_STRAYS = Sql(union_all(*_strays).limit(bindparam("limit")))
 _OLDEST = Sql(_all.where(*_waits).order_by(deliveries.c.receipt).limit(1))
 _BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
@@ -121,15 +137,26 @@ _SETTLE = Sql(
 _BEAT = Sql(update(probe).where(probe.c.id == 1).values(beats=probe.c.beats + 1))
 
 
-def _accepted(rows: Sequence[tuple[int, str, str, str, int, str]]) -> tuple[AcceptedAlert, ...]:
-    return tuple(
-        AcceptedAlert(
+def _deliveries(rows: Sequence[tuple[Any, ...]]) -> list[AcceptedAlert | UnreadableDelivery]:
+    return [_delivery(*row) for row in rows]
+
+
+def _delivery(
+    receipt: int, accepted_at: str, intake_class: str, source: str, truncated: int, alert: str
+) -> AcceptedAlert | UnreadableDelivery:
+    try:
+        return AcceptedAlert(
             receipt=receipt,
             accepted_at=parse_time(accepted_at),
             intake_class=IntakeClass(intake_class),
             source=source,
-            truncated=truncated,
+            truncated=int(truncated),
             alert=from_data(Alert, decode_json(alert)),
         )
-        for receipt, accepted_at, intake_class, source, truncated, alert in rows
-    )
+    except UNDECODABLE as damage:
+        fault = f"{type(damage).__name__}: {damage}"
+    try:
+        known: datetime | None = parse_time(accepted_at)
+    except UNDECODABLE:
+        known = None
+    return UnreadableDelivery(receipt=receipt, accepted_at=known, stored=str(alert), fault=fault)

@@ -7,7 +7,6 @@ high urgency, so that a low-urgency notice that cannot be delivered never holds 
 
 from __future__ import annotations
 
-import functools
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,19 +25,21 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.codec import format_time, parse_time, to_data
-from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, PagerAction
+from firebreak.domain.message import Channel, Message, MessageDraft, UnreadableMessage
 from firebreak.domain.timeline import EntryDraft
 from firebreak.storage.database import driver
 from firebreak.storage.entries import append_entries, prepared
+from firebreak.storage.outbox_rows import COLUMNS, HIGH, NEVER, chosen, strays
 from firebreak.storage.schema import entries
 from firebreak.storage.schema import messages as rows
 from firebreak.storage.sql import Sql
-from firebreak.storage.store import Store, decode_json, encode_json
+from firebreak.storage.store import UNDECODABLE, Store, encode_json
 
 FEW = 50
 """Messages that are read at once, on the event loop: some 10 us each."""
@@ -57,7 +58,6 @@ class MessageState(StrEnum):
 
 # Spelled out: the partial index needs it.
 _WAITING: ColumnElement[str] = literal_column(f"'{MessageState.WAITING.value}'")
-_HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
 
 
 def _waiting(table: FromClause) -> ColumnElement[bool]:
@@ -67,27 +67,45 @@ def _waiting(table: FromClause) -> ColumnElement[bool]:
 class OutboxStore(Store):
     """See OutboxPort. One process sends, so that taking a message needs no lock."""
 
-    async def due(self, now: datetime, *, limit: int, channel: Channel | None = None) -> tuple[Message, ...]:
+    async def due(
+        self,
+        now: datetime,
+        *,
+        limit: int,
+        channel: Channel | None = None,
+        unreadable: list[UnreadableMessage] | None = None,
+    ) -> tuple[Message, ...]:
         """At most one message per incident and channel; of high and low urgency, the high. Calls for a person
         (TRIGGER_HIGH) first, then oldest first, so that `limit` never cuts off a call. Asked many times a second:
-        answered at once, unless much is due."""
+        answered at once, unless much is due. In `unreadable` comes what cannot be read: it holds up what stands behind
+        it until it is given up, and nothing else; no `limit` cuts it off, nor does it count."""
         moment = format_time(now)
 
-        def at_once(raw: sqlite3.Connection) -> tuple[Message, ...] | None:
+        def at_once(raw: sqlite3.Connection) -> list[tuple[Any, ...]] | None:
             (count,) = _COUNT_DUE[channel].run(raw, now=moment, most=FEW + 1).fetchone()
             if count > FEW:
                 return None
-            return _chosen(raw, channel, moment, limit) if count else ()
+            return _DUE[channel].rows(raw, now=moment) if count else []
 
         found = await self._peek(at_once)
         if found is not None:
-            return found
-        return await self._read(lambda connection: _chosen(driver(connection), channel, moment, limit))
+            ready, damaged = chosen(found, limit)
+        else:
+            ready, damaged = await self._read(
+                lambda connection: chosen(_DUE[channel].rows(driver(connection), now=moment), limit)
+            )
+        if unreadable is not None:
+            unreadable.extend(damaged)
+        return ready
 
     async def next_due(self) -> datetime | None:
-        """When `due` will next return something: in the past when it would now, None when nothing waits."""
-        (text,) = await self._read(lambda connection: _NEXT_DUE.run(driver(connection)).fetchone())
-        return None if text is None else parse_time(text)
+        """When `due` will next return something: in the past when it would now, or when a time cannot be read; None
+        when nothing waits."""
+        ((text,),) = await self._read(lambda connection: _NEXT_DUE.rows(driver(connection)))
+        try:
+            return None if text is None else parse_time(text)
+        except UNDECODABLE:
+            return _FIRST
 
     async def delivered(
         self, message: Message, receipt: str, *, entry: EntryDraft, before: Sequence[EntryDraft] = ()
@@ -116,17 +134,28 @@ class OutboxStore(Store):
 
         await self._write(unit)
 
+    async def give_up(
+        self, message: UnreadableMessage, *, entries: Sequence[EntryDraft], messages: Sequence[MessageDraft]
+    ) -> None:
+        """With the entries, and the messages that tell of it, in one transaction. Nothing is written about one that was
+        taken back meanwhile."""
+        items = prepared(entries)
+
+        def unit(raw: sqlite3.Connection) -> None:
+            if _DROPPED.run(raw, of=message.number).rowcount:
+                append_entries(raw, items)
+                enqueue_messages(raw, messages)
+
+        await self._write(unit)
+
     async def set_back(self, by: timedelta, *, entry: EntryDraft) -> int:
-        """Moves both times of all that waits back, so that its order stays. Returns how many. With the entry, the
-        record no longer ends in what is the future now: no later start moves them again."""
+        """Moves both times of all that waits back, so that its order stays. Returns how many; what cannot be read is
+        left as it is. With the entry, the record no longer ends in what is the future now: no later start moves them
+        again."""
         items = prepared((entry,))
 
         def unit(raw: sqlite3.Connection) -> int:
-            waiting = _TIMES.run(raw).fetchall()
-            moved = [
-                {"of": number, "due_at": _earlier_by(by, due_at), "next_try_at": _earlier_by(by, next_try_at)}
-                for number, due_at, next_try_at in waiting
-            ]
+            moved = [times for row in _TIMES.rows(raw) if (times := _earlier_by(by, *row)) is not None]
             if moved:
                 _MOVE.run_each(raw, moved)
             append_entries(raw, items)
@@ -140,22 +169,13 @@ class OutboxStore(Store):
         return None if row is None else parse_time(row[0])
 
 
-def _earlier_by(by: timedelta, text: str) -> str:
-    return format_time(max(parse_time(text), _FIRST + by) - by)
-
-
-def _chosen(raw: sqlite3.Connection, channel: Channel | None, moment: str, limit: int) -> tuple[Message, ...]:
-    chosen: dict[tuple[str, Channel], Message] = {}
-    for row in _DUE[channel].run(raw, now=moment):
-        message = _message(*row)
-        lane = (message.draft.incident_id, message.draft.channel)
-        if lane not in chosen or message.draft.pager in _HIGH:
-            chosen[lane] = message
-    ordered = sorted(
-        chosen.values(),
-        key=lambda m: (m.draft.pager is not PagerAction.TRIGGER_HIGH, m.draft.due_at, m.number),
-    )
-    return tuple(ordered[:limit])
+def _earlier_by(by: timedelta, number: int, due_at: str, next_try_at: str) -> dict[str, Any] | None:
+    """Values of `_MOVE`; None for times that cannot be read."""
+    try:
+        due, again = (format_time(max(parse_time(text), _FIRST + by) - by) for text in (due_at, next_try_at))
+    except UNDECODABLE:
+        return None
+    return {"of": number, "due_at": due, "next_try_at": again}
 
 
 _earlier = rows.alias("earlier")
@@ -172,11 +192,11 @@ def _front(*conditions: ColumnElement[bool]) -> Select[Any]:
     """Waiting messages that wait for no other: the first of each incident and channel, and the first of its
     high-urgency ones."""
     urgent = and_(_urgent(rows), _is_first(_urgent(_earlier)))
-    return select(*_COLUMNS).where(*conditions, or_(_is_first(), urgent))
+    return select(*COLUMNS).where(*conditions, or_(_is_first(), urgent))
 
 
 def _urgent(table: FromClause) -> ColumnElement[bool]:
-    return or_(*(table.c.pager == action.value for action in _HIGH))
+    return or_(*(table.c.pager == action.value for action in HIGH))
 
 
 def _its_time(channel: Channel | None) -> tuple[ColumnElement[bool], ...]:
@@ -186,26 +206,22 @@ def _its_time(channel: Channel | None) -> tuple[ColumnElement[bool], ...]:
     return (_waiting(rows), *its, rows.c.due_at <= bindparam("now"))
 
 
-_COLUMNS = (
-    rows.c.number,
-    rows.c.incident_id,
-    rows.c.key,
-    rows.c.channel,
-    rows.c.notice,
-    rows.c.pager,
-    rows.c.due_at,
-    rows.c.next_try_at,
-    rows.c.attempts,
-    rows.c.body,
-)
+def _due(channel: Channel | None) -> Sql:
+    tried = or_(rows.c.next_try_at <= bindparam("now"), rows.c.next_try_at > NEVER)
+    lost = (select(*COLUMNS).where(_waiting(rows), *place) for place in strays(channel))
+    return Sql(union_all(_front(*_its_time(channel), tried), *lost))
+
+
+def _count_due(channel: Channel | None) -> Sql:
+    """How many `_due` may have to look at, by the index alone; `most` at most."""
+    places = (_its_time(channel), *((_waiting(rows), *place) for place in strays(channel)))
+    found = union_all(*(select(rows.c.due_at).where(*place) for place in places))
+    return Sql(select(func.count()).select_from(found.limit(bindparam("most")).subquery()))
+
+
 _CHANNELS = (None, *Channel)
-_DUE = {c: Sql(_front(*_its_time(c), rows.c.next_try_at <= bindparam("now"))) for c in _CHANNELS}
-_COUNT_DUE = {
-    c: Sql(
-        select(func.count()).select_from(select(rows.c.due_at).where(*_its_time(c)).limit(bindparam("most")).subquery())
-    )
-    for c in _CHANNELS
-}
+_DUE = {channel: _due(channel) for channel in _CHANNELS}
+_COUNT_DUE = {channel: _count_due(channel) for channel in _CHANNELS}
 _NEXT_DUE = Sql(_front(_waiting(rows)).with_only_columns(func.min(rows.c.next_try_at)))
 _ENQUEUE = Sql(
     insert(rows)
@@ -219,6 +235,7 @@ _DELIVERED = Sql(
 )
 _failed = update(rows).where(rows.c.number == bindparam("of"), _waiting(rows))
 _GIVEN_UP = Sql(_failed.values(state=MessageState.GIVEN_UP.value, attempts=bindparam("attempts")))
+_DROPPED = Sql(_failed.values(state=MessageState.GIVEN_UP.value))
 _AGAIN = Sql(
     _failed.values(
         next_try_at=bindparam("next_try_at"),
@@ -269,32 +286,3 @@ def cancel_messages(raw: sqlite3.Connection, keys: Sequence[tuple[str, str]]) ->
 def cancel_waiting_after(raw: sqlite3.Connection, incident_id: str, at: datetime) -> None:
     """Take back the incident's unsent messages that are due after `at`."""
     _CANCEL_AFTER.run(raw, incident=incident_id, after=format_time(at))
-
-
-@functools.lru_cache(maxsize=4_096)  # read once a second while a chat is slow; shared, so never to be changed
-def _message(
-    number: int,
-    incident_id: str,
-    key: str,
-    channel: str,
-    notice: str,
-    pager: str,
-    due_at: str,
-    next_try_at: str,
-    attempts: int,
-    body: str,
-) -> Message:
-    return Message(
-        number=number,
-        draft=MessageDraft(
-            incident_id=incident_id,
-            key=key,
-            channel=Channel(channel),
-            notice=NoticeKind(notice),
-            due_at=parse_time(due_at),
-            pager=PagerAction(pager),
-            body=decode_json(body),
-        ),
-        attempts=attempts,
-        next_try_at=parse_time(next_try_at),
-    )

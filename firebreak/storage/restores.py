@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
+from firebreak.domain.incident import UnreadableRestore
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
@@ -19,7 +20,7 @@ from firebreak.storage.entries import append_entries, prepared
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import restores
 from firebreak.storage.sql import Sql
-from firebreak.storage.store import Store, decode_json, encode_json
+from firebreak.storage.store import UNDECODABLE, Store, decode_json, encode_json
 
 
 class RestoresStore(Store):
@@ -42,9 +43,12 @@ class RestoresStore(Store):
 
         return await self._write(unit)
 
-    async def open_restores(self) -> tuple[RestoreRecord, ...]:
-        """Restores that were opened and have not ended, oldest first."""
-        return await self._peek(lambda raw: tuple(_record(*row) for row in _OPEN.run(raw)))
+    async def open_restores(self, *, unreadable: list[UnreadableRestore] | None = None) -> tuple[RestoreRecord, ...]:
+        """Restores that were opened and have not ended, oldest first; those that cannot be read in `unreadable`."""
+        found = await self._peek(lambda raw: [_record(*row) for row in _OPEN.rows(raw)])
+        if unreadable is not None:
+            unreadable.extend(one for one in found if isinstance(one, UnreadableRestore))
+        return tuple(one for one in found if isinstance(one, RestoreRecord))
 
 
 def keep_restores(raw: sqlite3.Connection, records: Sequence[RestoreRecord]) -> None:
@@ -88,16 +92,20 @@ _KEEP = Sql(
 
 def _record(
     incident_id: str, tier: int, step: int, plan_digest: str, opened_at: str, restore: str, outcome: str
-) -> RestoreRecord:
-    return RestoreRecord(
-        incident_id=incident_id,
-        tier=tier,
-        step=step,
-        plan_digest=plan_digest,
-        opened_at=parse_time(opened_at),
-        restore=_restore(restore),
-        outcome=outcome,
-    )
+) -> RestoreRecord | UnreadableRestore:
+    try:
+        return RestoreRecord(
+            incident_id=incident_id,
+            tier=int(tier),
+            step=int(step),
+            plan_digest=plan_digest,
+            opened_at=parse_time(opened_at),
+            restore=_restore(restore),
+            outcome=outcome,
+        )
+    except UNDECODABLE as damage:
+        fault = f"{type(damage).__name__}: {damage}"
+        return UnreadableRestore(incident_id=str(incident_id), place=f"{tier}.{step}", fault=fault)
 
 
 @functools.lru_cache(maxsize=256)  # what is open is asked for in every round of the dispatcher

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, cast
 
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
@@ -37,7 +39,32 @@ class Sql:
         text = self._text or self.text
         return raw.execute(text, {**self._constants, **values} if self._constants else values)
 
+    def rows(self, raw: sqlite3.Connection, **values: Any) -> list[tuple[Any, ...]]:
+        """All of them. Text that is no UTF-8, as after a damaged byte, comes as far as it can be read: the driver alone
+        would give none of them. Raises sqlite3.Error."""
+        try:
+            return self.run(raw, **values).fetchall()
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):  # SQLite's own, and none of the driver's that decodes
+                raise
+        usual, raw.text_factory = raw.text_factory, _as_it_can
+        try:
+            return self.run(raw, **values).fetchall()
+        finally:
+            raw.text_factory = usual
+
     def run_each(self, raw: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Once for each of `rows`. Raises sqlite3.Error."""
         text = self._text or self.text
         raw.executemany(text, ({**self._constants, **row} for row in rows) if self._constants else rows)
+
+
+def beside(column: ColumnElement[str], values: Iterable[str]) -> tuple[ColumnElement[bool], ...]:
+    """`column` is none of `values`, as ranges: an index finds each."""
+    known = sorted(values)
+    between = (and_(column > low, column < high) for low, high in pairwise(known))
+    return (column < known[0], *between, column > known[-1])
+
+
+def _as_it_can(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")

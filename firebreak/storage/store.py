@@ -19,6 +19,9 @@ from firebreak.storage.writer import Unit, Writer
 
 T = TypeVar("T")
 
+UNDECODABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+"""What decoding raises of a stored value that this program cannot have written."""
+
 encode_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 """ASCII JSON for columns that no digest covers: also what UTF-8 cannot carry (lone surrogates) comes back equal."""
 

@@ -87,7 +87,7 @@ class RememberingInbox:
         self.kept += [alert for alert, _ in alerts]
         return tuple(range(first, first + len(alerts)))
 
-    async def claim(self, intake_class: IntakeClass, *, limit: int) -> tuple[Any, ...]:
+    async def claim(self, *_: object, **__: object) -> tuple[Any, ...]:
         raise AssertionError
 
     async def settle(self, dispositions: object) -> None:

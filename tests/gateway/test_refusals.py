@@ -373,7 +373,7 @@ class FullInbox:
     async def accept(self, *_: object, **__: object) -> tuple[int, ...]:
         raise LedgerError("inbox.sqlite: the disk is full", advice="Free disk space.")
 
-    async def claim(self, intake_class: IntakeClass, *, limit: int) -> tuple[Any, ...]:
+    async def claim(self, *_: object, **__: object) -> tuple[Any, ...]:
         raise AssertionError
 
     async def settle(self, dispositions: object) -> None:
