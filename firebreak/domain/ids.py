@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 _INCIDENT = re.compile(r"^inc-(\d{8})-(\d{6})-([0-9a-f]{8})$")
 
+_SECONDS = re.compile(r"^-?\d{1,11}$")
+
 
 def incident_id(correlation_key: str, alert_key: str, accepted_at: datetime) -> str:
     """`inc-20261121-083644-1f0a9c3e`: readable, sortable, and the same for the same opening alert."""
@@ -63,6 +65,25 @@ def delivery_record(kind: str, receipt: int, accepted_at: datetime | None) -> st
     if accepted_at is None:
         return f"{kind}-{receipt}-unknown"
     return delivery_key(kind, receipt, accepted_at).replace("/", "-")
+
+
+def own_alert_record(fingerprint: str, starts_at: datetime) -> str:
+    """Record of an alert about the engine itself, of one start: `engine-1f0a9c3e-1795291200`."""
+    return f"{own_alert_records(fingerprint)}{int(starts_at.timestamp())}"
+
+
+def own_alert_records(fingerprint: str) -> str:
+    """What the records of all its starts begin with."""
+    return f"engine-{fingerprint}-"
+
+
+def own_alert_start(record: str, fingerprint: str) -> datetime | None:
+    """Inverse, to the second; None for the record of another alert, whose fingerprint begins with this one."""
+    start = record.removeprefix(own_alert_records(fingerprint))
+    try:
+        return datetime.fromtimestamp(int(start), UTC) if _SECONDS.match(start) else None
+    except (ValueError, OverflowError):  # no time that a calendar has
+        return None
 
 
 def message_record(number: int) -> str:

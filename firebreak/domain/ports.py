@@ -160,6 +160,9 @@ class LedgerPort(Protocol):
     async def newest_of(self, incident_id: str, kind: EntryKind) -> TimelineEntry | None:
         """The incident's last entry of a kind; the others are not read, be they as they may."""
 
+    async def records(self, prefix: str) -> tuple[str, ...]:
+        """Ids of records that begin with `prefix`, the last ones by their text first, a hundred at most."""
+
     async def newest(self) -> int:
         """`seq` of the store's last entry; 0 while there is none. What a look writes names the one of when it began
         (`read_up_to`): what came after it was not looked at."""

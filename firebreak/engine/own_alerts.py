@@ -1,9 +1,18 @@
 """Alerts about the engine itself, the gateway's own and those of rules that watch it from outside: no tree judges them,
-they are pages that end with their alert."""
+they are pages that end with their alert.
+
+A record, and so a page, is of one fingerprint and one start. A fingerprint is one label set, of which only one alert
+can be at a time, but Alertmanager may merge alerts and move the start, and two of them may tell different ones:
+
+- An alert that began before somebody was paged about its fingerprint is what that open page is about. One that began
+  since has ended in between, unheard: it is a page of its own.
+- What resolves a fingerprint ends the open pages of all starts up to then.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from activities import notices
 from firebreak.domain import ids
@@ -14,38 +23,87 @@ from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.engine.parts import DispatcherParts
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """`last` = its last change: a page, or the end of one."""
+
+    id: str
+    starts_at: datetime  # to the second
+    last: TimelineEntry
+
+    @property
+    def open(self) -> bool:
+        return self.last.kind is EntryKind.ENGINE_FAULT
+
+    @property
+    def accepted_at(self) -> datetime:
+        """When the delivery was that made the last change. Older records do not say it: shortly before the entry."""
+        at = self.last.body.get("accepted_at")
+        return parse_time(at) if at else self.last.at
+
+
 async def take(parts: DispatcherParts, accepted: AcceptedAlert) -> tuple[Disposition, str]:
     """Page, or end the page. A delivery that comes again finds what it or a later one changed, and changes nothing."""
-    alert = accepted.alert
-    record = f"engine-{alert.fingerprint}-{int(alert.starts_at.timestamp())}"
-    fires = alert.status is AlertStatus.FIRING
-    last = _last_change(await parts.ledger.entries(record))
-    if last is None and not fires:
+    records = await _records(parts, accepted.alert.fingerprint)
+    if accepted.alert.status is AlertStatus.FIRING:
+        return Disposition.PAGED, await _fires(parts, accepted, records)
+    over = max(accepted.alert.ends_at or accepted.alert.starts_at, accepted.alert.starts_at)
+    covered = [record for record in records if record.starts_at <= over]
+    if not covered:
         return Disposition.IGNORED, "nobody was paged about this alert"
-    seen = last is not None and _was_seen(accepted, last)
+    for record in covered:
+        if record.open and not _was_seen(accepted, record):
+            await _end(parts, accepted, record)
+    return Disposition.RESOLVED, covered[0].id
+
+
+async def _fires(parts: DispatcherParts, accepted: AcceptedAlert, records: list[_Record]) -> str:
+    """The record of its page."""
+    alert = accepted.alert
+    name = ids.own_alert_record(alert.fingerprint, alert.starts_at)
+    told = [r for r in records if r.open and (r.id == name or alert.starts_at <= r.accepted_at)]
+    if told:
+        return told[0].id
+    newest = max(records, key=lambda record: record.last.seq, default=None)
+    if newest is not None and _was_seen(accepted, newest):
+        return newest.id
+    where = alert.labels.get("alertname", "?")
+    reason = ". ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
+    entry, page = notices.fault(name, where, reason, parts.clock.now(), alert=alert)
+    again = any(record.id == name for record in records)
+    key = ids.delivery_key("fault", accepted.receipt, accepted.accepted_at) if again else entry.key
+    entry = replace(entry, key=key, body={**entry.body, **_delivery(accepted)})
+    await parts.ledger.append([entry], messages=[replace(page, key=notices.page_key(key))])
+    return name
+
+
+async def _end(parts: DispatcherParts, accepted: AcceptedAlert, record: _Record) -> None:
     now = parts.clock.now()
-    delivery = {"receipt": accepted.receipt, "accepted_at": format_time(accepted.accepted_at)}
-    if fires:
-        where = alert.labels.get("alertname", "?")
-        reason = ". ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
-        if last is None or (last.kind is EntryKind.RECOVERY_SEEN and not seen):
-            entry, page = notices.fault(record, where, reason, now, alert=alert)
-            key = entry.key if last is None else ids.delivery_key("fault", accepted.receipt, accepted.accepted_at)
-            entry = replace(entry, key=key, body={**entry.body, **delivery})
-            await parts.ledger.append([entry], messages=[replace(page, key=notices.page_key(key))])
-        return Disposition.PAGED, record
-    if last is not None and last.kind is EntryKind.ENGINE_FAULT and not seen:
-        done = EntryDraft(
-            incident_id=record,
-            key=ids.delivery_key("ended", accepted.receipt, accepted.accepted_at),
-            kind=EntryKind.RECOVERY_SEEN,
-            at=now,
-            actor="alertmanager",
-            body={"reason": "the alert resolved", "alert": to_data(alert), **delivery},
-        )
-        end = notices.pager(record, NoticeKind.HEALED, notices.page_key(done.key), PagerAction.RESOLVE_HIGH, now)
-        await parts.ledger.append([done], messages=[end])
-    return Disposition.RESOLVED, record
+    done = EntryDraft(
+        incident_id=record.id,
+        key=ids.delivery_key("ended", accepted.receipt, accepted.accepted_at),
+        kind=EntryKind.RECOVERY_SEEN,
+        at=now,
+        actor="alertmanager",
+        body={"reason": "the alert resolved", "alert": to_data(accepted.alert), **_delivery(accepted)},
+    )
+    end = notices.pager(record.id, NoticeKind.HEALED, notices.page_key(done.key), PagerAction.RESOLVE_HIGH, now)
+    await parts.ledger.append([done], messages=[end])
+
+
+async def _records(parts: DispatcherParts, fingerprint: str) -> list[_Record]:
+    """Of all its starts, the latest first."""
+    found = []
+    for name in await parts.ledger.records(ids.own_alert_records(fingerprint)):
+        starts_at = ids.own_alert_start(name, fingerprint)
+        last = _last_change(await parts.ledger.entries(name)) if starts_at else None
+        if starts_at and last:
+            found.append(_Record(name, starts_at, last))
+    return sorted(found, key=lambda record: record.starts_at, reverse=True)
+
+
+def _delivery(accepted: AcceptedAlert) -> dict[str, object]:
+    return {"receipt": accepted.receipt, "accepted_at": format_time(accepted.accepted_at)}
 
 
 def _last_change(entries: tuple[TimelineEntry, ...]) -> TimelineEntry | None:
@@ -53,9 +111,9 @@ def _last_change(entries: tuple[TimelineEntry, ...]) -> TimelineEntry | None:
     return next((entry for entry in reversed(entries) if entry.kind in changes), None)
 
 
-def _was_seen(accepted: AcceptedAlert, last: TimelineEntry) -> bool:
+def _was_seen(accepted: AcceptedAlert, record: _Record) -> bool:
     """Whether this delivery, or a later one, has been handled already: it is beyond neither receipt nor time of the one
-    that made the last change. Receipts alone would begin anew with a new inbox, times alone may be set back. (Older
-    records lack the time of acceptance, which was shortly before the entry's, and of a first page the receipt.)"""
-    receipt, at = int(last.body.get("receipt", 0)), last.body.get("accepted_at")
-    return accepted.receipt <= receipt and accepted.accepted_at <= (parse_time(at) if at else last.at)
+    that made the last change. Receipts alone would begin anew with a new inbox, times alone may be set back. (Of a
+    first page older records lack the receipt.)"""
+    receipt = int(record.last.body.get("receipt", 0))
+    return accepted.receipt <= receipt and accepted.accepted_at <= record.accepted_at

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import bindparam, case, delete, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.errors import ChainBroken, IncidentClosed, TargetHeld
@@ -32,6 +32,9 @@ from firebreak.storage.restores import keep_restores
 from firebreak.storage.schema import documents, entries, incidents, target_locks
 from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store
+
+MOST_RECORDS = 100
+"""Of one beginning that are found."""
 
 
 class LedgerStore(Store):
@@ -101,6 +104,11 @@ class LedgerStore(Store):
     async def newest_of(self, incident_id: str, kind: EntryKind) -> TimelineEntry | None:
         """The incident's last entry of a kind, None for none. ChainBroken when it cannot be read."""
         return await self._peek(lambda raw: newest_entry_of(raw, incident_id, kind))
+
+    async def records(self, prefix: str) -> tuple[str, ...]:
+        """Ids of records that begin with `prefix`, the last ones by their text first, MOST_RECORDS at most."""
+        beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return await self._peek(lambda raw: tuple(row[0] for row in _RECORDS.run(raw, first=prefix, beyond=beyond)))
 
     async def newest(self) -> int:
         """`seq` of the store's last entry; 0 while there is none."""
@@ -189,6 +197,13 @@ _CLOSE = Sql(
 )
 _IS_CLOSED = Sql(
     select(incidents.c.id).where(incidents.c.id == bindparam("incident"), incidents.c.closed_at.is_not(None))
+)
+_RECORDS = Sql(
+    select(entries.c.incident_id)
+    .where(entries.c.incident_id >= bindparam("first"), entries.c.incident_id < bindparam("beyond"))
+    .distinct()
+    .order_by(entries.c.incident_id.desc())
+    .limit(literal_column(str(MOST_RECORDS)))
 )
 _KEEP_DOCUMENT = Sql(insert(documents).on_conflict_do_nothing(index_elements=["digest"]))
 _DOCUMENT = Sql(select(documents.c.content).where(documents.c.digest == bindparam("digest")))
