@@ -25,9 +25,8 @@ def close(
     import getpass
 
     from activities import notices
-    from firebreak.cli.reading import engine_record, find_to_close, opened_store
+    from firebreak.cli.reading import engine_record, find_to_close, opened_store, page_to_end
     from firebreak.domain import ids
-    from firebreak.domain.errors import ContractError
     from firebreak.domain.message import MessageDraft
     from firebreak.domain.timeline import EntryDraft, EntryKind
     from firebreak.engine.clock import SystemClock
@@ -42,14 +41,8 @@ def close(
     async def ask() -> tuple[str, str]:
         async with opened_store(data_dir) as store:
             own = await engine_record(store, incident)
-            if own:  # it may have ended before and come back: the newest fault's page is the open one
-                fault = next((entry for entry in reversed(own) if entry.kind is EntryKind.ENGINE_FAULT), None)
-                if fault is None:
-                    raise ContractError(
-                        f"{incident.strip()} is a note and called nobody: there is nothing to end",
-                        advice=f"Read it: firebreak show {incident.strip()}",
-                    )
-                incident_id, page = fault.incident_id, notices.page_key(fault.key)
+            if own:
+                incident_id, page = own[0].incident_id, page_to_end(own)
             else:
                 incident_id, page = await find_to_close(store, incident)
         now = SystemClock().now()

@@ -123,10 +123,46 @@ async def find_to_close(store: TimelineStore, text: str) -> tuple[str, str]:
     row = await find_row(store, text)
     if row.closed_at is None:
         return row.id, ""
-    page = open_call(await store.entries(row.id))
-    if not page:
+    entries = await store.entries(row.id)
+    page = open_call(entries)
+    if not page or _was_ended(entries, page):
         raise _over(row)
     return row.id, page
+
+
+def page_to_end(own: tuple[TimelineEntry, ...]) -> str:
+    """Of a record of the engine itself: the key of its open page's message, the newest one's where it came back.
+    ContractError when there is none: it is over, or called nobody."""
+    from activities.notices import page_key
+    from firebreak.postmortem import reading, wording
+
+    name, turn = own[0].incident_id, newest_turn(own)
+    read = f"Read it: firebreak show {name}"
+    fault = next((entry for entry in reversed(own) if entry.kind is EntryKind.ENGINE_FAULT), None)
+    if turn is None or fault is None:
+        raise ContractError(f"{name} is a note and called nobody: there is nothing to end", advice=read)
+    page = page_key(fault.key)
+    if turn.kind is EntryKind.RECOVERY_SEEN or _was_ended(own, page):
+        by = f"closed by {reading.text(turn.body, 'by')}, " if turn.kind is EntryKind.CLOSE_REQUESTED else ""
+        why = wording.clean(f"{by}{reading.text(turn.body, 'reason')}", 200)
+        raise ContractError(f"{name} is over already: {why}", advice=read)
+    return page
+
+
+def newest_turn(own: tuple[TimelineEntry, ...]) -> TimelineEntry | None:
+    """Of a record of the engine itself: its newest fault, or what ended that since. None = it called nobody."""
+    turns = (EntryKind.ENGINE_FAULT, EntryKind.RECOVERY_SEEN, EntryKind.CLOSE_REQUESTED)
+    return next((entry for entry in reversed(own) if entry.kind in turns), None)
+
+
+def _was_ended(entries: tuple[TimelineEntry, ...], page: str) -> bool:
+    """Whether a person asked to end the call of that message, and no pager shows it any more, or ever did."""
+    from activities.notices import fault_handled
+    from firebreak.domain import ids
+    from firebreak.engine.told import needless
+
+    asked = next((entry for entry in entries if entry.key == ids.close_key(page)), None)
+    return asked is not None and needless(fault_handled(asked.incident_id, page, asked.at), entries)
 
 
 def _over(row: IncidentRow) -> ContractError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_row, opened_store, record_of
+from firebreak.cli.reading import DataDir, IncidentText, engine_record, find_row, newest_turn, opened_store, record_of
 from firebreak.domain.incident import IncidentPhase, IncidentRow
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
@@ -79,8 +79,7 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
             "next     nothing: this is a note, and called nobody",
         ]
     fault = report.faults[-1]
-    turns = (EntryKind.ENGINE_FAULT, EntryKind.RECOVERY_SEEN, EntryKind.CLOSE_REQUESTED)
-    ended = next((e for e in reversed(entries) if e.kind in turns), None)
+    ended = newest_turn(entries)
     if ended is not None and ended.kind is EntryKind.ENGINE_FAULT:  # it came back
         ended = None
     over = ended and f"over since {wording.moment(ended.at)}: {wording.clean(reading.text(ended.body, 'reason'), 200)}"
