@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from firebreak.cli.person import person
+
 
 def register(app: typer.Typer) -> None:
     app.command()(close)
@@ -22,7 +24,6 @@ def close(
     """Ask the engine to end an incident, a page that came after its end, or a page about the engine itself (by its
     whole id). The wish is on disk at once, and is carried out when the engine runs."""
     import asyncio
-    import getpass
 
     from activities import notices
     from firebreak.cli.reading import engine_record, find_to_close, opened_store, page_to_end
@@ -36,7 +37,7 @@ def close(
     settings = load_settings(data_dir=data_dir)
     if not reason.strip():
         raise typer.BadParameter("say why: --reason must not be empty")
-    person = by or getpass.getuser()
+    who = person(by)
 
     async def ask() -> tuple[str, str]:
         async with opened_store(data_dir) as store:
@@ -58,8 +59,8 @@ def close(
                 key=ids.close_key(page),
                 kind=EntryKind.CLOSE_REQUESTED,
                 at=now,
-                actor=f"person:{person}",
-                body={"reason": reason, "by": person},
+                actor=f"person:{who}",
+                body={"reason": reason, "by": who},
             )
             (asked,) = await store.append([wish], messages=ends, cancel=((incident_id, page),) if page else ())
             before = f"close was requested before, by {asked.entry.body['by']}" if asked.found else "close requested"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from firebreak.cli.person import person
+
 
 def register(app: typer.Typer) -> None:
     app.command()(score)
@@ -23,7 +25,6 @@ def score(
 ) -> None:
     """Set or correct the health score; the next look at the evidence uses it in place of the computed one."""
     import asyncio
-    import getpass
 
     from firebreak.cli.reading import find_open
     from firebreak.domain import ids
@@ -35,7 +36,7 @@ def score(
     if not reason.strip():
         raise typer.BadParameter("say why: --reason must not be empty")
     settings = load_settings(data_dir=data_dir)
-    person = by or getpass.getuser()
+    who = person(by)
 
     async def put() -> str:
         incident_id = await find_open(data_dir, incident)
@@ -47,11 +48,11 @@ def score(
                     key=ids.score_key(number),
                     kind=EntryKind.SCORE_SET,
                     at=SystemClock().now(),
-                    actor=f"person:{person}",
-                    body={"score": health, "reason": reason, "by": person},
+                    actor=f"person:{who}",
+                    body={"score": health, "reason": reason, "by": who},
                 )
                 if not (await store.append([wish]))[0].found:
                     return incident_id
                 number += 1
 
-    typer.echo(f"{asyncio.run(put())}: health score {health:g} of 100 set by {person}")
+    typer.echo(f"{asyncio.run(put())}: health score {health:g} of 100 set by {who}")
