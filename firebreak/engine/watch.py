@@ -21,10 +21,12 @@ from firebreak.domain.alert import AcceptedAlert, UnreadableDelivery
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.domain.incident import UnreadableRestore
-from firebreak.domain.message import NoticeKind, NoticeText, PagerAction
+from firebreak.domain.message import Message, MessageDraft, NoticeKind, NoticeText, PagerAction
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.attempts import message_entry
 from firebreak.engine.damage import KEPT, unreadable_restore
+from firebreak.engine.told import FALLBACK, mark
 from firebreak.postmortem.notice_next import INTAKE
 
 log = structlog.get_logger()
@@ -66,9 +68,9 @@ class IntakeWatch:
         self._seen: tuple[int, float] = (0, 0.0)  # receipt of the oldest, and when it was first seen
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._damaged: set[str] = set()  # records of restores that cannot be read, paged for
-        self._paged = ""  # record of the page that is open
+        self._paged: tuple[str, ...] = ()  # records of the pages that are open
         self._left: tuple[str, ...] | None = None  # those of an earlier engine; None = not asked for yet
-        self._unwritten: EntryDraft | None = None  # of a page that went out directly
+        self._unwritten: tuple[EntryDraft, ...] = ()  # of a page that went out directly: why, and that it did
 
     async def run(self) -> None:
         while True:
@@ -93,15 +95,15 @@ class IntakeWatch:
         if self._left is None:
             with contextlib.suppress(LedgerError):  # asked again at the next look: no page waits for it
                 self._left = await self._left_open()
+        await self._write_down()
         now = self._clock.now()
         late = oldest is not None and self._waited(oldest, now) >= self._limit
         if late and oldest is not None and not self._paged:
             record = ids.delivery_record("intake", oldest.receipt, oldest.accepted_at)
             await self._page(record, oldest)
-            self._paged = record  # only now: what could not be written is tried at the next look
-            self._unwritten = None
+            self._paged = (record,)  # only now: what could not be written is tried at the next look
         elif not late and (self._paged or self._left):
-            for record in dict.fromkeys((*(self._left or ()), *filter(None, [self._paged]))):
+            for record in dict.fromkeys((*(self._left or ()), *self._paged)):
                 done = EntryDraft(
                     incident_id=record,
                     key=_TAKEN_UP,
@@ -111,18 +113,20 @@ class IntakeWatch:
                 )
                 end = notices.pager(record, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
                 await self._ledger.append([done], messages=[end])
-            self._paged, self._left = "", ()
-        elif not late and self._unwritten is not None and self._pager is not None:
-            await self._ledger.append([self._unwritten])
-            resolved = NoticeText(title="the waiting alerts have been taken up", lines=())
-            await self._pager.send(
-                self._pager_key,
-                PagerAction.RESOLVE_HIGH,
-                incident_id=self._unwritten.incident_id,
-                text=resolved,
-                details={},
-            )
-            self._unwritten = None
+            self._paged, self._left = (), None if self._left is None else ()
+
+    async def _write_down(self) -> None:
+        """A page that went out directly, as soon as that can be: it stands for all that wait then, and the outbox ends
+        it like any other, however long the pager is away."""
+        if not self._unwritten:
+            return
+        try:
+            await self._ledger.append(self._unwritten)
+        except LedgerError as error:
+            log.warning("intake_watch.unwritten", record=self._unwritten[0].incident_id, error=str(error))
+        else:
+            self._paged = (*self._paged, self._unwritten[0].incident_id)
+            self._unwritten = ()
 
     def _waited(self, oldest: AcceptedAlert | UnreadableDelivery, now: datetime) -> timedelta:
         """As long as this process has seen it at least: a clock that was set back would hide it for as long."""
@@ -222,17 +226,20 @@ class IntakeWatch:
         try:
             await self._ledger.append([entry], messages=[page])
         except LedgerError as error:
-            await self._page_directly(entry, reason, error)
+            await self._page_directly(entry, page, reason, error)
             raise
 
-    async def _page_directly(self, entry: EntryDraft, reason: str, error: LedgerError) -> None:
-        if self._pager is None or not self._pager_key or self._unwritten is not None:
+    async def _page_directly(self, entry: EntryDraft, page: MessageDraft, reason: str, error: LedgerError) -> None:
+        if self._pager is None or not self._pager_key or self._unwritten:
             return
         text = NoticeText(
             title="Firebreak needs a person: alerts wait, and its record cannot be written",
             lines=(reason, str(error), error.next_step()),
         )
-        await self._pager.send(
+        receipt = await self._pager.send(
             self._pager_key, PagerAction.TRIGGER_HIGH, incident_id=entry.incident_id, text=text, details={}
         )
-        self._unwritten = entry
+        key = {"routing": FALLBACK, "marks": {FALLBACK: mark(self._pager_key)}}  # whose resolve ends it
+        message = Message(number=0, draft=page, attempts=0, next_try_at=entry.at)
+        sent = message_entry(message, EntryKind.MESSAGE_DELIVERED, self._clock.now(), receipt=receipt, **key)
+        self._unwritten = (entry, sent)
