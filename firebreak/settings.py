@@ -93,10 +93,12 @@ class Settings(BaseSettings):
     @field_validator("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key", "proxy_url")
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
-        given = value.get_secret_value()
-        if given and not given.strip():
-            raise ValueError("must not be only blanks: leave it empty instead")
-        return SecretStr(given.strip())  # none of them holds any: the end of a file's line would let nobody in
+        return _stripped(value)
+
+    @field_validator("prometheus_headers")
+    @classmethod
+    def _headers_without_blanks(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        return {name: _stripped(said) for name, said in value.items()}
 
     @field_validator("page_deadline", mode="before")
     @classmethod
@@ -143,6 +145,14 @@ class Settings(BaseSettings):
         if value.get_secret_value():
             cls._http(value.get_secret_value())
         return value
+
+
+def _stripped(value: SecretStr) -> SecretStr:
+    """None of them holds blanks at its ends: the end of a file's line would let nobody in."""
+    given = value.get_secret_value()
+    if given and not given.strip():
+        raise ValueError("must not be only blanks: leave it empty instead")
+    return SecretStr(given.strip())
 
 
 _BESIDE = {"FIREBREAK_SECRETS_DIR", "FIREBREAK_CACHE_DIR", "FIREBREAK_WRITE_GOLDEN"}
