@@ -29,6 +29,7 @@ from firebreak.domain.action import (
     EffectOutcome,
     Intent,
 )
+from firebreak.domain.age import is_to_come
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.errors import IncidentClosed, PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
@@ -40,10 +41,12 @@ from firebreak.domain.timeline import EntryKind
 
 OLDEST_EVIDENCE = timedelta(seconds=60)
 """Nothing is written on older evidence, nor undone: workers or Temporal were away. By then the paging deadline has
-called a person as a rule (issue item 10), whose work it would be written over. What an intent has already brought about
-is read from the world, however long ago that was."""
+called a person as a rule (issue item 10), whose work it would be written over. Evidence of a time that is still to come
+is of an unknown age, which is too old. What an intent has already brought about is read from the world, however long
+ago that was."""
 
 _OLDEST = spoken(OLDEST_EVIDENCE)
+_UNKNOWN_AGE = "which is still to come: the clock was set back since, and how long ago it was nobody can tell"
 
 
 class StepHands:
@@ -167,10 +170,18 @@ class StepHands:
     def _too_old(self, given: StepInput, intent: Intent | None = None) -> str:
         """Why nothing may be written any more, or empty."""
         now = self._clock.now()
-        if given.rests_on is not None and now - given.rests_on > OLDEST_EVIDENCE:
-            return f"the evidence is of {given.rests_on:%H:%M:%S} UTC, more than {_OLDEST} ago: nothing is done on it"
-        if intent is not None and now - intent.stamp > OLDEST_EVIDENCE:
-            return f"meant at {intent.stamp:%H:%M:%S} UTC, not written then; after {_OLDEST} not any more"
+        if given.rests_on is not None:
+            evidence = f"the evidence is of {given.rests_on:%H:%M:%S} UTC"
+            if is_to_come(given.rests_on, now):
+                return f"{evidence}, {_UNKNOWN_AGE}: nothing is done on it"
+            if now - given.rests_on > OLDEST_EVIDENCE:
+                return f"{evidence}, more than {_OLDEST} ago: nothing is done on it"
+        if intent is not None:
+            meant = f"meant at {intent.stamp:%H:%M:%S} UTC"
+            if is_to_come(intent.stamp, now):
+                return f"{meant}, {_UNKNOWN_AGE}: it is not written any more"
+            if now - intent.stamp > OLDEST_EVIDENCE:
+                return f"{meant}, not written then; after {_OLDEST} not any more"
         return ""
 
     async def _read_back(self, given: StepInput, plan: Plan, intent: Intent, doubt: str) -> StepRecord:

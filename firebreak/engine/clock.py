@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from firebreak.domain.age import STEP
 from firebreak.domain.ports import Clock
-
-STEP = timedelta(seconds=5)
-"""A clock that went back by less was set right in passing: what waits for its time is late by that at most."""
 
 _AT_ONCE = 0.5
 """Seconds. Between two readings that took longer the process was stopped: they say nothing about each other."""

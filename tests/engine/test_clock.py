@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from firebreak.engine.clock import STEP, SetBack
+from firebreak.domain.age import STEP
+from firebreak.engine.clock import SetBack
 
 NOTHING = timedelta(0)
 HOUR = timedelta(hours=1)

@@ -193,6 +193,30 @@ async def test_an_intent_that_was_not_carried_out_is_let_go_when_it_is_old(world
     assert await effects(world, incident) == ["refused"]
 
 
+@pytest.mark.parametrize(("ahead", "status"), [(5, StepStatus.APPLIED), (6, StepStatus.REFUSED)])
+async def test_nothing_is_begun_on_evidence_of_an_unknown_age(world: Any, ahead: int, status: StepStatus) -> None:
+    """It is of a time that is still to come, so the clock was set back since: it may be ten minutes old."""
+    incident = await world.planned()
+    rests_on = world.clock.now() + timedelta(seconds=ahead)
+    record = await world.run(world.steps.act, replace(world.step(incident), rests_on=rests_on))
+    assert record.status is status
+    assert world.cluster.writes == (1 if status is StepStatus.APPLIED else 0)
+    if status is StepStatus.REFUSED:
+        assert "set back" in record.reason
+
+
+async def test_an_intent_of_an_unknown_age_is_let_go(world: Any) -> None:
+    """Killed between intent and call, and the clock is set back half an hour before the next attempt."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again()
+    world.clock.forward(-1800)
+    assert (await act(world, incident)).status is StepStatus.REFUSED
+    assert world.cluster.writes == 0
+
+
 async def test_a_write_is_found_however_long_ago_it_was(world: Any) -> None:
     """Killed between the API server's commit and the effect, back an hour later: it is recorded as what it is."""
     incident = await world.planned()
