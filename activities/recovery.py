@@ -44,7 +44,8 @@ class RecoveryHands:
         """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
         While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6). The
         tree is the one of the last verdict: an edit does not end what it did not mend (item 8). Where that decided
-        nothing, or cannot be read any more, it is today's."""
+        nothing, or cannot be read any more, it is today's. A `quiet_since` that is still to come, since the clock was
+        set back, counts from this look on: that costs the quiet time once more."""
         stored = await self._casebook.found(given.incident_id, "recovery", "close")
         if stored is not None:
             return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=self._clock.now())
@@ -61,7 +62,7 @@ class RecoveryHands:
             if verdict.truth is Truth.INCONCLUSIVE:  # of what is gone for good, no evidence will ever come
                 reason = f"{reason}: `firebreak close` ends it, should there be nothing to measure any more"
             return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
-        since = given.quiet_since or now
+        since = min(given.quiet_since or now, now)
         firing = known = await self._casebook.incidents.firing(given.incident_id)
         if await self._casebook.incidents.truncated(given.incident_id) > 0:
             firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved

@@ -42,7 +42,11 @@ def look_ahead(
     the alert resolves: whatever took the evidence away may have taken its series, too), A1 (one dimension classifies
     and pages, two act). Evidence that keeps changing ends, too: doubt in turn with health after `watch` and `doubt`,
     what is nearly true after twice that. Only time that `looks` were made in counts, a `recheck` for each: not the one
-    in which the engine or its evidence was away."""
+    in which the engine or its evidence was away.
+
+    Every wait ends, also where the clock is set back, by however much: each step costs at most the wait once more.
+    `quiet_since` and `doubtful_since` that are still to come count from this look on, and are handed on so; while
+    `opened_at`, which is fixed, is still to come, the looks alone count, and later on its own time again."""
     now = verdict.pinned_at
     if verdict.truth is Truth.TRUE:
         return _after_true(verdict, now, target_refusal)
@@ -50,9 +54,10 @@ def look_ahead(
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
     if alerts_firing == 0 and verdict.truth is not Truth.INCONCLUSIVE:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
-    watched = min(now - opened_at, looks * times.recheck)
+    looked = looks * times.recheck
+    watched = looked if opened_at > now else min(now - opened_at, looked)
     if verdict.truth is Truth.INCONCLUSIVE:
-        since = doubtful_since or now
+        since = min(doubtful_since or now, now)
         if now - since >= times.doubt or watched >= times.watch + times.doubt:
             return LookAhead(
                 next=NextLook.CALL_PERSON,
@@ -67,9 +72,10 @@ def look_ahead(
         )
     if verdict.truth is Truth.PENDING:
         if watched >= 2 * times.watch + times.doubt:
+            spent = spoken(max(now - opened_at, watched))
             return LookAhead(
                 next=NextLook.CALL_PERSON,
-                reason=f"for {spoken(now - opened_at)} neither true for its time nor well for long: {verdict.reason}",
+                reason=f"for {spent} neither true for its time nor well for long: {verdict.reason}",
             )
         later = verdict.holds_at is not None and verdict.holds_at > now
         return LookAhead(
@@ -106,7 +112,7 @@ def _after_false(
     """The alert fires, the evidence is healthy: watched for a while, since Alertmanager does not tell again soon. A
     service of which nothing can be measured is not known to be well: nobody may be able to reach it any more. One thin
     moment at the end says little: it has `doubt` longer to show itself."""
-    since = quiet_since or now
+    since = min(quiet_since or now, now)
     if watched >= times.watch and now - since >= times.quiet:
         span = (now - since).total_seconds()
         if known_well:

@@ -302,6 +302,15 @@ CASES = (
         again_in=15,
     ),
     Case(
+        sentence="doubt since a time that is still to come is as new as first doubt: the clock was set back",
+        truth=Truth.INCONCLUSIVE,
+        doubtful=3600,
+        opened=3000,
+        looks=3,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
         sentence="an alert that resolves with healthy evidence ends at once",
         truth=Truth.FALSE,
         firing=0,
@@ -343,8 +352,40 @@ def test_the_runs_of_looks_are_carried_on_and_broken() -> None:
     assert look(Truth.PENDING, -40, -40).doubtful_since is None
 
 
+def wait_of(truth: Truth, *, back: float, after: float) -> float:
+    """Seconds from the opening, at 0, until it is not looked at again, where after `after` the clock goes `back`."""
+    gone, looks = 0.0, 0
+    since: dict[str, float | None] = {"quiet": None, "doubtful": None}
+    while gone < 100_000:
+        said = gone - (back if gone >= after else 0)
+        quiet, doubtful = (None if at is None else at - said for at in since.values())
+        ahead = Case(
+            sentence="",
+            truth=truth,
+            expected=NextLook.AGAIN,
+            opened=-said,
+            quiet=quiet,
+            doubtful=doubtful,
+            looks=looks,
+        ).look()
+        if ahead.again_at is None:
+            return gone
+        for name, start in (("quiet", ahead.quiet_since), ("doubtful", ahead.doubtful_since)):
+            since[name] = None if start is None else said + (start - NOW).total_seconds()
+        gone, looks = gone + (ahead.again_at - NOW).total_seconds(), looks + 1
+    return gone
+
+
+@pytest.mark.parametrize("back", [6, 100, 800, 3600, 31_536_000])
+@pytest.mark.parametrize("after", [1, 50, 600, 890])
+@pytest.mark.parametrize("truth", [Truth.INCONCLUSIVE, Truth.FALSE, Truth.PENDING])
+def test_a_clock_that_is_set_back_costs_each_wait_at_most_once_more(truth: Truth, after: float, back: float) -> None:
+    """An hour or a year: doubt, health under a firing alert and what is nearly true all end."""
+    wait = wait_of(truth, back=0, after=0)
+    assert wait <= wait_of(truth, back=back, after=after) <= 2 * wait + TIMES.recheck.total_seconds()
+
+
 seconds = st.one_of(st.none(), st.integers(-2000, 2000).map(float))
-past = st.one_of(st.none(), st.integers(-2000, 0).map(float))
 
 
 @settings(max_examples=300, deadline=None, print_blob=True)
@@ -353,9 +394,9 @@ past = st.one_of(st.none(), st.integers(-2000, 0).map(float))
     may_act=st.booleans(),
     holds_in=seconds,
     firing=st.integers(0, 3),
-    opened=st.integers(-2000, 0).map(float),
-    quiet=past,
-    doubtful=past,
+    opened=st.integers(-2000, 2000).map(float),
+    quiet=seconds,
+    doubtful=seconds,
     refusal=st.sampled_from(["", "no target"]),
 )
 def test_no_look_acts_without_leave_and_none_lies_in_the_past(

@@ -253,6 +253,19 @@ async def test_recovery_must_last_while_the_alert_fires(world: Any) -> None:
     assert len(await world.bodies(incident, EntryKind.RECOVERY_SEEN)) == 1
 
 
+async def test_a_clock_that_is_set_back_costs_a_recovery_its_quiet_time_once_more(world: Any) -> None:
+    """An hour back: healthy since a time that is still to come counts from the next look on, and not for an hour."""
+    incident = await world.planned()
+    world.healthy(since=world.clock.at)
+    since = None
+    for number, (seconds, recovered) in enumerate([(1, False), (5 - 3600, False), (19, False), (1, True)]):
+        world.clock.forward(seconds)
+        given = RecoveryInput(incident_id=incident.id, round=number, quiet_since=since)
+        seen = await world.run(world.recovery.watch_recovery, given)
+        since = seen.quiet_since
+        assert seen.recovered is recovered
+
+
 async def test_a_service_that_nobody_calls_any_more_has_not_recovered(world: Any) -> None:
     """Too few calls to say anything of it, while its alert fires: the person keeps it, however long."""
     for metric in ("app_errors", "app_latency"):
