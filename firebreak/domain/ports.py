@@ -210,8 +210,8 @@ class IncidentsPort(Protocol):
     ) -> tuple[str, Disposition]:
         """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same delivery again (`receipt`; 0: of no
         inbox) is a DUPLICATE whatever came after it, and so is the same alert again, also when its incident has closed,
-        unless that was more than `rearm` ago: Alertmanager repeats an alert that still fires, and then a new incident
-        looks at it afresh. JOINED when one with the same correlation key is open."""
+        unless that was more than `rearm` ago (or is still to come by more): Alertmanager repeats an alert that still
+        fires, and then a new incident looks at it afresh. JOINED when one with the same correlation key is open."""
 
     async def resolve_alert(
         self,

@@ -4,7 +4,9 @@ The rule for a firing alert with key K = fingerprint@start:
 
 1. K is known and firing in our books: DUPLICATE of its incident, open or closed (a re-delivery tells nothing new),
    unless that incident closed more than `rearm` before this delivery was accepted: then it is like new (2 or 3), since
-   Alertmanager repeats what still fires, and somebody must look at it afresh.
+   Alertmanager repeats what still fires, and somebody must look at it afresh. So it is where the incident closed more
+   than `rearm` after that: the clock was set back. (What was accepted before the close, and is handled late, lies
+   before it by less.)
 2. K is new, and an incident with the same correlation key is open: JOINED.
 3. K is new, and none is open: OPENED.
 4. K is known but was resolved, and fires again with the same start: like new (2 or 3). It happens when the sender
@@ -262,7 +264,7 @@ def _owner(raw: sqlite3.Connection, incident: Incident, receipt: int, rearm: tim
     if known is None:
         return None
     incident_id, firing, closed_at, truncated = known
-    like_new = not firing or (closed_at is not None and incident.accepted_at - parse_time(closed_at) > rearm)
+    like_new = not firing or (closed_at is not None and abs(incident.accepted_at - parse_time(closed_at)) > rearm)
     if like_new and not _was_seen(raw, incident.alert, receipt, incident.accepted_at):
         return None
     return str(incident_id), truncated or 0

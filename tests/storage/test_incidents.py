@@ -118,6 +118,20 @@ async def test_a_repeat_long_after_the_close_opens_afresh(store: TimelineStore, 
     assert await store.firing(incident.id) == 0
 
 
+@pytest.mark.parametrize(
+    ("accepted", "expected"), [(3600 - 300, Disposition.DUPLICATE), (3600 - 301, Disposition.OPENED)]
+)
+async def test_a_repeat_long_before_the_close_opens_afresh(
+    store: TimelineStore, make: Make, accepted: float, expected: Disposition
+) -> None:
+    """The clock was set back since: nobody waits until it says the old time again. What was accepted a little before
+    the close was only handled late."""
+    incident = make.incident(accepted=-10)
+    await _tell(store, make, incident)
+    await _close(store, make, incident.id, at=3600)
+    assert (await _tell(store, make, make.incident(accepted=accepted)))[1] is expected
+
+
 async def test_rearm_is_the_callers_to_set(store: TimelineStore, make: Make) -> None:
     """A shorter rearm opens sooner."""
     incident = make.incident()
