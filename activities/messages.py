@@ -53,22 +53,25 @@ class StepInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyInput:
-    """`round`: the how-manieth look at this step's evidence."""
+    """`round`: the how-manieth look at this step's evidence; `since`: as the look before answered."""
 
     incident_id: str
     plan_digest: str
     tier: int
     step: int
     round: int
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyResult:
-    """`record` is set once it is decided; until then `again_at` says when to look again."""
+    """`record` is set once it is decided; until then `again_at` says when to look again, and `since` from when its time
+    limit counts."""
 
     record: StepRecord | None
     again_at: datetime | None = None
     reason: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +112,22 @@ class CloseInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreInput:
-    """One look at whether a step may be taken back."""
+    """One look at whether a step may be taken back; `since`: as the look before answered."""
 
     incident_id: str
     plan_digest: str
     tier: int
     step: int
     opened_at: datetime
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreResult:
-    """`ended`: restored, or overdue and paged; else look again at `again_at`."""
+    """`ended`: restored, or overdue and paged; else look again at `again_at`. `since`: from when its time limit
+    counts."""
 
     ended: bool
     outcome: str
     again_at: datetime | None = None
+    since: datetime | None = None

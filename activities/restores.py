@@ -17,6 +17,7 @@ from activities.messages import RestoreInput, RestoreResult, StepInput
 from activities.undoing import undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, HeldBackEffect, Intent
+from firebreak.domain.age import counted_from
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import PermanentError, TransientError
@@ -43,7 +44,9 @@ class RestoreHands:
     @activity.defn(name="restore.check")
     @translated
     async def check(self, given: RestoreInput) -> RestoreResult:
-        """Taken back when the broken part itself has been healthy for the hold time; overdue: a page, and no flip."""
+        """Taken back when the broken part itself has been healthy for the hold time; overdue: a page, and no flip.
+        Where the clock was set back, by however much, the time limit counts once more at most; no evidence counts of a
+        time that has been before."""
         key = ids.move_key("restore-ended", given.tier, given.step)
         stored = await self._casebook.found(given.incident_id, key)
         if stored is not None:
@@ -65,8 +68,9 @@ class RestoreHands:
             restore=rule,
         )
         why = "; ".join(f"{r.name}: {r.reason}" for r in results)
-        overdue = now - given.opened_at >= rule.within
-        again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll)
+        since = counted_from(given.opened_at, given.since, now)
+        overdue = now - since >= rule.within
+        again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll, since=since)
         if all(r.truth is Truth.TRUE for r in results):
             held_back = await self._held_back(given, plan)
             if not held_back:

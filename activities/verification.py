@@ -18,6 +18,7 @@ from activities.messages import StepInput, VerifyInput, VerifyResult
 from activities.step_records import WROTE, StepEntries, record_of, step_entry
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
+from firebreak.domain.age import counted_from
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Condition, ConditionResult, Truth
 from firebreak.domain.errors import PermanentError, TransientError
@@ -44,7 +45,8 @@ class VerifyHands:
     async def verify(self, given: VerifyInput) -> VerifyResult:
         """Healthy and carrying traffic, for the hold time, counted from the effect; or the time limit has passed. Only
         what was measured as still broken is "not verified" (row B1: then the next tier may act): what cannot be seen is
-        undecided, which pages (issue item 7)."""
+        undecided, which pages (issue item 7). Where the clock was set back, by however much, the time limit counts once
+        more at most; no evidence counts of a time that has been before."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
         done = await self._casebook.found(given.incident_id, step_entry("verify", at))
         if done is not None:
@@ -57,7 +59,8 @@ class VerifyHands:
         effect = from_data(Effect, entry.body["effect"])
         rule = step.verify
         now = self._clock.now()
-        deadline = entry.at + rule.within
+        since = counted_from(entry.at, given.since, now)
+        deadline = since + rule.within
         progress = await self._progress(step, effect)
         results = await self._judge(rule, entry.at + rule.settle)
         unmet = [r for r in results if r.truth is not Truth.TRUE]
@@ -76,7 +79,7 @@ class VerifyHands:
             status = StepStatus.NOT_VERIFIED if broken else StepStatus.UNDECIDED
             reason = why if now < deadline else f"not verified within {rule.within.total_seconds():g} s: {why}"
             return await self._decide(at, plan, status, reason, results, progress, effect)
-        return VerifyResult(record=None, again_at=min(again_at, deadline), reason=why)
+        return VerifyResult(record=None, again_at=min(again_at, deadline), reason=why, since=since)
 
     async def _progress(self, step: Step, effect: Effect) -> Progress:
         if effect.outcome not in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED):
@@ -147,7 +150,8 @@ class VerifyHands:
     @translated
     async def hold(self, given: VerifyInput) -> VerifyResult:
         """After a verification: healthy all the way through the plan's hold time, or a relapse. Not knowing for three
-        times that long is undecided: doubt is neither health nor a relapse."""
+        times that long is undecided: doubt is neither health nor a relapse. That time counts once more at most where
+        the clock was set back, by however much, and a relapse is looked for all the while."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
         done = await self._casebook.found(given.incident_id, step_entry("hold", at))
         if done is not None:
@@ -160,6 +164,7 @@ class VerifyHands:
         held = tuple(replace(c, held_for=max(c.held_for, plan.hold)) for c in plan.recovery)
         results = await self._looking.at_once(held, self._looking.limit(), not_before=verified.at)
         now = self._clock.now()
+        since = counted_from(verified.at, given.since, now)
         seen: dict[str, Any] = {
             "conditions": [to_data(r) for r in results],
             "wrote": bool(verified.body["wrote"]),  # what the effect did not write no relapse takes back
@@ -172,12 +177,13 @@ class VerifyHands:
         why = "; ".join(r.reason for r in unmet)
         if any(r.truth is Truth.FALSE for r in unmet):
             return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", seen)
-        if now >= verified.at + 3 * plan.hold:
+        if now >= since + 3 * plan.hold:
             return await self._held(
                 at, plan, StepStatus.UNDECIDED, f"whether it stays healed is not known: {why}", seen
             )
-        wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=now + plan.hold / 4)
-        return VerifyResult(record=None, again_at=wait, reason=why)
+        soon = now + plan.hold / 4
+        wait = max([r.holds_at for r in unmet if r.holds_at is not None], default=soon)
+        return VerifyResult(record=None, again_at=soon if verified.at > now else wait, reason=why, since=since)
 
     async def _held(
         self, at: StepInput, plan: Plan, status: StepStatus, reason: str, seen: Mapping[str, Any]

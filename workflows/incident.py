@@ -137,17 +137,20 @@ class IncidentWorkflow:
     async def _look_at(self, hand: Look, plan: PlanOutline, tier: int, step: int, *, first: timedelta) -> StepRecord:
         """Look when it could first be decided, and again whenever the evidence says that it could be by then."""
         again_at: datetime | None = workflow.now() + first
+        since: datetime | None = None
         look = 0
         while True:
             await self._until(again_at)
             if self._close_request is not None:
                 why = "closed by hand before it was decided"
                 return StepRecord(tier=tier, step=step, status=StepStatus.NOT_VERIFIED, reason=why, wrote=True)
-            given = VerifyInput(incident_id=self._id, plan_digest=plan.digest, tier=tier, step=step, round=look)
+            given = VerifyInput(
+                incident_id=self._id, plan_digest=plan.digest, tier=tier, step=step, round=look, since=since
+            )
             seen = await swiftly(hand, given)
             if seen.record is not None:
                 return seen.record
-            again_at, look = seen.again_at, look + 1
+            again_at, since, look = seen.again_at, seen.since, look + 1
 
     async def _holds(self, plan: PlanOutline, move: Move) -> bool:
         """Verified is not over: all must stay healthy for the plan's hold time."""

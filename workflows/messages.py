@@ -58,13 +58,15 @@ class CloseRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreWatch:
-    """Input of the restore workflow: the step that is to be taken back some day."""
+    """Input of the restore workflow: the step that is to be taken back some day. `since`: as the last look of an
+    earlier run answered."""
 
     incident_id: str
     plan_digest: str
     tier: int
     step: int
     opened_at: datetime
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -23,12 +25,14 @@ class RestoreWorkflow:
             tier=watch.tier,
             step=watch.step,
             opened_at=watch.opened_at,
+            since=watch.since,
         )
         while True:
             seen = await swiftly(RestoreHands.check, given, retry=RECORD)
             if seen.ended:
                 return RestoreEnd(outcome=seen.outcome)
+            given = dataclasses.replace(given, since=seen.since)
             if seen.again_at is not None:
                 await workflow.sleep(max((seen.again_at - workflow.now()).total_seconds(), 0.05))
             if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(watch)
+                workflow.continue_as_new(dataclasses.replace(watch, since=given.since))

@@ -11,3 +11,10 @@ STEP = timedelta(seconds=5)
 def is_to_come(at: datetime, now: datetime) -> bool:
     """Whether the clock was set back since it said `at`. How long ago that was, it cannot tell then."""
     return at - now > STEP
+
+
+def counted_from(at: datetime, since: datetime | None, now: datetime) -> datetime:
+    """From when a wait counts that began `at`: where that was still to come at an earlier look, from that look on, as
+    it said (`since`). So each step of the clock costs a wait at most its own length once more, however far it goes
+    back: whoever looks hands the answer on to the next look."""
+    return min(at, since or at, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from firebreak.domain.age import STEP, is_to_come
+from firebreak.domain.age import STEP, counted_from, is_to_come
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 
@@ -15,3 +15,14 @@ def test_only_a_time_that_is_well_ahead_tells_of_a_clock_that_was_set_back() -> 
     assert not is_to_come(NOW + STEP, NOW)
     assert not is_to_come(NOW, NOW)
     assert not is_to_come(NOW - timedelta(days=1), NOW)
+
+
+def test_what_is_still_to_come_counts_from_the_look_that_sees_it() -> None:
+    """And does not slide along with each look; a second step back counts anew."""
+    begun = NOW + timedelta(hours=1)
+    first = counted_from(begun, None, NOW)
+    assert first == NOW
+    assert counted_from(begun, first, NOW + timedelta(minutes=1)) == NOW
+    assert counted_from(begun, first, begun + timedelta(minutes=1)) == NOW
+    assert counted_from(begun, first, NOW - timedelta(hours=1)) == NOW - timedelta(hours=1)
+    assert counted_from(NOW, None, NOW + timedelta(minutes=1)) == NOW

@@ -131,7 +131,8 @@ class PlayedHands:
         script = self.verify_script.get(given.tier, [StepStatus.VERIFIED])
         status = script[min(given.round, len(script) - 1)]
         if status is None:
-            return VerifyResult(record=None, again_at=datetime.now(UTC) + timedelta(milliseconds=30))
+            again = datetime.now(UTC) + timedelta(milliseconds=30)
+            return VerifyResult(record=None, again_at=again, since=self.seen_at(given.round))
         record = StepRecord(
             tier=given.tier,
             step=given.step,
@@ -175,7 +176,10 @@ class PlayedHands:
         self._called("restore", given)
         ended = self.restore_script.pop(0)
         again = datetime.now(UTC) + timedelta(milliseconds=30)
-        return RestoreResult(ended=ended, outcome="restored" if ended else "", again_at=None if ended else again)
+        if ended:
+            return RestoreResult(ended=True, outcome="restored")
+        since = self.seen_at(len(self.restore_script))
+        return RestoreResult(ended=False, outcome="", again_at=again, since=since)
 
     def all(self) -> Sequence[Callable[..., Any]]:
         return (

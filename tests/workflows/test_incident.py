@@ -93,6 +93,17 @@ async def test_each_act_is_told_how_old_its_evidence_is(stage: Any, plan_of: Any
     assert acts == [decided, decided, stage.hands.seen_at(1)]
 
 
+async def test_each_look_is_told_from_when_the_one_before_counted(stage: Any, plan_of: Any) -> None:
+    """A clock that is set back costs a verification its time limit once more, and not at each look."""
+    hands = stage.hands
+    hands.gather_script = [plan_of("restart")]
+    hands.verify_script = {0: [None, None, StepStatus.VERIFIED]}
+    async with stage.worker():
+        await (await start(stage)).result()
+    told = [given.since for name, given in hands.calls if name in ("verify", "hold")]
+    assert told == [None, hands.seen_at(0), hands.seen_at(1), None]
+
+
 async def test_a_relapse_during_the_hold_leads_to_the_next_tier(stage: Any, plan_of: Any) -> None:
     """What was verified and broke again did not work: it is undone, and the next tier starts."""
     stage.hands.gather_script = [plan_of("reroute", "degrade")]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.servers
 
 
 async def test_a_restore_looks_until_it_has_ended(stage: Any) -> None:
-    """Not yet, not yet, then taken back: three looks, one end."""
+    """Not yet, not yet, then taken back: three looks, each told what the one before answered, and one end."""
     stage.hands.restore_script = [False, False, True]
     async with stage.worker():
         end = await stage.client.execute_workflow(
@@ -27,3 +27,5 @@ async def test_a_restore_looks_until_it_has_ended(stage: Any) -> None:
         )
     assert end.outcome == "restored"
     assert stage.hands.names() == ["restore"] * 3
+    # From when its limit counts is handed on, as each look answered.
+    assert [given.since for _, given in stage.hands.calls] == [None, stage.hands.seen_at(2), stage.hands.seen_at(1)]

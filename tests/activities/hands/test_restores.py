@@ -281,6 +281,20 @@ async def test_a_call_after_the_end_counts_though_the_clock_was_set_back(world: 
     assert "pager/restore-ended/0.0" not in world.messages(incident)
 
 
+async def test_a_clock_that_is_set_back_costs_a_restore_its_limit_once_more(world: Any) -> None:
+    """A year back: overdue in an hour all the same, which is its limit. The part was well then, before it ever died."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=opened - timedelta(days=400))
+    world.clock.forward(-365 * 86_400)
+    since = None
+    for ended in (False, False, True):
+        seen = await world.run(world.restores.check, dataclasses.replace(world.restore(incident, opened), since=since))
+        assert (seen.ended, seen.outcome) == (ended, "overdue" if ended else "")
+        since = seen.since
+        world.clock.forward(1800)
+    assert world.cluster.writes == 1
+
+
 async def test_a_restore_in_an_open_incident_ends_no_page(world: Any) -> None:
     """A person may have been called for the incident itself; its close ends all of it."""
     incident = await world.verified()

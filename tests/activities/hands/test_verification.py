@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -177,6 +178,65 @@ async def test_what_wavers_at_the_limit_gets_its_hold_time_once(world: Any) -> N
     assert seen.record is not None
     assert seen.record.status is StepStatus.UNDECIDED
     assert world.clock.at == world.start + timedelta(seconds=66)
+
+
+async def watched(world: Any, hand: Any, incident: Any) -> tuple[Any, float]:
+    """Looked at as the story does it, until it is decided: the record, and after how many seconds."""
+    since, gone, look = None, 0.0, 0
+    while gone < 7200:
+        seen = await world.run(hand, dataclasses.replace(world.look(incident, round=look), since=since))
+        if seen.record is not None:
+            return seen.record, gone
+        wait = (seen.again_at - world.clock.at).total_seconds()
+        world.clock.forward(wait)
+        since, gone, look = seen.since, gone + wait, look + 1
+    raise AssertionError("it is never decided")
+
+
+@pytest.mark.parametrize("back", [3600, 5 * 86_400])
+async def test_a_clock_that_is_set_back_costs_a_verification_its_limit_once_more(world: Any, back: float) -> None:
+    """And verifies nothing: the service was healthy at that time before, when it had not been broken yet."""
+    world.metrics.say("app_errors", 0.0, since=world.start - timedelta(days=30))
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(30 - back)
+    record, gone = await watched(world, world.verification.verify, incident)
+    assert record.status is StepStatus.UNDECIDED, record.reason
+    assert gone <= 60 + 6  # within, and once the hold in whole steps
+
+
+async def test_a_clock_that_is_put_right_costs_a_verification_that_time(world: Any) -> None:
+    """Ten seconds back: what is healthy from its effect on is verified, by the evidence of then."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.clock.forward(-10)
+    world.healthy(since=world.clock.at + timedelta(seconds=5))
+    record, gone = await watched(world, world.verification.verify, incident)
+    assert record.status is StepStatus.VERIFIED, record.reason
+    assert gone <= 10 + 2 + 5 + 1  # the step, settle and hold, in whole steps
+
+
+@pytest.mark.parametrize(("back", "status"), [(3600, StepStatus.UNDECIDED), (8, StepStatus.VERIFIED)])
+async def test_a_clock_that_is_set_back_costs_a_hold_its_limit_once_more(
+    world: Any, back: float, status: StepStatus
+) -> None:
+    """Nobody can tell whether it stays healed: a page, in three times the hold; after a small step it is seen."""
+    incident = await world.verified()
+    world.clock.forward(-back)
+    record, gone = await watched(world, world.verification.hold, incident)
+    assert record.status is status, record.reason
+    assert gone <= 15
+    assert ("pager/relapse/0.0" in world.messages(incident)) is (status is StepStatus.UNDECIDED)
+
+
+async def test_a_relapse_is_seen_though_the_clock_was_set_back(world: Any) -> None:
+    """The page was cancelled with the verification: it is looked for all the while, and not in an hour."""
+    incident = await world.verified()
+    world.clock.forward(-3600)
+    world.sick(since=world.clock.at + timedelta(seconds=3))
+    record, gone = await watched(world, world.verification.hold, incident)
+    assert record.status is StepStatus.NOT_VERIFIED, record.reason
+    assert gone <= 5
 
 
 async def test_an_api_server_that_is_away_is_no_failed_roll_out(world: Any) -> None:
