@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -27,6 +27,7 @@ from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.attempts import message_entry
 from firebreak.engine.damage import KEPT, unreadable_restore
 from firebreak.engine.told import FALLBACK, mark
+from firebreak.engine.waited import IntakeWait, OpenSince
 from firebreak.postmortem.notice_next import INTAKE
 
 log = structlog.get_logger()
@@ -65,7 +66,8 @@ class IntakeWatch:
         self._pager_key = pager_key
         self._incidents = incidents
         self._elapsed = elapsed
-        self._seen: tuple[int, float] = (0, 0.0)  # receipt of the oldest, and when it was first seen
+        self._wait = IntakeWait(limit)
+        self._open_since = OpenSince()
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._damaged: set[str] = set()  # records of restores that cannot be read, paged for
         self._paged: tuple[str, ...] = ()  # records of the pages that are open
@@ -91,13 +93,14 @@ class IntakeWatch:
             await self._look_at_restores()
 
     async def _look_at_intake(self) -> None:
+        now = self._clock.now()
+        self._wait.looked(now, self._elapsed())
         oldest = await self._inbox.oldest()
         if self._left is None:
             with contextlib.suppress(LedgerError):  # asked again at the next look: no page waits for it
                 self._left = await self._left_open()
         await self._write_down()
-        now = self._clock.now()
-        late = oldest is not None and self._waited(oldest, now) >= self._limit
+        late = oldest is not None and self._wait.of(oldest.receipt, oldest.accepted_at) >= self._limit
         if late and oldest is not None and not self._paged:
             record = ids.delivery_record("intake", oldest.receipt, oldest.accepted_at)
             await self._page(record, oldest)
@@ -128,13 +131,6 @@ class IntakeWatch:
             self._paged = (*self._paged, self._unwritten[0].incident_id)
             self._unwritten = ()
 
-    def _waited(self, oldest: AcceptedAlert | UnreadableDelivery, now: datetime) -> timedelta:
-        """As long as this process has seen it at least: a clock that was set back would hide it for as long."""
-        if self._seen[0] != oldest.receipt:
-            self._seen = oldest.receipt, self._elapsed()
-        seen = timedelta(seconds=self._elapsed() - self._seen[1])
-        return seen if oldest.accepted_at is None else max(now - oldest.accepted_at, seen)
-
     async def _left_open(self) -> tuple[str, ...]:
         """Pages of an engine that ran before, to be ended: starting it again is what mends this as a rule. None of them
         stands for the alert that waits now, which has its own."""
@@ -147,13 +143,17 @@ class IntakeWatch:
     async def _look_at_restores(self) -> None:
         if self._incidents is None:
             return
-        now = self._clock.now()
+        now, elapsed = self._clock.now(), self._elapsed()
         late = {}
         unreadable: list[UnreadableRestore] = []
+        places: set[tuple[str, str]] = set()
         for record in await self._incidents.open_restores(unreadable=unreadable):
+            place = record.incident_id, ids.overdue_key(record.tier, record.step)
+            places.add(place)
             limit = record.restore.within + max(RESTORE_GRACE, 2 * record.restore.poll)
-            if now - record.opened_at >= limit:
-                late[record.incident_id, ids.overdue_key(record.tier, record.step)] = record
+            if self._open_since.of(place, record.opened_at, now, elapsed) >= limit:
+                late[place] = record
+        self._open_since.keep(places)
         self._overdue &= late.keys()
         for place, record in late.items():
             if place not in self._overdue:

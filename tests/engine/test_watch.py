@@ -94,6 +94,22 @@ async def test_an_alert_from_before_the_clock_was_set_back_pages(inbox: Any, sto
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
+async def test_a_clock_that_is_set_forward_pages_nobody(inbox: Any, store: Any, clock: Any) -> None:
+    """An alert of a moment ago is an hour old by the wall clock; the next look finds it taken up."""
+    gone = [0.0]
+    watch = IntakeWatch(inbox, store, clock, elapsed=lambda: gone[-1])
+    for _ in range(31):
+        await watch.look()
+        gone.append(gone[-1] + 2)
+        clock.forward(2)
+    receipt = await accept(inbox, clock)
+    clock.forward(3600)
+    await watch.look()
+    await inbox.settle([(receipt, Disposition.OPENED, "inc-1")])
+    await watch.look()
+    assert await pages(store, clock) == []
+
+
 async def test_a_flood_that_waits_is_one_page(inbox: Any, store: Any, clock: Any) -> None:
     """One alert after the other is parked while the rest waits: nobody is paged for each of them."""
     watch = IntakeWatch(inbox, store, clock)
@@ -253,6 +269,21 @@ async def test_an_overdue_restore_that_nobody_ended_pages_once(inbox: Any, store
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH] * 2
     await IntakeWatch(inbox, store, clock, incidents=store).look()
     assert await pages(store, clock) == []
+
+
+async def test_a_restore_is_overdue_also_when_the_clock_was_set_back(inbox: Any, store: Any, clock: Any) -> None:
+    """A year back: it is late by what this process has seen of it, not in a year."""
+    gone = [0.0]
+    watch = IntakeWatch(inbox, store, clock, incidents=store, elapsed=lambda: gone[-1])
+    await store.append([draft("r", clock)], restores=[promised(clock)])
+    clock.forward(-365 * 86_400)
+    for seconds in (0.0, 659.0):
+        gone.append(seconds)
+        await watch.look()
+    assert await pages(store, clock) == []
+    gone.append(660.0)
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
 
 
 async def test_a_restore_that_has_ended_pages_nobody(inbox: Any, store: Any, clock: Any) -> None:
