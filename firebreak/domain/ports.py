@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
+from firebreak.domain.age import LastSeenRight
 from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass, UnreadableDelivery
 from firebreak.domain.condition import MetricAnswer, MetricQuery
 from firebreak.domain.incident import (
@@ -280,9 +281,12 @@ class OutboxPort(Protocol):
     ) -> None:
         """It is never sent, which the entries say; all in one transaction."""
 
-    async def set_back(self, by: timedelta, *, entry: EntryDraft) -> int:
-        """The wall clock was set back: the times of all that waits move with it, in one transaction with `entry`, which
-        says so. How many."""
+    async def set_back(self, by: timedelta, *, entry: EntryDraft, seen: LastSeenRight | None = None) -> int:
+        """The wall clock was set back: the times of what waits since before (None: of all that waits) move with it, in
+        one transaction with `entry`, which says so. How many."""
+
+    async def newest_message(self) -> int:
+        """Number of the last one that was written; 0 before the first."""
 
     async def wall_clock_was(self) -> datetime | None:
         """What it said when the newest entry was written; None in an empty record."""

@@ -27,6 +27,8 @@ class SetBack:
         self._clock = clock
         self._elapsed = elapsed
         self._began: datetime | None = None  # what the wall clock would have said when `elapsed` was 0
+        self.right_at: datetime | None = None
+        """What the wall clock said at the last `by`; None where that told of a step, or could tell nothing."""
 
     def said(self, at: datetime) -> None:
         """The wall clock has said `at` before this process ran. However long ago that was, it has gone on since: what
@@ -36,20 +38,26 @@ class SetBack:
     def by(self) -> timedelta:
         """How far the wall clock was set back since the last `settled`, in one step or in many; zero below STEP. When
         it was set forward, that is where it is from then on."""
-        began = self._look()
-        if began is None:
+        self.right_at = None
+        looked = self._look()
+        if looked is None:
             return timedelta(0)
+        now, began = looked
         if self._began is None or began > self._began:
             self._began = began
         gone = self._began - began
-        return gone if gone > STEP else timedelta(0)
+        if gone > STEP:
+            return gone
+        self.right_at = now
+        return timedelta(0)
 
     def settled(self, by: timedelta) -> None:
         """What hung on the time before has been moved by that."""
         if self._began is not None:
             self._began -= by
 
-    def _look(self) -> datetime | None:
+    def _look(self) -> tuple[datetime, datetime] | None:
+        """What the wall clock says, and would have said when `elapsed` was 0."""
         before = self._elapsed()
         now = self._clock.now()
-        return None if self._elapsed() - before > _AT_ONCE else now - timedelta(seconds=before)
+        return None if self._elapsed() - before > _AT_ONCE else (now, now - timedelta(seconds=before))

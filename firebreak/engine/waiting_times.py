@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
+from firebreak.domain.age import LastSeenRight
 from firebreak.domain.codec import format_time
 from firebreak.domain.ports import Clock, OutboxPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -23,6 +24,8 @@ class WaitingTimes:
         self._clock = clock
         self._set_back = SetBack(clock, elapsed)
         self._knows_before = False  # what the wall clock said before this process ran
+        self._right: tuple[int, datetime] | None = None  # newest message when it was last seen right, and what it said
+        self._noticed: int | None = None  # newest message when a step was noticed, until it has been moved for that
 
     async def moved(self) -> timedelta:
         """By how much what waits in the store was moved back just now; zero when the clock was not set back, and when
@@ -33,7 +36,10 @@ class WaitingTimes:
                 if before is not None:
                     self._set_back.said(before)
                 self._knows_before = True
+            newest = await self._outbox.newest_message()  # first: all up to it is of the clock that is looked at now
             by = self._set_back.by()
+            if self._set_back.right_at is not None:
+                self._right, self._noticed = (newest, self._set_back.right_at), None
             if by:
                 await self._move(by)
         except Exception as error:  # noqa: BLE001 # whatever it is: without these looks nobody is ever called again
@@ -51,6 +57,12 @@ class WaitingTimes:
             at=now,
             body=times,
         )
-        moved = await self._outbox.set_back(by, entry=entry)
+        if self._noticed is None:
+            self._noticed = await self._outbox.newest_message()
+        # Never seen right: a step from before this process ran, or right after the last one. All is of before it.
+        newest, at = self._right or (self._noticed, now)
+        seen = LastSeenRight(newest=newest, at=at, noticed=self._noticed)
+        moved = await self._outbox.set_back(by, entry=entry, seen=seen)
         self._set_back.settled(by)
+        self._right = self._noticed = None
         log.warning("outbox.clock_set_back", **times, moved=moved)

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from firebreak.domain.age import LastSeenRight
 from firebreak.domain.codec import format_time, parse_time, to_data
 from firebreak.domain.message import Channel, Message, MessageDraft, UnreadableMessage
 from firebreak.domain.timeline import EntryDraft
@@ -148,14 +149,15 @@ class OutboxStore(Store):
 
         await self._write(unit)
 
-    async def set_back(self, by: timedelta, *, entry: EntryDraft) -> int:
-        """Moves both times of all that waits back, so that its order stays. Returns how many; what cannot be read is
-        left as it is. With the entry, the record no longer ends in what is the future now: no later start moves them
-        again."""
+    async def set_back(self, by: timedelta, *, entry: EntryDraft, seen: LastSeenRight | None = None) -> int:
+        """Moves both times of what waits since before the step back (`seen`; None: of all) and returns how many. Their
+        order stays, and what was written since, whose times are of the new clock, comes after what was due before. What
+        cannot be read is left as it is. With the entry, the record no longer ends in what is the future now: no later
+        start moves them again."""
         items = prepared((entry,))
 
         def unit(raw: sqlite3.Connection) -> int:
-            moved = [times for row in _TIMES.rows(raw) if (times := _earlier_by(by, *row)) is not None]
+            moved = [times for row in _TIMES.rows(raw) if (times := _earlier_by(by, *row, seen=seen)) is not None]
             if moved:
                 _MOVE.run_each(raw, moved)
             append_entries(raw, items)
@@ -163,15 +165,24 @@ class OutboxStore(Store):
 
         return await self._write(unit)
 
+    async def newest_message(self) -> int:
+        """Number of the last one that was written; 0 before the first. Asked at each look."""
+        (number,) = await self._peek(lambda raw: _NEWEST_MESSAGE.run(raw).fetchone())
+        return int(number or 0)
+
     async def wall_clock_was(self) -> datetime | None:
         """The time of the newest entry; None in an empty record."""
         row = await self._peek(lambda raw: _NEWEST.run(raw).fetchone())
         return None if row is None else parse_time(row[0])
 
 
-def _earlier_by(by: timedelta, number: int, due_at: str, next_try_at: str) -> dict[str, Any] | None:
-    """Values of `_MOVE`; None for times that cannot be read."""
+def _earlier_by(
+    by: timedelta, number: int, due_at: str, next_try_at: str, *, seen: LastSeenRight | None
+) -> dict[str, Any] | None:
+    """Values of `_MOVE`; None for what was written since the step, and for times that cannot be read."""
     try:
+        if seen is not None and not seen.is_before_step(number, parse_time(due_at), by):
+            return None
         due, again = (format_time(max(parse_time(text), _FIRST + by) - by) for text in (due_at, next_try_at))
     except UNDECODABLE:
         return None
@@ -244,6 +255,7 @@ _AGAIN = Sql(
     )
 )
 _NEWEST = Sql(select(entries.c.at).order_by(entries.c.seq.desc()).limit(1))
+_NEWEST_MESSAGE = Sql(select(func.max(rows.c.number)))
 _TIMES = Sql(select(rows.c.number, rows.c.due_at, rows.c.next_try_at).where(_waiting(rows)))
 _MOVE = Sql(_failed.values(due_at=bindparam("due_at"), next_try_at=bindparam("next_try_at")))
 _cancel = update(rows).where(_waiting(rows), rows.c.incident_id == bindparam("incident"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from firebreak.domain.age import STEP, counted_from, is_to_come
+from firebreak.domain.age import STEP, LastSeenRight, counted_from, is_to_come
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 
@@ -26,3 +26,13 @@ def test_what_is_still_to_come_counts_from_the_look_that_sees_it() -> None:
     assert counted_from(begun, first, begun + timedelta(minutes=1)) == NOW
     assert counted_from(begun, first, NOW - timedelta(hours=1)) == NOW - timedelta(hours=1)
     assert counted_from(NOW, None, NOW + timedelta(minutes=1)) == NOW
+
+
+def test_what_was_written_around_a_step_back_is_told_by_number_and_time() -> None:
+    """Number 10 was the newest when the clock was last right, 20 when the step of an hour was noticed."""
+    hour = timedelta(hours=1)
+    seen = LastSeenRight(newest=10, at=NOW, noticed=20)
+    assert seen.is_before_step(10, NOW - timedelta(days=1), hour)
+    assert seen.is_before_step(11, NOW, hour)
+    assert not seen.is_before_step(11, NOW - hour + timedelta(seconds=60), hour)
+    assert not seen.is_before_step(21, NOW + hour, hour)

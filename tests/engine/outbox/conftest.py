@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import pytest
 
 from activities import notices
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
-from firebreak.domain.codec import to_data
+from firebreak.domain.codec import parse_time, to_data
 from firebreak.domain.incident import Incident, Mode
-from firebreak.domain.message import NoticeText, PagerAction, Route
+from firebreak.domain.message import MessageDraft, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.outbox import OutboxParts, OutboxSender
 
@@ -171,6 +171,15 @@ class Desk:
     def classified(self, deadline: float = 60) -> Any:
         """The messages of a verdict, with `deadline` seconds until a person is called."""
         return notices.classified(INCIDENT, self.now, timedelta(seconds=deadline), Mode.ACT)
+
+    def pager(self, key: str, action: PagerAction, delay: float = 0) -> MessageDraft:
+        """One for the pager, due in `delay` seconds."""
+        return notices.pager(INCIDENT, NoticeKind.PERSON_NEEDED, key, action, self.now + timedelta(seconds=delay))
+
+    def due_times(self) -> dict[str, datetime]:
+        """When each message is due, by key."""
+        with closing(sqlite3.connect(f"file:{self.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+            return {key: parse_time(due) for key, due in raw.execute("SELECT key, due_at FROM messages")}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
