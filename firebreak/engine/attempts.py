@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Message, PagerAction
@@ -64,7 +65,7 @@ def failed_attempt(message: Message, error: FirebreakError, now: datetime, *, do
     )
 
 
-def message_entry(message: Message, kind: EntryKind, at: datetime, suffix: str = "", **body: object) -> EntryDraft:
+def message_entry(message: Message, kind: EntryKind, at: datetime, *, suffix: str = "", **body: Any) -> EntryDraft:
     """What the record says of a message."""
     draft = message.draft
     return EntryDraft(

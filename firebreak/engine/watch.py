@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -239,7 +240,7 @@ class IntakeWatch:
         receipt = await self._pager.send(
             self._pager_key, PagerAction.TRIGGER_HIGH, incident_id=entry.incident_id, text=text, details={}
         )
-        key = {"routing": FALLBACK, "marks": {FALLBACK: mark(self._pager_key)}}  # whose resolve ends it
+        key: dict[str, Any] = {"routing": FALLBACK, "marks": {FALLBACK: mark(self._pager_key)}}  # whose resolve ends it
         message = Message(number=0, draft=page, attempts=0, next_try_at=entry.at)
         sent = message_entry(message, EntryKind.MESSAGE_DELIVERED, self._clock.now(), receipt=receipt, **key)
         self._unwritten = (entry, sent)
