@@ -7,6 +7,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,27 +114,62 @@ async def test_what_can_never_be_right_changes_nothing(chain: Any, body: bytes, 
     assert chain.pages(FALLBACK) == []
 
 
-@pytest.mark.parametrize("where", ["an extra label", "the deployment", "the service"])
-async def test_hostile_label_values_stay_values(chain: Any, where: str) -> None:
-    """Through query, verdict, page, thread and post-mortem: asked as strings, shown as text, run by nobody."""
+READING_LABELS = """\
+  slow:
+    dimension: latency
+    query: app_latency{service=$service, namespace=$namespace, deployment=$workload}
+    op: ">"
+    threshold: $seconds
+    for: $held
+    inputs: ['app_latency{deployment=$workload}']
+  anything:
+    dimension: business
+    query: max(app_errors)
+    op: ">"
+    threshold: $errors
+    inputs: ['app_errors']
+tree: {any: [failing, slow, anything]}
+"""
+"""In place of the tree's `slow`: three values that an alert's labels say, and a query that no label is in."""
+
+
+@pytest.mark.parametrize(
+    ("where", "asked"),
+    [
+        ("an extra label", {"service": "pay", "namespace": "shop", "deployment": "pay-v1"}),
+        ("the deployment", {"service": "pay"}),
+        ("the namespace", {"service": "pay"}),
+        ("the service", {}),
+    ],
+)
+async def test_hostile_label_values_stay_values(
+    chain: Any, documents: Path, where: str, asked: Mapping[str, str]
+) -> None:
+    """Through query, verdict, page, thread and post-mortem: a name that the services lead to is asked for as a quoted
+    string, whatever else a label says reaches no query, is shown as text, and is run by nobody."""
+    tree = documents / "severity.yaml"
+    head, _, tail = tree.read_text().partition("  slow:\n")
+    tree.write_text(head + READING_LABELS + tail.partition("tree: {any: [failing, slow]}\n")[2])
+    chain.exporter.lines |= {'app_latency{service="pay",namespace="shop",deployment="pay-v1"}': "3"}
     await chain.start()
     labels = {**chain.labels, **{f"h_{k}": v for k, v in HOSTILE.items() if k != "surrogate"}}
     nasty = HOSTILE["promql"] + HOSTILE["slack"] + HOSTILE["template"]
-    if where == "the deployment":
-        labels["deployment"] = nasty
-    if where == "the service":
-        labels["service"] = nasty
+    if where != "an extra label":
+        labels[where.removeprefix("the ")] = nasty
     annotations = {"summary": nasty, "description": HOSTILE["markdown"] + HOSTILE["control"]}
     assert (await chain.post(labels, annotations=annotations)).status_code == 200
     page = await chain.paged(FALLBACK if where == "the service" else "paypaypaypaypaypaypaypaypaypaypa")
     assert "\u202e" not in page.summary
     if where != "an extra label":  # it leads to no target: nothing may be written
         assert not await chain.wrote()
-    for kind, body in await chain.timeline():
-        if kind == "facts.gathered":
-            answers = body["facts"]["answers"]
-            assert [a["status"] for a in answers] == ["ok"] * len(answers), "a label broke a query"
-            assert all("vector(1)" not in a["key"] for a in answers)
+    looks = [body["facts"]["answers"] for kind, body in await chain.timeline() if kind == "facts.gathered"]
+    assert looks
+    for answers in looks:
+        keys = [answer["key"] for answer in answers]
+        assert "max(app_errors)" in keys
+        assert {answer["status"] for answer in answers} == {"ok"}, "a label broke a query"
+        assert set(re.findall(r'(\w+)="([^"]*)"', " ".join(keys))) == set(asked.items())
+        assert not [key for key in keys if "vector(1)" in key or "evil" in key or "7777" in key]
     await _told(chain)
     await _written(chain)
 

@@ -47,11 +47,17 @@ async def test_a_query_that_prometheus_refuses_pages(chain: Any, documents: Path
     assert "matching" in (await doubted(chain)).lower()
 
 
-async def test_a_metric_that_is_not_there_pages(chain: Any) -> None:
-    """Never exported: no zero, no health, no action."""
+async def test_a_metric_that_was_never_exported_pages(chain: Any, documents: Path) -> None:
+    """Misspelled in the tree, while the exporter is there and sick: no zero, no health, no action."""
+    path = documents / "severity.yaml"
+    text = path.read_text()
+    for metric in ("app_errors", "app_latency"):
+        assert text.count(f"{metric}{{") == 2  # query and input
+        text = text.replace(f"{metric}{{", f"{metric}_never{{")
+    path.write_text(text)
     await chain.start()
-    chain.exporter.lines = {}
-    await chain.until(lambda: gone(chain))
+    assert not await _has(chain, 'present_over_time({__name__=~"app_.*_never"}[1h])')
+    assert await _has(chain, 'app_errors{service="pay"} > 0.1')
     assert "does not report" in await doubted(chain)
 
 
