@@ -1,43 +1,19 @@
-"""The condition block of severity trees, steps and recoveries: model, check, and rendering to a domain Condition.
-
-    errors_ratio:
-      title: share of calls that fail
-      dimension: errors                 # latency | errors | business | health
-      query: sum(rate(http_requests_total{service=$service,code=~"5.."}[$window])) / ...
-      op: ">="                          # > >= < <= == !=
-      threshold: $errors_ratio          # a number, or $name of the thresholds
-      for: $errors_for                  # a duration, or $name of the durations; default 0s
-      inputs: ['http_requests_total{service=$service}']
-      volume: {query: ..., at_least: 20}
-      absent: zero                      # zero | not_applicable | inconclusive (default)
-      stale_after: $stale_after
-
-A block with `label` and `in` is a label condition, one with `score` the health score of row A2.
-"""
+"""Condition blocks (`firebreak.documents.condition_block`): the check of their names and PromQL, and their rendering
+to a domain Condition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, model_validator
-
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.durations import promql_duration, spoken
-from firebreak.documents.fields import Block, Name, NumberOrName, Query, SpanOrName
 from firebreak.documents.promql import QueryFault, check_query, placeholders, render_query, selectors
 from firebreak.documents.yaml_file import Finding
 from firebreak.documents.yaml_nodes import NodePath
-from firebreak.domain.condition import (
-    Absence,
-    Comparison,
-    Condition,
-    ConditionKind,
-    Dimension,
-    ScoreFlow,
-    VolumeFloor,
-)
+from firebreak.domain.condition import Comparison, Condition, ConditionKind, ScoreFlow, VolumeFloor
 from firebreak.domain.errors import RunbookInvalid
 
 MOST_POINTS = 10_000
@@ -45,75 +21,6 @@ MOST_POINTS = 10_000
 
 DEFAULT_STEP = timedelta(seconds=15)  # of range queries, where a document names no `step`
 STANDARD_BINDINGS = frozenset({"service", "namespace", "workload", "cluster"})
-
-
-class VolumeBlock(Block):
-    """Calls in the window; below `at_least` the condition does not apply (row A1: 20)."""
-
-    query: Query
-    at_least: NumberOrName
-
-
-class FlowBlock(Block):
-    """One flow of the health score: share of success 0..1, and volume now / baseline. Each query should give nothing
-    over too few calls (`... / (sum(increase(attempts[$window])) >= $min_calls)`), and `absent` say what that means."""
-
-    weight: NumberOrName
-    success: Query
-    volume_ratio: Query
-    volume_weight: NumberOrName = 0.0
-    absent: Absence = Absence.INCONCLUSIVE
-
-
-class ScoreBlock(Block):
-    flows: Annotated[dict[Name, FlowBlock], Field(min_length=1, max_length=50)]
-
-
-class ConditionBlock(Block):
-    """One condition as it is written. Exactly one of `query`, `label` and `score`."""
-
-    dimension: Dimension
-    title: str = Field(default="", max_length=200)
-    unit: str = Field(default="", max_length=20)
-    query: Query | None = None
-    op: Comparison | None = None
-    threshold: NumberOrName | None = None
-    for_: SpanOrName = Field(default=timedelta(0), alias="for")
-    inputs: tuple[Query, ...] = ()
-    volume: VolumeBlock | None = None
-    absent: Absence = Absence.INCONCLUSIVE
-    stale_after: SpanOrName = "$stale_after"
-    label: str | None = None
-    in_: tuple[str, ...] = Field(default=(), alias="in")
-    score: ScoreBlock | None = None
-
-    @property
-    def kind(self) -> ConditionKind:
-        if self.label is not None:
-            return ConditionKind.LABEL
-        return ConditionKind.SCORE if self.score is not None else ConditionKind.METRIC
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> ConditionBlock:
-        if sum(part is not None for part in (self.query, self.label, self.score)) != 1:
-            raise ValueError("a condition has exactly one of `query`, `label` and `score`")
-        given = self.model_fields_set
-        if self.kind is ConditionKind.LABEL:
-            unfit = given - {"dimension", "title", "label", "in_"}
-            if unfit:
-                raise ValueError(f"a label condition has no {', '.join(sorted(n.rstrip('_') for n in unfit))}")
-            if not self.label or not self.in_:
-                raise ValueError("a label condition needs `label` and at least one value `in`")
-            return self
-        if "in_" in given:
-            raise ValueError("`in` belongs to label conditions")
-        if self.op is None or self.threshold is None:
-            raise ValueError("`op` and `threshold` are needed")
-        if self.kind is ConditionKind.METRIC and not self.inputs:
-            raise ValueError("`inputs` needs at least one selector whose newest sample's age is asked for")
-        if self.kind is ConditionKind.SCORE and self.volume is not None:
-            raise ValueError("a score has no `volume`: a flow's queries ask for calls enough (`>= $min_calls`)")
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from firebreak.documents.conditions import ConditionBlock
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.policy import Policy
 from firebreak.documents.services import Service, Services
 from firebreak.documents.yaml_file import Finding, YamlDocument

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Protocol
 
-from firebreak.documents.conditions import ConditionBlock, Rendering
+from firebreak.documents.condition_block import ConditionBlock
+from firebreak.documents.conditions import Rendering
 from firebreak.documents.promql import grouping_labels, selectors
 from firebreak.documents.yaml_file import Finding, YamlDocument
 from firebreak.documents.yaml_nodes import NodePath

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
-from firebreak.documents.conditions import ConditionBlock
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.fields import Block, Name, Number, Span, SpanOrName
 from firebreak.domain.plan import UndoRule
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
     DEFAULT_STEP,
     STANDARD_BINDINGS,
-    ConditionBlock,
     KnownNames,
     Rendering,
     check_condition,

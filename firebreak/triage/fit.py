@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
     DEFAULT_STEP,
     STANDARD_BINDINGS,
-    ConditionBlock,
     Rendering,
     render_condition,
     too_many_points,

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
     DEFAULT_STEP,
     STANDARD_BINDINGS,
-    ConditionBlock,
     KnownNames,
     Rendering,
     check_condition,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
-    ConditionBlock,
     KnownNames,
     Rendering,
     check_condition,

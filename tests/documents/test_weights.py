@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from firebreak.documents.conditions import ConditionBlock
+from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.policy import load_policy
 from firebreak.documents.services import load_services
 from firebreak.documents.weights import weight_faults, weight_problems

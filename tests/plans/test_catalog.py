@@ -151,13 +151,17 @@ def test_the_schema_knows_each_actions_parameters() -> None:
 
 
 def test_every_field_of_a_runbook_is_described() -> None:
-    """The description is what an editor shows while one types."""
+    """The description is what an editor shows while one types: in the document itself, in each block, and in each
+    action's parameters."""
     schema = runbook_schema(specs())
+    blocks = {"": schema, **{name: block for name, block in schema["$defs"].items() if "properties" in block}}
+    assert {"StepBlock", "VerifyBlock", "ConditionBlock", "VolumeBlock", "ScoreBlock", "FlowBlock"} <= set(blocks)
+    for branch in blocks["StepBlock"]["allOf"]:
+        blocks[branch["if"]["properties"]["action"]["const"]] = branch["then"]["properties"]["params"]
     bare = [
         f"{name}.{field}"
-        for name in ("MatchBlock", "StepBlock", "TierBlock", "VerifyBlock", "RestoreBlock", "FixedTarget")
-        for field, about in schema["$defs"][name]["properties"].items()
+        for name, block in blocks.items()
+        for field, about in block["properties"].items()
         if not about.get("description")
     ]
-    bare += [field for field, about in schema["properties"].items() if not about.get("description")]
     assert bare == []
