@@ -33,8 +33,16 @@ def lint(
         str | None, typer.Option(metavar="URL", help="Also report metrics and labels that do not exist there.")
     ] = None,
     write_schema: Annotated[
-        bool, typer.Option("--write-schema", help="Write the JSON Schema that editors complete runbooks from.")
+        bool,
+        typer.Option(
+            "--write-schema", help="Write the JSON Schema that editors complete runbooks from: the shipped one."
+        ),
     ] = False,
+    write_schema_to: Annotated[
+        Path | None,
+        # no value of --write-schema: that would take the first PATH for the file to write over
+        typer.Option("--write-schema-to", metavar="FILE", help="Write that schema to a file of yours."),
+    ] = None,
 ) -> None:
     """Check runbooks, severity trees, policies and services: names, parameters, PromQL, and that every step which
     writes says check, verify and undo. One `file:line:column: message` a problem; exit code 1 when there is any."""
@@ -42,12 +50,9 @@ def lint(
     from firebreak.locator import runbooks_dir
 
     if write_schema:
-        from firebreak.plans.schema import schema_text
-
-        schema = runbooks_dir() / "schema" / "runbook.schema.json"
-        schema.parent.mkdir(exist_ok=True)
-        schema.write_text(schema_text(specs()), encoding="utf-8")
-        print(f"{schema} written")
+        _write_schema(runbooks_dir() / "schema" / "runbook.schema.json", specs())
+    if write_schema_to is not None:
+        _write_schema(write_schema_to, specs())
     library = Library(specs())
     for path in paths or [runbooks_dir()]:
         library.read(path)
@@ -61,6 +66,20 @@ def lint(
     print(f"{_count(library.documents, 'document')}, {_count(len(found), 'problem')}")
     if found:
         raise typer.Exit(1)
+
+
+def _write_schema(path: Path, specs: Mapping[str, ActionSpec]) -> None:
+    from firebreak.domain.errors import ContractError
+    from firebreak.plans.schema import schema_text
+
+    try:
+        path.write_text(schema_text(specs), encoding="utf-8")
+    except OSError as error:
+        raise ContractError(
+            f"the schema cannot be written to {path}: {error.strerror or type(error).__name__}",
+            advice="Name a file that you may write: firebreak lint --write-schema-to FILE.",
+        ) from None
+    print(f"{path} written")
 
 
 def _count(number: int, what: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from firebreak.cli import lint
+from firebreak.domain.errors import ContractError
 from firebreak.locator import runbooks_dir
 
 Run = Callable[..., Result]
@@ -121,6 +122,24 @@ def test_a_runbook_that_the_engine_never_loads_is_a_problem(run: Run, tree: Path
     assert "2 problems" in output
     assert run(catalog / "one.yml").exit_code == 1
     assert run(catalog / "deep").exit_code == 0, "a folder that is named is a catalog of its own"
+
+
+def test_the_schema_is_written_where_it_is_asked_for(run: Run, tmp_path: Path, tree: Path) -> None:
+    """Who has the wheel cannot write into it; the documents that are named are read, and written over by nothing."""
+    shipped = runbooks_dir() / "schema" / "runbook.schema.json"
+    file, runbook = tmp_path / "mine.json", tree / "catalog" / "restart-only.yaml"
+    before = runbook.read_bytes()
+    result = run("--write-schema-to", file, runbook)
+    assert result.output.splitlines() == [f"{file} written", "1 document, 0 problems"]
+    assert file.read_bytes() == shipped.read_bytes()
+    assert runbook.read_bytes() == before
+
+
+def test_a_schema_that_cannot_be_written_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    """It names the file, and what to do."""
+    with pytest.raises(ContractError, match=r"no/such\.json: No such file") as caught:
+        run("--write-schema-to", tmp_path / "no" / "such.json")
+    assert "--write-schema-to FILE" in caught.value.next_step()
 
 
 def test_what_is_not_there_is_a_problem_too(run: Run, tmp_path: Path) -> None:
