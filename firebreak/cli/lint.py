@@ -189,7 +189,7 @@ class Library:
         """What the engine's load refuses, too; and what it would take, but never use or never judge."""
         from firebreak.documents.policy import load_policy
         from firebreak.plans.fit import never_chosen, plan_problems
-        from firebreak.triage.fit import lacking_params, tree_problems
+        from firebreak.triage.fit import lacking_params, tree_problems, without_workload
 
         of_none = load_policy(b"kind: policy\nname: none\n", "none")  # sets nothing
         together: list[Services | None] = [*self.services] or [None]
@@ -203,6 +203,7 @@ class Library:
             self.problems += never_chosen(self.runbooks, known)
             for severity in self.severities:
                 self.problems += lacking_params(severity, known)
+                self.problems += without_workload(severity, known)
 
     def look_up(self, known: KnownSeries) -> None:
         """Metrics and labels that do not exist in a real Prometheus."""

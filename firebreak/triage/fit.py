@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
@@ -67,14 +67,32 @@ def lacking_params(document: SeverityDocument, services: Collection[Service]) ->
         reading = [name for name, block in document.conditions.items() if _reads(name, block, param, document)]
         if not without or (not reading and len(without) < len(services)):
             continue
-        more = f" and {len(without) - _MOST_NAMES} more" if len(without) > _MOST_NAMES else ""
-        told = f"parameter {param!r} is missing from {', '.join(without[:_MOST_NAMES])}{more}"
+        told = f"parameter {param!r} is missing from {_listed(without)}"
         if len(without) == len(services):
             told = f"no service has the parameter {param!r}"
         if reading:
             told += f": {', '.join(reading)} is inconclusive there in every incident"
         findings.append(Finding(("params", index), told))
     return document.document.problems(findings)
+
+
+def without_workload(document: SeverityDocument, services: Collection[Service]) -> tuple[Problem, ...]:
+    """Conditions that ask for `$workload`, with the services whose alerts name a pod: which workload it belongs to is
+    found out while the conditions are asked, so they are inconclusive in every incident of these. For the linter."""
+    names = [service.name for service in services if service.target.pod is not None]
+    if not names:
+        return ()
+    told = f"$workload has no value for {_listed(names)}, whose target is a pod: inconclusive there in every incident"
+    return document.document.problems(
+        Finding(("conditions", name), told, on_key=True)
+        for name, block in document.conditions.items()
+        if _reads(name, block, "workload", document)
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def _reads(name: str, block: ConditionBlock, param: str, document: SeverityDocument) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from firebreak.documents.policy import Policy, load_policy
 from firebreak.documents.services import Services, load_services
 from firebreak.locator import runbooks_dir
-from firebreak.triage.fit import lacking_params, tree_problems
+from firebreak.triage.fit import lacking_params, tree_problems, without_workload
 from firebreak.triage.tree import SeverityDocument, load_severity
 
 SEVERITY = (runbooks_dir() / "severity" / "p1.yaml").read_text(encoding="utf-8")
@@ -110,3 +110,18 @@ def test_a_parameter_that_nothing_reads_is_named_only_where_nobody_has_it() -> N
     (problem,) = lacking_params(tree(SEVERITY.replace("durations:", "params: [gate]\ndurations:", 1)), known)
     assert problem.message == "no service has the parameter 'gate'"
     assert lacking_params(tree(SEVERITY.replace("durations:", "params: [zone]\ndurations:", 1)), known) == ()
+
+
+def test_a_tree_that_asks_for_the_workload_names_the_services_that_are_known_by_a_pod() -> None:
+    """Their workload is not known yet when the conditions are asked: inconclusive in every incident."""
+    by_pod = load_services(
+        b"kind: services\nservices:\n  cart: {target: {namespace: shop, pod: {label: pod}}}\n", "services.yaml"
+    )
+    known = (*services().services.values(), *by_pod.services.values())
+    asking = tree(SEVERITY.replace("sum(rate(gateway_requests_total[", "sum(rate(gateway_requests_total{x=$workload}["))
+    (problem,) = without_workload(asking, known)
+    line = asking.document.raw.decode().splitlines().index("  gateway_5xx:") + 1
+    assert (problem.file, problem.line, problem.column) == ("p1.yaml", line, 3)
+    assert problem.message.startswith("$workload has no value for cart, whose target is a pod: inconclusive there")
+    assert without_workload(asking, tuple(services().services.values())) == ()
+    assert without_workload(tree(), known) == ()
