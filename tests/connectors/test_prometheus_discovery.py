@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 
 from firebreak.cli import lint
 from firebreak.connectors.prometheus_discovery import PrometheusDiscovery
+from firebreak.documents.conditions import STANDARD_BINDINGS, Rendering
 from firebreak.domain.errors import ContractError, FirebreakError, PermanentError, PermissionDenied, TransientError
 from firebreak.locator import runbooks_dir
 from firebreak.plans.rules import queries_of, sample_rendering
 from firebreak.plans.runbook import load_runbook
 from firebreak.servers.prometheus import PrometheusServer
+from firebreak.triage.tree import load_severity
 
+SHIPPED = sorted(path for folder in ("catalog", "severity") for path in (runbooks_dir() / folder).glob("*.yaml"))
 Answer = tuple[int, str]
 
 
@@ -233,16 +236,72 @@ hold: 1s, recovery: [a, b], tiers: [{name: page, steps: [{id: call, action: page
     assert result.exit_code == 1
 
 
+TREE = """\
+kind: severity
+name: s
+params: [zone]
+durations: {window: 1m, step: 1s, stale_after: 30s, recheck: 1s, quiet: 1s, watch: 1m, doubt: 1s}
+thresholds: {least: 1}
+conditions:
+  slow:
+    dimension: latency
+    query: sum(shop_value{service=$service, version=$zone} >= $least)
+    op: ">"
+    threshold: $least
+    inputs: [shop_value]
+  failing:
+    dimension: errors
+    query: sum(rate(shop_valeu[$window]))
+    op: ">"
+    threshold: 1
+    inputs: ['shop_value{pod="x"}']
+tree: {any: [slow, failing]}
+may_act: {dimensions: 2}
+"""
+
+
 @pytest.mark.servers
-@pytest.mark.parametrize("path", sorted((runbooks_dir() / "catalog").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_query_of_the_shipped_runbooks_is_promql_to_a_real_prometheus(
+def test_the_linter_asks_a_real_prometheus_about_a_severity_tree_too(
+    prometheus: PrometheusServer, tmp_path: Path
+) -> None:
+    """The same of its conditions, the standing names and its own parameters filled in."""
+    path = tmp_path / "s.yaml"
+    path.write_text(TREE)
+    app = typer.Typer()
+    lint.register(app)
+    result = CliRunner().invoke(app, [str(path), "--prometheus", prometheus.url])
+    assert result.output.splitlines() == [
+        f"{path}:15:21: metric 'shop_valeu' does not exist there; did you mean 'shop_value'?",
+        f"{path}:18:26: shop_value has no label 'pod' there",
+        "1 document, 2 problems",
+    ]
+    assert result.exit_code == 1
+
+
+def _asked(path: Path) -> Iterator[tuple[str, str]]:
+    """Each condition's name and query of a shipped document, names filled in as the linter does."""
+    if path.parent.name == "catalog":
+        model = load_runbook(path.read_bytes(), path.name).model
+        conditions, rendering = model.conditions, sample_rendering(model)
+    else:
+        tree = load_severity(path.read_bytes(), path.name)
+        bindings = {name: f"${name}" for name in (*STANDARD_BINDINGS, *tree.params)}
+        rendering = Rendering(durations=tree.durations, thresholds=tree.thresholds, bindings=bindings)
+        conditions = dict(tree.conditions)
+    for name, block in conditions.items():
+        for _, template in queries_of(block):
+            yield name, rendering.query(template)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_query_of_the_shipped_documents_is_promql_to_a_real_prometheus(
     path: Path, prometheus: PrometheusServer
 ) -> None:
     """The parser that the linter uses is another program: the server itself has the last word."""
-    model = load_runbook(path.read_bytes(), path.name).model
-    for name, block in model.conditions.items():
-        for _, template in queries_of(block):
-            query = sample_rendering(model).query(template)
-            answer = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query}, timeout=10)
-            assert answer.status_code == 200, (name, query, answer.text)
-            assert answer.json()["data"]["resultType"] in ("vector", "scalar"), name
+    asked = list(_asked(path))
+    assert len(asked) > 5
+    for name, query in asked:
+        answer = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query}, timeout=10)
+        assert answer.status_code == 200, (name, query, answer.text)
+        assert answer.json()["data"]["resultType"] in ("vector", "scalar"), name
