@@ -42,7 +42,8 @@ def merged(target: Any, patch: Any) -> Any:
 class FakeCluster:
     """Objects with UID, resourceVersion and generation as the API server keeps them. `writes` counts changes that
     were kept; `before_patch` hooks run once each, between a caller's read and its write; `fail` gives errors by
-    operation, `fail_after_commit` those that come after the write was kept (a reply that was lost)."""
+    operation, `fail_after_commit` those that come after the write was kept (a reply that was lost). What is asked of a
+    kind in `hanging` is never answered; `limits` are the time limits of all reads."""
 
     def __init__(self) -> None:
         self.name = "lab"
@@ -55,6 +56,7 @@ class FakeCluster:
         self.fail: dict[str, list[Exception]] = {}
         self.fail_after_commit: list[Exception] = []
         self.hanging: set[ResourceKind] = set()
+        self.limits: list[timedelta] = []
         self._version = 100
 
     def put(self, kind: ResourceKind, obj: Mapping[str, Any]) -> TargetRef:
@@ -81,6 +83,7 @@ class FakeCluster:
         return after
 
     async def get(self, ref: TargetRef, *, timeout: timedelta) -> KubeObject:
+        self.limits.append(timeout)
         self._maybe_fail("get")
         await self._maybe_hang(ref.kind)
         return copy.deepcopy(self._find(ref))
@@ -93,6 +96,7 @@ class FakeCluster:
         labels: Mapping[str, str] | None = None,
         timeout: timedelta,
     ) -> tuple[KubeObject, ...]:
+        self.limits.append(timeout)
         self._maybe_fail("list")
         self._maybe_fail(f"list {kind.plural}")
         await self._maybe_hang(kind)

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 import activities.call_evidence
 from activities import notices
+from activities.call_evidence import BUDGET
 from activities.messages import CloseInput, KeepInput, PersonInput, RecoveryInput
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied
@@ -21,6 +22,7 @@ from firebreak.domain.target import ResourceKind
 from firebreak.domain.timeline import EntryKind
 from firebreak.domain.verdict import NextLook
 from firebreak.postmortem.notices import render_notice
+from workflows.options import SWIFT_LIMIT
 
 
 def person(incident: Any, key: str = "person/high") -> PersonInput:
@@ -224,9 +226,11 @@ async def test_no_evidence_keeps_a_call_waiting(world: Any, world_is: str) -> No
         world.cluster.hanging = set(ResourceKind)
     else:
         world.cluster.fail = {call: [PermissionDenied("403 Forbidden")] * 50 for call in ("list", "get")}
-    async with asyncio.timeout(0.9):
+    async with asyncio.timeout(30):  # for a hang; how short the moment is, the limits tell
         await world.run(world.people.call, person(incident))
     assert world.messages(incident)["pager/person/high"][0] == "trigger_high"
+    assert timedelta(0) < max(world.cluster.limits) <= BUDGET
+    assert 1.5 * BUDGET < SWIFT_LIMIT
 
 
 async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> None:
