@@ -35,9 +35,7 @@ class NoticeKind(StrEnum):
     HEALED = "healed"
     PERSON_NEEDED = "person_needed"
     DEADLINE = "deadline"
-    NOTHING_DONE = "nothing_done"
     RESTORED = "restored"
-    RESTORE_OVERDUE = "restore_overdue"
     CLOSED = "closed"
 
 

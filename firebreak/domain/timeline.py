@@ -27,7 +27,6 @@ class EntryKind(StrEnum):
     UNDO_RECORDED = "undo.recorded"
     RECOVERY_SEEN = "recovery.seen"
     PERSON_CALLED = "person.called"  # high urgency was asked for, with its reason
-    PERSON_NOTIFIED = "person.notified"  # low urgency
     MESSAGE_DELIVERED = "message.delivered"
     MESSAGE_FAILED = "message.failed"
     RESTORE_OPENED = "restore.opened"

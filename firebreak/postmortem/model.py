@@ -183,7 +183,7 @@ class ActionPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonLine:
-    """A call or a message. `what`: called, notified, delivered or failed."""
+    """A call or a message. `what`: called, delivered or failed."""
 
     at: datetime
     what: str

@@ -95,8 +95,6 @@ NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.HEALED: lambda c, b: "nothing now; find the cause when you are awake.",
     NoticeKind.PERSON_NEEDED: _by_hand,
     NoticeKind.DEADLINE: _after_deadline,
-    NoticeKind.NOTHING_DONE: lambda c, b: "nothing.",
     NoticeKind.RESTORED: lambda c, b: "nothing.",
-    NoticeKind.RESTORE_OVERDUE: lambda c, b: "take the step back by hand once the broken part is repaired.",
     NoticeKind.CLOSED: lambda c, b: f"read the post-mortem: firebreak postmortem {c.incident_id}",
 }

@@ -108,9 +108,7 @@ _TITLES: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.HEALED: _healed_title,
     NoticeKind.PERSON_NEEDED: _person_title,
     NoticeKind.DEADLINE: lambda c, b: f"{_named(c)} not healed in time: {_worst(c)}",
-    NoticeKind.NOTHING_DONE: lambda c, b: f"{_named(c)}: over by itself, nothing was done",
     NoticeKind.RESTORED: lambda c, b: f"{_named(c)}: {_restore_words(c)}",
-    NoticeKind.RESTORE_OVERDUE: lambda c, b: f"{_named(c)} needs a person: {_restore_words(c)}",
     NoticeKind.CLOSED: lambda c, b: f"{_named(c)} closed: {c.outcome.replace('_', ' ')}",
 }
 
@@ -273,8 +271,6 @@ _PARTS: dict[NoticeKind, tuple[_Part, ...]] = {
     NoticeKind.HEALED: (_tried_so_far, _to_be_taken_back, _before),
     NoticeKind.PERSON_NEEDED: _WHOLE,
     NoticeKind.DEADLINE: _WHOLE,
-    NoticeKind.NOTHING_DONE: (_why_ended, _seen, _decided),
     NoticeKind.RESTORED: (_why_restored,),
-    NoticeKind.RESTORE_OVERDUE: (_why_restored, _tried_so_far),
     NoticeKind.CLOSED: (_ended, _why_ended, _still_in_force, _tried_so_far, _open_ends),
 }

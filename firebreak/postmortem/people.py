@@ -13,12 +13,10 @@ from firebreak.postmortem.restores import taken_back
 
 _WHAT = {
     EntryKind.PERSON_CALLED: "called",
-    EntryKind.PERSON_NOTIFIED: "notified",
     EntryKind.MESSAGE_DELIVERED: "delivered",
     EntryKind.MESSAGE_FAILED: "failed",
 }
 _PAGED = {PagerAction.TRIGGER_HIGH.value: "high", PagerAction.TRIGGER_LOW.value: "low"}
-_URGENCY = {EntryKind.PERSON_CALLED: "high", EntryKind.PERSON_NOTIFIED: "low"}
 
 
 def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
@@ -40,8 +38,8 @@ def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
 
 def _urgency(entry: TimelineEntry) -> str:
     """As it was decided, or as the pager was told; empty for what calls nobody."""
-    told = _PAGED.get(reading.text(entry.body, "pager"), "")
-    return reading.text(entry.body, "urgency") or _URGENCY.get(entry.kind, "") or told
+    told = "high" if entry.kind is EntryKind.PERSON_CALLED else _PAGED.get(reading.text(entry.body, "pager"), "")
+    return reading.text(entry.body, "urgency") or told
 
 
 def _is_own_file(entry: TimelineEntry) -> bool:

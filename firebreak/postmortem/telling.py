@@ -136,7 +136,6 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
     EntryKind.UNDO_RECORDED: _undone,
     EntryKind.RECOVERY_SEEN: lambda body: _joined("recovery seen", reading.text(body, "reason")),
     EntryKind.PERSON_CALLED: lambda body: _joined("a person is called", reading.text(body, "reason")),
-    EntryKind.PERSON_NOTIFIED: lambda body: _joined("a person is notified", reading.text(body, "reason")),
     EntryKind.MESSAGE_DELIVERED: lambda body: _message(body, "delivered"),
     EntryKind.MESSAGE_FAILED: lambda body: _message(body, "failed"),
     EntryKind.RESTORE_OPENED: lambda body: _joined(

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from activities.actions import discover
+from firebreak.domain.message import NoticeKind
+from firebreak.domain.timeline import EntryKind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +43,16 @@ def test_no_room_is_called_by_a_word_that_says_nothing() -> None:
     bad = {"utils", "helpers", "manager", "common", "misc"}
     found = [p for top in ("firebreak", "workflows", "activities") for p in (ROOT / top).rglob("*.py") if p.stem in bad]
     assert not found
+
+
+ONLY_READ: frozenset[EntryKind] = frozenset()
+"""Kinds that older records hold and nothing writes any more: they stay for ever. Not kinds that were never written."""
+
+
+def test_every_kind_of_entry_and_of_notice_comes_from_somewhere() -> None:
+    """A word that is told and never said is a promise to nobody."""
+    writers = ("activities", "firebreak/engine", "firebreak/cli")
+    code = "\n".join(p.read_text(encoding="utf-8") for top in writers for p in sorted((ROOT / top).rglob("*.py")))
+    named = set(re.findall(r"\b(?:EntryKind|NoticeKind)\.[A-Z_]+\b", code))
+    kinds: set[EntryKind | NoticeKind] = {*EntryKind, *NoticeKind}
+    assert {str(kind) for kind in kinds - ONLY_READ if f"{type(kind).__name__}.{kind.name}" not in named} == set()
