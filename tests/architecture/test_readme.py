@@ -165,7 +165,8 @@ def test_the_role_in_the_readme_grants_nothing_that_the_lab_does_without() -> No
 
 
 def test_the_runbook_in_contributing_passes_the_linter() -> None:
-    """What a new author copies must be right."""
+    """What a new author copies must be right, and begins as shipped runbooks must (tests/plans/test_catalog.py)."""
     (block,) = yaml_blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert block.startswith("# yaml-language-server: $schema=../schema/runbook.schema.json\n")
     runbook = load_runbook(block.encode(), "CONTRIBUTING.md")
     assert lint_runbook(runbook, specs()) == ()
