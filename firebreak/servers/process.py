@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from firebreak.servers.environment import with_absolute_paths
 from firebreak.servers.errors import ServerUnavailable
 
 GRACE = timedelta(seconds=10)
@@ -183,7 +184,8 @@ async def _end(entry: Entry, grace: timedelta) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: absolute program path and arguments, and the whole environment beside PATH and HOME.
+    """What to start: absolute program path and arguments, and the whole environment beside PATH and HOME. Relative
+    paths in the environment count from the folder that we are in, although the child runs in another one.
 
     `log_limit` is in bytes: beyond it the older half goes to `<name>.log.1`. With `die_with_parent` the kernel kills
     the process when the thread that started it ends, even by kill -9: for tests, which never run a next start.
@@ -204,6 +206,7 @@ class ManagedProcess:
         self._run_dir = absolute(run_dir)
         self.log_path = self._run_dir / f"{launch.name}.log"
         self._registry = Registry(self._run_dir)
+        self._environment = with_absolute_paths(launch.environment)
         self._popen: subprocess.Popen[bytes] | None = None
         self._entry: Entry | None = None
 
@@ -222,7 +225,7 @@ class ManagedProcess:
         if not os.access(program, os.X_OK):
             raise ServerUnavailable(f"{self.name}: {program} cannot be executed")
         # Only what is named reaches a server: no proxy for loopback calls, no secret of ours, no person's dot files.
-        env = {"PATH": os.defpath, "HOME": str(self._run_dir), **self.launch.environment}
+        env = {"PATH": os.defpath, "HOME": str(self._run_dir), **self._environment}
         parent = str(os.getpid()) if self.launch.die_with_parent else "0"
         with open(self.log_path, "ab", opener=_private) as log:
             popen = subprocess.Popen(

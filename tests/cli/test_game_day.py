@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 import firebreak.cli.demo
-from firebreak.cli.game_day import Ending, ending_of
+from firebreak.cli.game_day import Ending, EngineProcess, ending_of
 from firebreak.cli.main import main
-from firebreak.domain.errors import TransientError
+from firebreak.domain.errors import FirebreakError, TransientError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.lab.faults import FAULTS
+from firebreak.lab.kube import KubeAccess
+from firebreak.lab.state import LabState
 
 BEGAN = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -133,3 +135,35 @@ def _exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_every_fault_class_has_an_end_of_its_own() -> None:
     """The table above leaves none out."""
     assert set(FAULTS) == {"wedged-pods", "bad-release", "dead-dependency", "unfixable", "blip"}
+
+
+async def test_the_engine_finds_servers_from_the_folder_of_who_plays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path counts from there, although the engine runs in a folder of the lab."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIREBREAK_SERVER_TEMPORAL", "servers/temporal")
+    with pytest.raises(FirebreakError, match="did not become ready") as ended_early:
+        await EngineProcess.start(a_state(tmp_path / "lab"))
+    assert f"{tmp_path}/servers/temporal is not one" in str(ended_early.value)
+
+
+def a_state(lab_dir: Path) -> LabState:
+    """A lab of which nothing runs."""
+    lab_dir.mkdir()
+    nowhere = "http://127.0.0.1:1"
+    return LabState(
+        lab_dir=lab_dir,
+        pid=1,
+        admin=KubeAccess(nowhere, "/ca", "secret"),
+        admin_kubeconfig="/kubeconfig",
+        audit_log="/audit.log",
+        shop_url=nowhere,
+        prometheus_url=nowhere,
+        alertmanager_url=nowhere,
+        slack_url=nowhere,
+        pagerduty_url=nowhere,
+        gateway_url=nowhere,
+        baseline_at=1.5,
+        engine={"FIREBREAK_DATA_DIR": str(lab_dir / "engine")},
+    )

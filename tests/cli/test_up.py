@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from datetime import timedelta
@@ -49,15 +50,24 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.1)
 
 
-async def post(data: Path) -> int:
-    """One alert to the gateway of `data`; the status of its answer."""
+async def post(data: Path, token: str = "") -> int:
+    """One alert to the gateway of `data`; the status of its answer. Without `token` the one that it made itself."""
     port = ready_file(data, "gateway").read_text().split()[1]
-    token = (data / "webhook-token").read_text().strip()
+    token = token or (data / "webhook-token").read_text().strip()
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         answer = await client.post(
             f"http://127.0.0.1:{port}/v1/alerts/alertmanager", json=ALERT, headers={"Authorization": f"Bearer {token}"}
         )
     return answer.status_code
+
+
+FROM_A_FOLDER = """
+import os, sys
+os.chdir(sys.argv[1])
+del os.environ["FIREBREAK_KUBECONFIG"]
+os.environ.update(FIREBREAK_SECRETS_DIR="secrets", KUBECONFIG="kube.yaml")
+os.execv(sys.executable, [sys.executable, "-P", "-m", "firebreak", *sys.argv[2:]])
+"""
 
 
 def kinds(typed: Any, data: Path) -> list[str]:
@@ -76,6 +86,18 @@ async def test_up_runs_without_a_cluster_and_calls_a_person(started: Any, typed:
     assert "stopped" in up.tail(10)
     assert Registry(data / "run").entries() == ()
     assert "intent.recorded" not in kinds(typed, data)
+
+
+async def test_relative_paths_of_the_environment_hold_for_gateway_and_workers(
+    started: Any, place: Path, tmp_path: Path
+) -> None:
+    """Secrets and kubeconfig are named from the folder that the command runs in; its children run in another one."""
+    (place / "secrets").mkdir()
+    (place / "secrets" / "firebreak_webhook_token").write_text("from-a-file\n")
+    shutil.copy(tmp_path / "kubeconfig", place / "kube.yaml")
+    words = ("-c", FROM_A_FOLDER, str(place), "up", "--port", "0", "--data-dir", "data")
+    async with started("up", *words, says="runs."):
+        assert await post(place / "data", "from-a-file") == 200
 
 
 async def test_a_second_engine_on_the_same_directory_is_refused(started: Any, typed: Any, tmp_path: Path) -> None:

@@ -199,6 +199,18 @@ async def test_an_owner_that_was_just_killed_is_waited_for(lab_dir: Path, monkey
         await start
 
 
+async def test_a_labs_owner_finds_servers_from_the_folder_of_who_starts_it(
+    lab_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path counts from there, although the owner runs in a folder of the lab."""
+    monkeypatch.chdir(lab_dir.parent)
+    monkeypatch.setenv("FIREBREAK_SERVER_KWOK_STAGES", "stages")
+    monkeypatch.setenv("FIREBREAK_SERVER_ETCD", "servers/etcd")
+    with pytest.raises(FirebreakError, match="did not become ready") as failure:
+        await background.up(lab_dir)
+    assert f"{lab_dir.parent}/servers/etcd is not one" in str(failure.value)
+
+
 async def test_of_two_that_start_at_once_one_is_refused(lab_dir: Path) -> None:
     """From the look for an owner until the new one is written down no other may look."""
     with sole_starter(lab_dir):

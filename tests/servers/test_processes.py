@@ -240,6 +240,39 @@ async def test_our_secrets_and_proxies_do_not_reach_a_server(tmp_path: Path, mon
     await child.stop()
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "seen"),
+    [
+        ("FIREBREAK_SECRETS_DIR", "secrets", "{here}/secrets"),
+        ("FIREBREAK_CACHE_DIR", ".cache", "{here}/.cache"),
+        ("FIREBREAK_SERVER_KUBE_APISERVER", "./x", "{here}/x"),
+        ("XDG_CACHE_HOME", "cache", "{here}/cache"),
+        ("SSL_CERT_FILE", "ca.pem", "{here}/ca.pem"),
+        ("KUBECONFIG", "./kube.yaml", "{here}/kube.yaml"),
+        ("KUBECONFIG", "one:/two::three", "{here}/one:/two::{here}/three"),
+        ("PATH", "bin:/usr/bin", "{here}/bin:/usr/bin"),
+        ("FIREBREAK_CACHE_DIR", "~/cache", "~/cache"),
+        ("FIREBREAK_SECRETS_DIR", "", ""),
+        ("FIREBREAK_CLUSTER", "lab", "lab"),
+    ],
+)
+async def test_a_child_in_another_folder_finds_what_a_relative_path_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: str, seen: str
+) -> None:
+    """Paths in its environment count from the folder of who gave them, also when that one has moved on since."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    child = await ManagedProcess.start(Launch("env", ("/usr/bin/env",), {name: given}), tmp_path / "run")
+    assert await child.exited(LONG)
+    monkeypatch.chdir("/")
+    child.start_again()
+    assert await child.exited(LONG)
+    said = [line.partition("=")[2] for line in child.tail(100).splitlines() if line.startswith(f"{name}=")]
+    assert said == [seen.format(here=here)] * 2
+    await child.stop()
+
+
 async def test_what_is_not_a_program_is_refused(tmp_path: Path) -> None:
     """A wrong path is an error here, not a launcher's trace in a log."""
     with pytest.raises(ServerUnavailable, match="cannot be executed"):
