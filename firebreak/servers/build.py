@@ -14,6 +14,7 @@ from firebreak.servers.catalogue import ServerSpec
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.progress import Reporter
 from firebreak.servers.toolchain import go_command
+from firebreak.servers.waiting import run_counted, run_shown
 
 _NETWORK_SIGNS = ("dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake", "403", "Forbidden")
 
@@ -62,18 +63,14 @@ def _failure(spec: ServerSpec, what: str, output: str) -> ServerUnavailable:
     return ServerUnavailable(f"{spec.name} {spec.version}: {what} failed:\n{tail}", advice=advice)
 
 
-def _run(command: list[str], spec: ServerSpec, module_dir: Path, what: str) -> str:
-    environment = go_environment(command[0], spec)
-    done = subprocess.run(command, cwd=module_dir, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise _failure(spec, what, done.stderr)
-    return done.stdout
-
-
-def _copy_files(spec: ServerSpec, go: str, module_dir: Path, staged: Path) -> None:
+def _copy_files(spec: ServerSpec, go: str, module_dir: Path, staged: Path, report: Reporter) -> None:
     # `download` checks the module against go.sum of this folder before it names its directory.
-    said = _run([go, "mod", "download", "-json", spec.module], spec, module_dir, "downloading its Go module")
-    source = Path(json.loads(said)["Dir"])
+    command = [go, "mod", "download", "-json", spec.module]
+    report.say(f"{spec.name} {spec.version}: downloading its Go module")
+    done = run_shown(command, f"{spec.name} {spec.version}", report, cwd=module_dir, env=go_environment(go, spec))
+    if done.returncode != 0:
+        raise _failure(spec, "downloading its Go module", done.stderr)
+    source = Path(json.loads(done.stdout)["Dir"])
     for pattern in spec.files:
         found = sorted(source.glob(pattern))
         if not found:
@@ -82,37 +79,33 @@ def _copy_files(spec: ServerSpec, go: str, module_dir: Path, staged: Path) -> No
             shutil.copyfile(path, staged / path.name)  # not copy2: the module cache is read-only
 
 
+def _modules(module_dir: Path) -> int:
+    """How many modules may be downloaded: those of which go.sum knows more than their go.mod."""
+    sums = module_dir / "go.sum"
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    return sum(1 for line in lines if "/go.mod " not in line)
+
+
 def _compile(spec: ServerSpec, go: str, module_dir: Path, target: Path, report: Reporter) -> None:
     tags = ["-tags", ",".join(spec.tags)] if spec.tags else []
-    package = spec.package or ""
-    report.say(f"{spec.name} {spec.version}: downloading Go modules")
-    listed = _run([go, "list", "-mod=readonly", *tags, "-deps", package], spec, module_dir, "resolving its Go module")
-    command = [go, "build", "-v", *BUILD_FLAGS, *tags, "-ldflags", spec.ldflags, "-o", str(target), package]
-    report.begin(f"{spec.name} {spec.version}", len(listed.splitlines()))
-    output: list[str] = []
-    process = subprocess.Popen(
+    package, name, env = spec.package or "", f"{spec.name} {spec.version}", go_environment(go, spec)
+    report.say(f"{name}: downloading Go modules")
+    command = [go, "list", "-mod=readonly", *tags, "-deps", package]
+    listed = run_counted(
         command,
+        f"{spec.name} modules",
+        report,
+        total=_modules(module_dir),
+        counted="go: downloading ",
         cwd=module_dir,
-        env=go_environment(go, spec),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        env=env,
     )
-    try:
-        assert process.stderr is not None  # asked for by PIPE
-        for count, line in enumerate(process.stderr, start=1):
-            output.append(line)
-            report.advance(count, line.strip())
-        code = process.wait()
-    finally:
-        if process.poll() is None:  # Ctrl-C here must not leave a compiler behind
-            process.terminate()
-            process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
-        report.end()
-    if code != 0:
-        raise _failure(spec, "the Go build", "".join(output))
+    if listed.returncode != 0:
+        raise _failure(spec, "resolving its Go module", listed.stderr)
+    command = [go, "build", "-v", *BUILD_FLAGS, *tags, "-ldflags", spec.ldflags, "-o", str(target), package]
+    built = run_counted(command, name, report, total=len(listed.stdout.splitlines()), cwd=module_dir, env=env)
+    if built.returncode != 0:
+        raise _failure(spec, "the Go build", built.stderr)
 
 
 def build(spec: ServerSpec, cache: Cache, report: Reporter) -> Path:
@@ -125,7 +118,7 @@ def build(spec: ServerSpec, cache: Cache, report: Reporter) -> Path:
     module_dir = cache.module_dir(spec)
     with cache.staging(spec) as staged:
         if spec.is_data:
-            _copy_files(spec, go, module_dir, staged)
+            _copy_files(spec, go, module_dir, staged, report)
         else:
             _compile(spec, go, module_dir, staged / spec.name, report)
         seconds = round(time.monotonic() - started, 1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+STILL = 30.0
+"""Seconds between two plain lines about what has no known total."""
 
 
 class Reporter(Protocol):
@@ -16,10 +20,10 @@ class Reporter(Protocol):
         """One line for the person who waits."""
 
     def begin(self, name: str, total: int) -> None:
-        """`name` starts; `total` packages or kilobytes at most."""
+        """`name` starts; `total` packages or kilobytes at most, 0 = nobody knows."""
 
     def advance(self, done: int, what: str) -> None:
-        """`done` of the total; `what` is in hand."""
+        """`done` of the total; `what` is in hand. Of a total that nobody knows `what` is the unit."""
 
     def end(self) -> None:
         """The server that began has ended, well or not."""
@@ -42,13 +46,14 @@ class Silent:
 
 
 class Lines:
-    """Plain lines, at most one for each tenth of the work."""
+    """Plain lines, at most one for each tenth of the work; one each half minute where nobody knows how much it is."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._name = ""
-        self._total = 1
+        self._total = 0
         self._tenth = 0
+        self._told_at = 0.0
 
     def say(self, line: str) -> None:
         """Write the line."""
@@ -57,10 +62,16 @@ class Lines:
 
     def begin(self, name: str, total: int) -> None:
         """Start counting."""
-        self._name, self._total, self._tenth = name, max(total, 1), 0
+        self._name, self._total, self._tenth, self._told_at = name, total, 0, time.monotonic()
 
     def advance(self, done: int, what: str) -> None:
-        """Write a line when another tenth is done."""
+        """Write a line when another tenth is done, or half a minute has passed."""
+        if not self._total:
+            now = time.monotonic()
+            if now - self._told_at >= STILL:
+                self._told_at = now
+                self.say(f"{self._name}: {done} {what}")
+            return
         tenth = min(done * 10 // self._total, 10)
         if tenth > self._tenth:
             self._tenth = tenth
@@ -71,12 +82,13 @@ class Lines:
 
 
 class Bar:
-    """A bar with count and time on a terminal."""
+    """A bar with count and time on a terminal; one that only moves where nobody knows the total."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._counts = True
 
     def say(self, line: str) -> None:
         """Print above the bar."""
@@ -85,22 +97,24 @@ class Bar:
     def begin(self, name: str, total: int) -> None:
         """Draw an empty bar."""
         self.end()
+        self._counts = total > 0
+        counts = (MofNCompleteColumn(), TimeElapsedColumn()) if self._counts else ()
         self._progress = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            *counts,
             TextColumn("{task.fields[what]}", markup=False),  # a compiler's words, which may hold brackets
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task(name, total=max(total, 1), what="")
+        self._task = self._progress.add_task(name, total=total or None, what="")
         self._progress.start()
 
     def advance(self, done: int, what: str) -> None:
         """Move the bar."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, what=what[-60:])
+            shown = what[-60:] if self._counts else f"{done} {what}"
+            self._progress.update(self._task, completed=done, what=shown)
 
     def end(self) -> None:
         """Remove the bar."""

