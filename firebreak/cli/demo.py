@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ import typer
 from firebreak.domain.incident import IncidentOutcome
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from firebreak.cli.game_day import Ending
     from firebreak.lab.faults import Fault
 
@@ -36,51 +39,65 @@ def demo(
 
 async def _play(faults: tuple[Fault, ...], target: Path) -> bool:
     from rich.console import Console
-    from rich.markup import escape
 
-    from firebreak.cli.game_day import EngineProcess, GameDay
-    from firebreak.cli.live import LiveStory
-    from firebreak.lab.lab import start_lab
     from firebreak.servers.find import install
     from firebreak.servers.progress import reporter_for
 
     console = Console(highlight=False)
     await asyncio.to_thread(install, (), report=reporter_for())
-    endings = []
-    with tempfile.TemporaryDirectory(prefix="firebreak-demo-") as scratch:
+    endings: list[Ending] = []
+    try:
+        await _day(console, faults, target, endings)
+    finally:  # a day that breaks off tells what is known, too
+        _table(console, faults, target, endings)
+    return not any(ending.problems for ending in endings)
+
+
+async def _day(console: Console, faults: tuple[Fault, ...], target: Path, endings: list[Ending]) -> None:
+    """Start everything, play one fault after the other, stop everything; each ending is added when it is there."""
+    from rich.markup import escape
+
+    from firebreak.cli.game_day import EngineProcess, GameDay
+    from firebreak.cli.live import LiveStory
+    from firebreak.lab.lab import start_lab
+
+    async with AsyncExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="firebreak-demo-"))
         console.print(
             "starting the lab: Kubernetes control plane, Prometheus, Alertmanager, the shop ...", soft_wrap=True
         )
         lab = await start_lab(Path(scratch) / "lab", die_with_parent=True)
-        try:
-            console.print(f"  Slack   {lab.state.slack_url}\n  pager   {lab.state.pagerduty_url}")
-            console.print("starting the engine: firebreak up, mode act ...")
-            engine = await EngineProcess.start(lab.state)
-            try:
-                for one in faults:
-                    console.rule(f"[bold]{one.name}")
-                    console.print(f"[dim]{escape(one.summary)}[/]")
-                    story = LiveStory(console)
-                    day = GameDay(
-                        state=lab.state,
-                        data_dir=engine.data_dir,
-                        say=story.say,
-                        wait=lambda what: console.print(f"[dim]{what} ...[/]"),
-                    )
-                    ending = await day.play(one)
-                    endings.append(ending)
-                    story.end(ending)
-            finally:
-                await engine.stop()
-                await asyncio.to_thread(_keep, engine.data_dir / "postmortems", target)
-        finally:
-            await lab.stop()
+        stack.push_async_callback(lab.stop)
+        console.print(f"  Slack   {lab.state.slack_url}\n  pager   {lab.state.pagerduty_url}")
+        console.print("starting the engine: firebreak up, mode act ...")
+        engine = await EngineProcess.start(lab.state)
+        stack.push_async_callback(asyncio.to_thread, _keep, engine.data_dir / "postmortems", target)
+        stack.push_async_callback(engine.stop)
+        for one in faults:
+            console.rule(f"[bold]{one.name}")
+            console.print(f"[dim]{escape(one.summary)}[/]")
+            story = LiveStory(console)
+            day = GameDay(
+                state=lab.state,
+                data_dir=engine.data_dir,
+                say=story.say,
+                say_phase=story.say_phase,
+                wait=lambda what: console.print(f"[dim]{what} ...[/]"),
+            )
+            endings.append(await day.play(one))
+            story.end(endings[-1])
+
+
+def _table(console: Console, faults: tuple[Fault, ...], target: Path, endings: list[Ending]) -> None:
+    from rich.markup import escape
+
     console.rule("[bold]the day")
     for ending in endings:
         mark = "[green]as expected[/]" if not ending.problems else f"[red]{escape('; '.join(ending.problems))}[/]"
         console.print(f"{ending.fault.name:16} {_told(ending):52} {mark}", soft_wrap=True)
         console.print(f"{'':16} [dim]{escape(str(target / ending.postmortem.name))}[/]", soft_wrap=True)
-    return len(endings) == len(faults) and not any(ending.problems for ending in endings)
+    for number, fault in enumerate(faults[len(endings) :]):
+        console.print(f"{fault.name:16} [red]{'not played to its end' if number == 0 else 'not played'}[/]")
 
 
 def _told(ending: Ending) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from firebreak.domain.errors import TransientError
-from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.lab import control
 from firebreak.lab.faults import FAULTS, Fault, Tier
@@ -31,6 +31,7 @@ _READY = timedelta(seconds=90)
 _CALM = timedelta(seconds=120)  # a machine that has just built its servers, or reads them for the first time, is slow
 
 Say = Callable[[float, TimelineEntry], None]
+SayPhase = Callable[[float, IncidentPhase], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,19 +100,22 @@ class EngineProcess:
 @dataclass(kw_only=True)
 class GameDay:
     """Runs fault classes against one lab and one engine. `say` hears each new entry, and seconds since the fault;
-    `wait` hears what it is waiting for, once, where that is not over at once."""
+    `say_phase` each change of the incident's stored phase, before the entries that came with it; `wait` hears what it
+    is waiting for, once, where that is not over at once."""
 
     state: LabState
     data_dir: Path
     say: Say = field(default=lambda _seconds, _entry: None)
+    say_phase: SayPhase = field(default=lambda _seconds, _phase: None)
     wait: Callable[[str], None] = field(default=lambda _what: None)
+    _phase: IncidentPhase | None = field(default=None, init=False)
 
     async def play(self, fault: Fault) -> Ending:
         """Break, watch the incident to its end, mend, and put the shop back as it was. Begins when all is calm: an
         alert of before would be taken for the fault's."""
         async with await TimelineStore.open(self.data_dir / "timeline.sqlite", read_only=True) as store:
             await self._calm(store)
-            before = {row.id for row in await store.rows(limit=1000)}
+            before, self._phase = {row.id for row in await store.rows(limit=1000)}, None
             began, clock = datetime.now(UTC), time.monotonic()
             await control.break_shop(self.state, fault.name)
             try:
@@ -152,7 +156,11 @@ class GameDay:
         end = time.monotonic() + limit.total_seconds()
         entries: tuple[TimelineEntry, ...] = ()
         while time.monotonic() < end:
-            entries = await store.entries(incident_id)
+            phase = next(row.phase for row in await store.rows(limit=1000) if row.id == incident_id)
+            entries = await store.entries(incident_id)  # later: those of the phase are among them
+            if phase is not self._phase:
+                self._phase = phase
+                self.say_phase(time.monotonic() - clock, phase)
             for entry in entries[told:]:
                 self.say(time.monotonic() - clock, entry)
             told = len(entries)

@@ -10,8 +10,10 @@ from rich.text import Text
 
 from firebreak.domain.codec import from_data
 from firebreak.domain.condition import Truth
+from firebreak.domain.incident import IncidentPhase
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.domain.verdict import Verdict
+from firebreak.postmortem import reading
 from firebreak.postmortem.telling import tell
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ _LONGEST = 150  # characters of one line; the whole text is in `firebreak timeli
 
 
 class LiveStory:
-    """Prints entries as they come, and the tree whenever its truth has changed."""
+    """Prints phases and entries as they come, a step with its tier, and the tree whenever its truth has changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -57,7 +59,12 @@ class LiveStory:
         if entry.kind is EntryKind.VERDICT_REACHED:
             self._verdict(seconds, from_data(Verdict, entry.body["verdict"]))
             return
-        self._line(seconds, tell(entry), _STYLES.get(entry.kind, "dim"))
+        tier = reading.text(entry.body, "tier_name")
+        self._line(seconds, tell(entry), _STYLES.get(entry.kind, "dim"), head=f"tier {tier}  " if tier else "")
+
+    def say_phase(self, seconds: float, phase: IncidentPhase) -> None:
+        """Where the incident stands from now on."""
+        self._line(seconds, f"phase {phase.value.replace('_', ' ')}", "bold cyan")
 
     def _verdict(self, seconds: float, verdict: Verdict) -> None:
         act = "may act" if verdict.may_act else "may not act yet"
@@ -69,9 +76,10 @@ class LiveStory:
             for text in tree_lines(verdict):
                 self._console.print(text, soft_wrap=True)
 
-    def _line(self, seconds: float, text: str, style: str) -> None:
+    def _line(self, seconds: float, text: str, style: str, *, head: str = "") -> None:
         shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-        self._console.print(Text.assemble((f"{seconds:6.1f} s  ", "dim"), (shown, style)), soft_wrap=True)
+        line = Text.assemble((f"{seconds:6.1f} s  ", "dim"), (head, "bold"), (shown, style))
+        self._console.print(line, soft_wrap=True)
 
     def end(self, ending: Ending) -> None:
         for problem in ending.problems:

@@ -15,7 +15,7 @@ from firebreak.cli.main import main
 from firebreak.domain.errors import FirebreakError, TransientError
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
-from firebreak.lab.faults import FAULTS
+from firebreak.lab.faults import FAULTS, Fault
 from firebreak.lab.kube import KubeAccess
 from firebreak.lab.state import LabState
 
@@ -130,6 +130,55 @@ def _exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     with pytest.raises(SystemExit) as ended_with:
         main()
     return ended_with.value.code
+
+
+class BrokenDay:
+    """Plays the first fault to its end, and finds no incident for the second."""
+
+    def __init__(self, **_: Any) -> None: ...
+
+    async def play(self, fault: Fault) -> Ending:
+        if fault.name == "wedged-pods":
+            return ended(fault.name, [WROTE, verified("restart"), HEALED])
+        raise TransientError("no incident was opened within 30 s of the fault")
+
+
+class Nothing:
+    """Stands for a lab and an engine of which nothing runs."""
+
+    def __init__(self, state: LabState) -> None:
+        self.state = state
+        self.data_dir = state.lab_dir / "engine"
+
+    async def stop(self) -> None: ...
+
+
+def test_a_day_that_breaks_off_tells_what_was_played(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table with the paths so far, which fault broke it, which were not played; then the reason, and no success."""
+
+    async def start(*_: Any, **__: Any) -> Nothing:
+        return Nothing(state)
+
+    state = a_state(tmp_path / "lab")
+    monkeypatch.setattr("firebreak.servers.find.install", lambda *_, **__: [])
+    monkeypatch.setattr("firebreak.lab.lab.start_lab", start)
+    monkeypatch.setattr("firebreak.cli.game_day.EngineProcess.start", start)
+    monkeypatch.setattr("firebreak.cli.game_day.GameDay", BrokenDay)
+    assert _exit_code(monkeypatch, tmp_path / "kept") not in (0, None)
+    said = capsys.readouterr()
+    table = [line.strip() for line in said.out.partition("the day")[2].splitlines()[1:]]
+    assert table[0].startswith("wedged-pods      healed by restart")
+    assert table[0].endswith("as expected")
+    assert table[1:] == [
+        str(tmp_path / "kept" / "inc-1.md"),
+        "bad-release      not played to its end",
+        "dead-dependency  not played",
+        "unfixable        not played",
+        "blip             not played",
+    ]
+    assert "no incident was opened within 30 s" in said.err
 
 
 def test_every_fault_class_has_an_end_of_its_own() -> None:
