@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import Coroutine
 from pathlib import Path
@@ -60,8 +61,25 @@ def _announce(lab_dir: Path, engine: Any, slack_url: str, pagerduty_url: str) ->
         typer.echo(f"  {line}")
     env_file = lab_dir / "engine.env"
     typer.echo(f"  (the same in {env_file}: `set -a; . {shlex.quote(str(env_file))}; firebreak up`)")
+    if not _temporal_at_hand():
+        typer.echo(
+            "  (the engine needs Temporal, which is not here yet: first run `firebreak servers install temporal`)"
+        )
     typer.echo(f"chat   {slack_url}/")
     typer.echo(f"pager  {pagerduty_url}/")
+
+
+def _temporal_at_hand() -> bool:
+    from firebreak.domain.errors import SettingsInvalid
+    from firebreak.servers.catalogue import spec_of
+    from firebreak.servers.find import find
+
+    if os.environ.get("FIREBREAK_TEMPORAL_ADDRESS"):
+        return True
+    try:
+        return find(spec_of("temporal")) is not None
+    except SettingsInvalid:  # `firebreak up` says what is wrong with it
+        return True
 
 
 @app.command()

@@ -48,7 +48,7 @@ def list_servers() -> None:
 
 @app.command("install")
 def install_servers(names: Names = None) -> None:
-    """Find, download or build servers. The first build takes about ten minutes on two cores."""
+    """Find, download or build servers. The first build of all takes about 25 minutes on two cores."""
     report = reporter_for()
     try:
         for found in install(names or (), report=report):

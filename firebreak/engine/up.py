@@ -83,7 +83,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
     """Until SIGTERM or Ctrl-C, also while it starts. Raises SettingsInvalid when the data directory is taken,
     ServerUnavailable when a part does not start."""
     check_pager(settings)
-    if not settings.temporal_address:  # before signals are ours: it may be built first, which takes minutes
+    if not settings.temporal_address:  # before anything is locked or started; nothing is built here
         await asyncio.to_thread(require, "temporal")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

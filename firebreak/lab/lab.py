@@ -84,8 +84,8 @@ async def start_lab(lab_dir: Path, *, gateway_port: int | None = None, die_with_
     """Start all parts; returns when the shop has run well for a while and the baseline is taken.
 
     `gateway_port` is where Alertmanager will find the engine (any free one by default); `die_with_parent` is for tests.
-    An earlier lab's leftovers in `lab_dir` are ended and its data removed. Raises ServerUnavailable or TransientError
-    with the reason; nothing is left running then.
+    An earlier lab's leftovers in `lab_dir` are ended and its folder `run` (cluster, Prometheus, logs) is emptied; the
+    rest stays. Raises ServerUnavailable or TransientError with the reason; nothing is left running then.
     """
     lab_dir = claim_directory(lab_dir)
     run_dir = lab_dir / "run"
