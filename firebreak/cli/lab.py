@@ -7,9 +7,12 @@ import os
 import shlex
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from firebreak.lab.state import LabState
 
 app = typer.Typer(no_args_is_help=True, help="The lab: a shop on a small cluster, to break and to watch.")
 
@@ -39,7 +42,7 @@ def up(
         return
     typer.echo("starting the lab ...")
     state = _run(start(lab_dir, gateway_port=gateway_port or None))
-    _announce(state.lab_dir, state.engine, state.slack_url, state.pagerduty_url)
+    _announce(state)
 
 
 async def _foreground(lab_dir: Path, gateway_port: int | None) -> None:
@@ -47,26 +50,29 @@ async def _foreground(lab_dir: Path, gateway_port: int | None) -> None:
     from firebreak.lab.owner import own
 
     def announce(lab: Any) -> None:
-        _announce(lab.state.lab_dir, lab.state.engine, lab.state.slack_url, lab.state.pagerduty_url)
+        _announce(lab.state)
 
     register_owner(lab_dir)
     await own(lab_dir, gateway_port, announce=announce)
 
 
-def _announce(lab_dir: Path, engine: Any, slack_url: str, pagerduty_url: str) -> None:
+def _announce(state: LabState) -> None:
     from firebreak.lab.state import env_lines
 
     typer.echo("The lab is up. Settings of an engine for it:")
-    for line in env_lines(engine):
+    for line in env_lines(state.engine):
         typer.echo(f"  {line}")
-    env_file = lab_dir / "engine.env"
+    env_file = state.lab_dir / "engine.env"
     typer.echo(f"  (the same in {env_file}: `set -a; . {shlex.quote(str(env_file))}; firebreak up`)")
     if not _temporal_at_hand():
         typer.echo(
             "  (the engine needs Temporal, which is not here yet: first run `firebreak servers install temporal`)"
         )
-    typer.echo(f"chat   {slack_url}/")
-    typer.echo(f"pager  {pagerduty_url}/")
+    if state.former_engine:
+        typer.echo("This is a new cluster. What an engine kept about the former one was moved, and can still be read:")
+        typer.echo(f"  firebreak incidents --data-dir {shlex.quote(state.former_engine)}")
+    typer.echo(f"chat   {state.slack_url}/")
+    typer.echo(f"pager  {state.pagerduty_url}/")
 
 
 def _temporal_at_hand() -> bool:

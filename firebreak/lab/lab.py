@@ -21,6 +21,7 @@ from firebreak.domain.errors import ContractError, TransientError
 from firebreak.lab import manifests
 from firebreak.lab.control import fetch, prometheus_query, rolled_out, until
 from firebreak.lab.documents import policy_text, services_text
+from firebreak.lab.former_engine import check_stopped, set_aside
 from firebreak.lab.kube import KubeAccess, KubeClient
 from firebreak.lab.lock import sole_owner
 from firebreak.lab.monitoring import RULES_FILE, alertmanager_config, prometheus_config, rules_text
@@ -84,13 +85,15 @@ async def start_lab(lab_dir: Path, *, gateway_port: int | None = None, die_with_
     """Start all parts; returns when the shop has run well for a while and the baseline is taken.
 
     `gateway_port` is where Alertmanager will find the engine (any free one by default); `die_with_parent` is for tests.
-    An earlier lab's leftovers in `lab_dir` are ended and its folder `run` (cluster, Prometheus, logs) is emptied; the
-    rest stays. Raises ServerUnavailable or TransientError with the reason; nothing is left running then.
+    An earlier lab's leftovers in `lab_dir` are ended, its folder `run` (cluster, Prometheus, logs) is emptied, and what
+    an engine kept about it is moved aside. Raises ContractError while such an engine runs, ServerUnavailable or
+    TransientError with the reason; nothing is left running then.
     """
     lab_dir = claim_directory(lab_dir)
     run_dir = lab_dir / "run"
     async with AsyncExitStack() as stack:
         ours = stack.enter_context(sole_owner(lab_dir))
+        check_stopped(lab_dir)
         await reap_leftovers(run_dir)
         shutil.rmtree(run_dir)
         run_dir.mkdir()
@@ -161,6 +164,7 @@ async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_paren
         pagerduty_url=pagerduty_url,
         gateway_url=f"http://127.0.0.1:{gateway_port}",
         baseline_at=baseline_at,
+        former_engine=str(set_aside(lab_dir) or ""),
         engine={
             "FIREBREAK_MODE": "act",
             "FIREBREAK_DATA_DIR": str(lab_dir / "engine"),

@@ -190,12 +190,14 @@ def _payload_errors(payload: Any) -> list[str]:
         return ["'payload' is missing or blank"]
     needed = ("summary", "source", "severity")
     errors = [f"'payload.{name}' is missing or blank" for name in needed if _blank(payload.get(name))]
-    summary, severity = payload.get("summary"), payload.get("severity")
+    summary, source, severity = (payload.get(name) for name in needed)
     if not _blank(summary):
         if not isinstance(summary, str):
             errors.append("'payload.summary' must be a string")
         elif len(summary) > _MAX_SUMMARY:
             errors.append(f"'summary' is too long (maximum is {_MAX_SUMMARY} characters)")
+    if not _blank(source) and not isinstance(source, str):
+        errors.append("'payload.source' must be a string")
     if not _blank(severity) and severity not in _SEVERITIES:
         errors.append(
             "'payload.severity' is invalid (must be one of the following: 'critical', 'warning', 'error' or 'info')"

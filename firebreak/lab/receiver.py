@@ -1,4 +1,5 @@
-"""What both stand-ins share: they keep what they got (in memory and as JSON lines), fail on command, show a page."""
+"""What both stand-ins share: they keep what they got (in memory and as JSON lines), fail on command, and show all of it
+on a page: what was taken, and what was refused and why."""
 
 from __future__ import annotations
 
@@ -36,6 +37,8 @@ class Reply:
 
 
 _MAX_DEPTH = 100
+_SHOWN_CALLS = 50  # refused ones on the page; /log has all
+_SHOWN_CHARACTERS = 1000
 
 
 def parsed(text: str | bytes) -> Any:
@@ -54,6 +57,15 @@ def parsed(text: str | bytes) -> Any:
         if not level:
             return data
     raise ValueError("nested too deep")
+
+
+def _reason(response: Mapping[str, Any] | str) -> str:
+    """Why a call was refused, in the words of its answer."""
+    if isinstance(response, str):
+        return response
+    word = response.get("error") or response.get("message") or "refused"
+    needed = [f"needed: {response['needed']}"] if "needed" in response else []
+    return "; ".join([str(word), *needed, *map(str, response.get("errors", ()))])
 
 
 class Receiver(ABC):
@@ -115,10 +127,23 @@ class Receiver(ABC):
         return None
 
     async def _page(self, _: web.Request) -> web.Response:
-        text = _PAGE.format(title=escape(self.title), body=self.body_html())
+        text = _PAGE.format(title=escape(self.title), body=self.body_html() + self._refused_html())
         # JSON may carry half a surrogate pair, which UTF-8 cannot.
         body = text.encode(errors="replace")
         return web.Response(body=body, content_type="text/html", charset="utf-8")
+
+    def _refused_html(self) -> str:
+        refused = [call for call in self._log if not call["accepted"]]
+        if not refused:
+            return ""
+        cards = "".join(
+            f'<article class="refused"><b>{escape(_reason(call["response"]))}</b><br>'
+            f"<small>{call['at'][11:19]} UTC · {escape(call['method'])} · HTTP {call['status']}</small>"
+            f"<pre>{escape(json.dumps(call['request'], ensure_ascii=False)[:_SHOWN_CHARACTERS])}</pre></article>"
+            for call in refused[: -_SHOWN_CALLS - 1 : -1]
+        )
+        some = f", the newest {_SHOWN_CALLS}" if len(refused) > _SHOWN_CALLS else ""
+        return f"<h2>Refused calls: {len(refused)}{some}</h2>{cards}"
 
     async def _get_log(self, _: web.Request) -> web.Response:
         return web.json_response({"mode": self.mode, "calls": self._log})
@@ -147,7 +172,7 @@ article {{ border: 1px solid #ddd; border-radius: 6px; padding: .6rem .9rem; mar
 article article {{ border-width: 0 0 0 3px; border-radius: 0; margin: .4rem 0 .4rem .6rem }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: .2rem 0 }}
 small {{ color: #616061 }} .high {{ border-left: 5px solid #c01343 }} .low {{ border-left: 5px solid #d9a300 }}
-.resolved {{ opacity: .65; border-left-color: #2e8b57 }}
+.refused {{ border-left: 5px solid #8a8a8a }} .resolved {{ opacity: .65; border-left-color: #2e8b57 }}
 </style></head><body><h1>{title}</h1>
 {body}
 </body></html>

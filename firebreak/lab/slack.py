@@ -16,7 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
-from firebreak.lab.receiver import Receiver, Reply
+from firebreak.lab.receiver import Receiver, Reply, parsed
+from firebreak.lab.slack_access import Access
 from firebreak.lab.slack_limits import MAX_ALL_TEXT, Allowance, all_text, block_errors
 from firebreak.lab.slack_request import Refused, arguments_of, decoded, number, token_of
 
@@ -57,7 +58,8 @@ class _TooMany(Exception):
 
 
 class Slack(Receiver):
-    """`token` is the only one it accepts; `channels` maps channel ids to names."""
+    """`token` is the only one it accepts; `channels` maps channel ids to names. `access` is what the app may do, which
+    `POST /access` changes."""
 
     title = "Chat (stand-in for Slack)"
 
@@ -67,6 +69,8 @@ class Slack(Receiver):
         self._last_ts = 0
         self._updates = Allowance(_UPDATES, _UPDATES / 60)
         self.channels = {identity: SlackChannel(identity, name) for identity, name in channels.items()}
+        self.access = Access()
+        self.app.router.add_post("/access", self._set_access)
         for verb in ("GET", "POST"):
             self.app.router.add_route(verb, "/api/{method}", self._call)
 
@@ -83,7 +87,7 @@ class Slack(Receiver):
             token = shown.pop("token", "") or token_of(request)
             reply = forced or Reply(200, {"ok": True, **self._do(method, token, shown)}, accepted=True)
         except Refused as refusal:
-            body: dict[str, Any] = {"ok": False, "error": refusal.error}
+            body: dict[str, Any] = {"ok": False, "error": refusal.error, **refusal.more}
             if refusal.messages:
                 body |= {"errors": list(refusal.messages), "response_metadata": {"messages": list(refusal.messages)}}
             reply = forced or Reply(200, body, accepted=False)
@@ -105,20 +109,29 @@ class Slack(Receiver):
             raise Refused("not_authed")
         if token != self._token:
             raise Refused("invalid_auth")
+        self.access.check_scope(method)
         return methods[method](arguments)
+
+    async def _set_access(self, request: web.Request) -> web.Response:
+        try:
+            self.access.change(parsed(await request.text()), frozenset(self.channels))
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({"ok": True})
 
     def _auth_test(self, _: Mapping[str, Any]) -> dict[str, Any]:
         return {"team": "lab", "team_id": "T0LAB", "user": "firebreak", "user_id": "U0LAB", "bot_id": "B0LAB"}
 
-    def _channel(self, arguments: Mapping[str, Any], *, by_name: bool = False) -> SlackChannel:
+    def _channel(self, method: str, arguments: Mapping[str, Any], *, by_name: bool = False) -> SlackChannel:
         wanted = str(arguments.get("channel") or "")
         for channel in self.channels.values():
             if wanted == channel.id or (by_name and wanted.removeprefix("#") == channel.name):
+                self.access.check_channel(method, channel.id)
                 return channel
         raise Refused("channel_not_found")
 
     def _post(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        channel = self._channel(arguments, by_name=True)
+        channel = self._channel("chat.postMessage", arguments, by_name=True)
         text, blocks = _content(arguments)
         metadata = _metadata(arguments)
         thread = str(arguments.get("thread_ts") or "")
@@ -137,7 +150,7 @@ class Slack(Receiver):
     def _update(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if not self._updates.spend():
             raise _TooMany
-        channel = self._channel(arguments)
+        channel = self._channel("chat.update", arguments)
         message = channel.find(str(arguments.get("ts") or ""))
         if message is None:
             raise Refused("message_not_found")
@@ -154,7 +167,7 @@ class Slack(Receiver):
         return {"channel": channel.id, "ts": message.ts, "text": text, "message": _shown(message)}
 
     def _replies(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        channel = self._channel(arguments)
+        channel = self._channel("conversations.replies", arguments)
         wanted = channel.find(str(arguments.get("ts") or ""))
         if wanted is None:
             raise Refused("thread_not_found")
@@ -162,7 +175,8 @@ class Slack(Receiver):
         return _page([m for m in channel.messages if head in (m.ts, m.thread_ts)], arguments, limit=1000)
 
     def _history(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        heads = [m for m in self._channel(arguments).messages if not m.thread_ts]
+        channel = self._channel("conversations.history", arguments)
+        heads = [m for m in channel.messages if not m.thread_ts]
         return _page(heads[::-1], arguments, limit=100)  # newest first, without the threads' replies
 
     def _next_ts(self) -> str:

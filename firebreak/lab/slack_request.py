@@ -10,12 +10,13 @@ from firebreak.lab.receiver import parsed
 
 
 class Refused(Exception):
-    """`ok: false` with Slack's word for it."""
+    """`ok: false` with Slack's word for it, `messages` about the places, and `more` fields of the answer."""
 
-    def __init__(self, error: str, *messages: str) -> None:
+    def __init__(self, error: str, *messages: str, **more: str) -> None:
         super().__init__(error)
         self.error = error
         self.messages = messages
+        self.more = more
 
 
 def token_of(request: web.Request) -> str:

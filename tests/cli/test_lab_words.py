@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from firebreak.cli import lab
+from firebreak.lab.kube import KubeAccess
+from firebreak.lab.state import LabState
 
 HINT = "firebreak servers install temporal"
 
@@ -21,8 +23,25 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
     return monkeypatch
 
 
-def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    lab._announce(tmp_path, {"FIREBREAK_MODE": "act"}, "http://127.0.0.1:1", "http://127.0.0.1:2")
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], *, former: str = "") -> str:
+    nowhere = "http://127.0.0.1:1"
+    state = LabState(
+        lab_dir=tmp_path,
+        pid=1,
+        admin=KubeAccess(nowhere, "/ca", "secret"),
+        admin_kubeconfig="/kubeconfig",
+        audit_log="/audit.log",
+        shop_url=nowhere,
+        prometheus_url=nowhere,
+        alertmanager_url=nowhere,
+        slack_url=nowhere,
+        pagerduty_url=nowhere,
+        gateway_url=nowhere,
+        baseline_at=1.5,
+        engine={"FIREBREAK_MODE": "act"},
+        former_engine=former,
+    )
+    lab._announce(state)
     return capsys.readouterr().out
 
 
@@ -49,3 +68,11 @@ def test_where_one_is_at_hand_nothing_is_said_about_it(
     said = told(tmp_path, capsys)
     assert "firebreak up" in said
     assert HINT not in said
+
+
+def test_where_the_former_engines_data_went_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the verb that reads them; a first lab has nothing to tell."""
+    assert "firebreak incidents --data-dir '/a lab/engine-until-1'" in told(
+        tmp_path, capsys, former="/a lab/engine-until-1"
+    )
+    assert "--data-dir" not in told(tmp_path, capsys)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from firebreak.domain.errors import ContractError, FirebreakError
+from firebreak.engine.data_dir import locked
 from firebreak.lab import background
+from firebreak.lab.former_engine import set_aside
 from firebreak.lab.kube import KubeAccess
 from firebreak.lab.lab import Lab, start_lab
 from firebreak.lab.lock import sole_owner, sole_starter
@@ -209,6 +211,48 @@ async def test_a_labs_owner_finds_servers_from_the_folder_of_who_starts_it(
     with pytest.raises(FirebreakError, match="did not become ready") as failure:
         await background.up(lab_dir)
     assert f"{lab_dir.parent}/servers/etcd is not one" in str(failure.value)
+
+
+def engine_data(lab_dir: Path) -> Path:
+    data_dir = lab_dir / "engine"
+    data_dir.mkdir()
+    (data_dir / "timeline.sqlite").write_text("incidents of the former cluster")
+    return data_dir
+
+
+def engines(lab_dir: Path) -> list[str]:
+    return sorted(path.name for path in lab_dir.glob("engine*"))
+
+
+def test_each_former_engines_data_are_kept_under_a_name_of_their_own(lab_dir: Path) -> None:
+    """Two in one second, too: nothing of a record is ever overwritten."""
+    first = set_aside(engine_data(lab_dir).parent)
+    second = set_aside(engine_data(lab_dir).parent)
+    assert first is not None
+    assert second is not None
+    assert sorted(path.name for path in (first, second)) == engines(lab_dir)
+    assert (first / "timeline.sqlite").read_text() == "incidents of the former cluster"
+    assert first.name.startswith("engine-until-20")
+    assert set_aside(lab_dir) is None
+
+
+async def test_a_lab_that_does_not_start_leaves_the_former_engines_data(
+    lab_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would be told where they went."""
+    engine_data(lab_dir)
+    monkeypatch.setenv("FIREBREAK_SERVER_KWOK_STAGES", "/nowhere")
+    monkeypatch.setenv("FIREBREAK_SERVER_ETCD", "/nowhere")
+    with pytest.raises(FirebreakError, match="/nowhere"):
+        await background.up(lab_dir)
+    assert engines(lab_dir) == ["engine"]
+
+
+async def test_no_lab_is_started_under_an_engine_that_runs(lab_dir: Path) -> None:
+    """Its data would be moved from under it: it is to be stopped first, and nothing is touched."""
+    with locked(engine_data(lab_dir)), pytest.raises(FirebreakError, match="an engine of the former lab still runs"):
+        await background.up(lab_dir)
+    assert engines(lab_dir) == ["engine"]
 
 
 async def test_of_two_that_start_at_once_one_is_refused(lab_dir: Path) -> None:

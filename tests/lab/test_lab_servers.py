@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +21,7 @@ from firebreak.lab import control, manifests
 from firebreak.lab.background import down, owner_alive, up
 from firebreak.lab.faults import fault_named
 from firebreak.lab.kube import KubeAccess, KubeClient
-from firebreak.lab.state import LabState
+from firebreak.lab.state import LabState, claim_directory
 from firebreak.servers.process import Entry, Registry
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -36,7 +38,8 @@ def processes(lab_dir: Path) -> list[Entry]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
-    lab_dir = tmp_path_factory.mktemp("lab") / "lab"
+    lab_dir = claim_directory(tmp_path_factory.mktemp("lab") / "lab")
+    (lab_dir / "engine").mkdir()  # of a lab before
     state = asyncio.run(up(lab_dir))
     known = processes(lab_dir)
     yield state
@@ -182,6 +185,63 @@ async def test_the_engine_may_not_write_elsewhere(healed: LabState, path: str, p
     async with KubeClient(engine_access(healed)) as client:
         with pytest.raises(PreconditionFailed, match="403"):
             await client.merge(path, patch)
+
+
+def test_a_lab_says_where_the_former_engines_data_went(lab: LabState) -> None:
+    """And leaves none where its own engine will look."""
+    assert Path(lab.former_engine).is_dir()
+    assert Path(lab.former_engine).parent == lab.lab_dir
+    assert not Path(lab.engine["FIREBREAK_DATA_DIR"]).exists()
+
+
+def verb(lab: LabState, *words: str) -> tuple[int, str, str]:
+    """`firebreak lab WORDS` as a person types it: exit code, standard output, standard error."""
+    command = [sys.executable, "-P", "-m", "firebreak", "lab", *words, "--lab-dir", str(lab.lab_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def rows(said: str) -> dict[str, str]:
+    """First word of each line to the rest of it."""
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in said.splitlines()}
+
+
+async def test_the_verb_status_shows_each_part_and_the_shop(healed: LabState) -> None:
+    """Addresses and health, no fault, traffic and flags as at the start."""
+    code, out, _ = await asyncio.to_thread(verb, healed, "status")
+    told = rows(out)
+    assert code == 0
+    assert told["kubernetes"] == f"{healed.admin.url} healthy"
+    assert [told[part].split()[-1] for part in ("shop", "prometheus", "alertmanager", "slack", "pagerduty")] == [
+        "healthy"
+    ] * 5
+    assert told["fault"] == "none"
+    assert "pay v1=100 v2=0" in told["traffic"].replace("pay=", "pay ")
+    assert told["alerts"] == "none"
+
+
+async def test_the_verb_break_begins_a_fault_and_refuses_a_second(healed: LabState) -> None:
+    """It says what the fault trips and how it must end; the second is an error with what to do."""
+    code, out, _ = await asyncio.to_thread(verb, healed, "break", "dead-dependency")
+    assert code == 0
+    assert "heals by degrade; must end healed" in out
+    assert (await control.shop_state(healed))["fault"] == "dead-dependency"
+    code, _, errors = await asyncio.to_thread(verb, healed, "break", "blip")
+    assert code == 2
+    assert "broken already: dead-dependency" in errors
+    assert "firebreak lab heal" in errors
+
+
+async def test_the_verb_heal_ends_the_fault_and_puts_the_shop_back_unless_told_not_to(healed: LabState) -> None:
+    """With --fault-only the traffic stays where the fault, or an engine, has put it."""
+    await control.break_shop(healed, "bad-release")
+    code, out, _ = await asyncio.to_thread(verb, healed, "heal", "--fault-only")
+    assert (code, out.startswith("the fault is over")) == (0, True)
+    shop = await control.shop_state(healed)
+    assert (shop["fault"], shop["weights"]["pay"]) == ("", {"v1": 0, "v2": 100})
+    code, out, _ = await asyncio.to_thread(verb, healed, "heal")
+    assert (code, out.startswith("healed")) == (0, True)
+    assert (await control.shop_state(healed))["weights"]["pay"] == {"v1": 100, "v2": 0}
 
 
 async def test_a_second_lab_in_the_same_directory_is_refused(healed: LabState) -> None:

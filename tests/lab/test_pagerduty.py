@@ -87,6 +87,7 @@ async def test_an_event_without_dedup_key_gets_one(client: Client) -> None:
         (payload(summary=" "), "'payload.summary' is missing"),
         (payload(summary="s" * 1025), "1024"),
         (payload(source=""), "'payload.source' is missing"),
+        (payload(source=["pay"]), "'payload.source' must be a string"),
         (payload(severity=None), "'payload.severity' is missing"),
         (payload(severity="fatal"), "'payload.severity' is invalid"),
         ({"routing_key": KEY, "event_action": "resolve"}, "'dedup_key' is missing"),
@@ -192,6 +193,37 @@ async def test_the_page_escapes_what_came_from_outside(client: Client) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "</pre><b>" not in text
     assert "high urgency" in text
+
+
+async def test_the_page_shows_what_was_refused_and_why(client: Client) -> None:
+    """The reason in the words of the answer, and the call itself; the newest first."""
+    await send(client, payload(severity="fatal", summary="<b>pay</b> is down"))
+    await send(client, trigger(routing_key="99" * 16))
+    async with client.get("/") as answer:
+        refused = (await answer.text()).partition("Refused calls: 2")[2]
+    assert refused.index("Invalid routing key") < refused.index("Event object is invalid; ")
+    assert "&#x27;payload.severity&#x27; is invalid" in refused
+    assert "&lt;b&gt;pay&lt;/b&gt; is down" in refused
+    assert "<b>pay" not in refused
+
+
+async def test_the_page_of_calls_that_were_all_taken_shows_none_as_refused(client: Client) -> None:
+    """So that the word is a sign."""
+    await send(client, trigger())
+    async with client.get("/") as answer:
+        assert "Refused" not in await answer.text()
+
+
+async def test_the_page_shows_the_newest_of_many_refused_calls(client: Client) -> None:
+    """And says how many there were."""
+    for number in range(52):
+        await send(client, payload(severity="fatal", summary=f"call {number} of many"))
+    async with client.get("/") as answer:
+        text = await answer.text()
+    assert "Refused calls: 52, the newest 50" in text
+    assert "call 51 of many" in text
+    assert "call 2 of many" in text
+    assert "call 1 of many" not in text
 
 
 async def test_half_a_surrogate_pair_does_not_end_the_page(client: Client) -> None:

@@ -181,6 +181,51 @@ async def test_every_method_has_its_own_refusals(
     assert (answer["ok"], answer.get("error")) == (False, error)
 
 
+async def may(client: Client, **access: list[str]) -> int:
+    async with client.post("/access", json=access) as answer:
+        return answer.status
+
+
+@pytest.mark.parametrize(
+    ("access", "method", "error"),
+    [
+        ({"archived": [CHANNEL]}, "chat.postMessage", "is_archived"),
+        ({"archived": [CHANNEL]}, "chat.update", "is_inactive"),
+        ({"archived": [CHANNEL]}, "conversations.replies", None),
+        ({"outside": [CHANNEL]}, "chat.postMessage", "not_in_channel"),
+        ({"outside": [CHANNEL]}, "conversations.history", "not_in_channel"),
+        ({"outside": [CHANNEL]}, "conversations.replies", "not_in_channel"),
+        ({"outside": [CHANNEL]}, "auth.test", None),
+        ({"scopes": ["channels:history"]}, "chat.postMessage", "missing_scope"),
+        ({"scopes": ["channels:history"]}, "chat.update", "missing_scope"),
+        ({"scopes": ["chat:write"]}, "conversations.history", "missing_scope"),
+        ({"scopes": []}, "auth.test", None),
+    ],
+)
+async def test_what_an_app_may_not_do_is_refused(
+    client: Client, access: dict[str, list[str]], method: str, error: str | None
+) -> None:
+    """Archived channels, channels that it was never invited to, scopes that it did not get: Slack's own words."""
+    head = await post(client)
+    assert await may(client, **access) == 200
+    answer = await call(client, method, channel=CHANNEL, ts=head["ts"], text="hi")
+    assert answer.get("error") == error
+
+
+async def test_a_missing_scope_is_named(client: Client) -> None:
+    """With those that the token has, as the real one does."""
+    await may(client, scopes=["channels:history"])
+    answer = await post(client)
+    assert (answer["needed"], answer["provided"]) == ("chat:write", "channels:history")
+
+
+@pytest.mark.parametrize("access", [{"archive": [CHANNEL]}, {"outside": ["C0999999999"]}, {"scopes": ["chat.write"]}])
+async def test_an_unknown_right_is_refused(client: Client, access: dict[str, list[str]]) -> None:
+    """A slip of the pen must not look like a right that was taken."""
+    assert await may(client, **access) == 400
+    assert (await post(client))["ok"]
+
+
 async def test_a_refused_block_is_named(client: Client) -> None:
     """The real one says which block and which limit, by JSON pointer."""
     answer = await post(client, blocks=[section("fine"), section("x" * 3001)])
@@ -291,6 +336,17 @@ async def test_the_page_shows_threads_and_escapes_them(client: Client) -> None:
     assert "<b>reply" not in text
     assert "&lt;b&gt;reply&lt;/b&gt;" in text
     assert "#incidents-pay" in text
+
+
+async def test_the_page_shows_what_was_refused_and_why(client: Client) -> None:
+    """Slack's word, what was missing, and the call itself, escaped."""
+    await may(client, scopes=["channels:history"])
+    await post(client, text="<b>restarted</b>")
+    async with client.get("/") as answer:
+        refused = (await answer.text()).partition("Refused calls: 1")[2]
+    assert "missing_scope; needed: chat:write" in refused
+    assert "chat.postMessage" in refused
+    assert "&lt;b&gt;restarted&lt;/b&gt;" in refused
 
 
 async def test_half_a_surrogate_pair_does_not_end_the_page(client: Client) -> None:
