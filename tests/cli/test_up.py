@@ -6,6 +6,8 @@ import asyncio
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -100,13 +102,21 @@ async def test_relative_paths_of_the_environment_hold_for_gateway_and_workers(
         assert await post(place / "data", "from-a-file") == 200
 
 
-async def test_a_second_engine_on_the_same_directory_is_refused(started: Any, typed: Any, tmp_path: Path) -> None:
+async def test_a_second_engine_on_the_same_directory_is_refused(
+    started: Any, environment: dict[str, str], place: Path, tmp_path: Path
+) -> None:
     """A sentence and exit code 2, for `up` and for `worker.py`; the first one goes on."""
     data = tmp_path / "data"
+    settings = environment | {"FIREBREAK_DATA_DIR": str(data), "FIREBREAK_GATEWAY_PORT": "0"}
     async with started("up", "-P", "-m", "firebreak", "up", "--port", "0", "--data-dir", str(data), says="runs.") as up:
-        ran = await asyncio.to_thread(typed, "up", "--port", "0", "--data-dir", str(data))
-        assert ran.returncode == 2
-        assert f"another engine uses the data directory {data}" in ran.stderr
+        for words in (["-P", "-m", "firebreak", "up"], [str(ROOT / "worker.py")]):
+            command = [sys.executable, *words]
+            ran = await asyncio.to_thread(
+                subprocess.run, command, cwd=place, env=settings, capture_output=True, text=True, timeout=60
+            )
+            assert ran.returncode == 2, words
+            assert f"another engine uses the data directory {data}" in ran.stderr
+            assert "Traceback" not in ran.stderr
         assert up.alive
         assert await post(data) == 200
 
