@@ -9,11 +9,13 @@ import difflib
 import json
 import logging
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from firebreak.domain.errors import SettingsInvalid
@@ -146,6 +148,34 @@ class Settings(BaseSettings):
             cls._http(value.get_secret_value())
         return value
 
+    @field_validator("temporal_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[^/\s]+:\d+", value):  # the SDK takes a scheme, and drops TLS for it
+            raise ValueError("must be host:port, without https://: whether TLS is used, FIREBREAK_TEMPORAL_TLS says")
+        return value
+
+    @model_validator(mode="after")
+    def _one_temporal(self) -> Self:
+        """What contradicts itself would end as a worker's traceback, in the clear, or on a server that lacks it."""
+        cert, key = "FIREBREAK_TEMPORAL_TLS_CERT", "FIREBREAK_TEMPORAL_TLS_KEY"
+        if (self.temporal_tls_cert is None) != (self.temporal_tls_key is None):
+            given, missing = (key, cert) if self.temporal_tls_cert is None else (cert, key)
+            raise ValueError(f"{given} is set and {missing} is not: set both or none")
+        own = {
+            "NAMESPACE": self.temporal_namespace != "default",
+            "TLS": self.temporal_tls,
+            "TLS_CA": self.temporal_tls_ca is not None,
+            "TLS_CERT": self.temporal_tls_cert is not None,
+            "TLS_KEY": self.temporal_tls_key is not None,
+            "API_KEY": bool(self.temporal_api_key.get_secret_value()),
+        }
+        beyond = [f"FIREBREAK_TEMPORAL_{name}" for name, given in own.items() if given]
+        if beyond and not self.temporal_address:
+            told = f"the embedded Temporal takes no {', '.join(beyond)}"
+            raise ValueError(f"{told}: set FIREBREAK_TEMPORAL_ADDRESS for one of your own, or unset them")
+        return self
+
 
 def _stripped(value: SecretStr) -> SecretStr:
     """None of them holds blanks at its ends: the end of a file's line would let nobody in."""
@@ -175,8 +205,11 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(_secrets_dir=secrets, **given)
     except ValidationError as error:
-        problems = (
-            f"FIREBREAK_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-            for e in error.errors(include_input=False)
-        )
+        problems = (_told(e) for e in error.errors(include_input=False))
         raise SettingsInvalid("settings cannot be used: " + "; ".join(problems)) from None
+
+
+def _told(error: ErrorDetails) -> str:
+    name = "_".join(str(part) for part in error["loc"]).upper()
+    said = error["msg"].removeprefix("Value error, ")
+    return f"FIREBREAK_{name}: {said}" if name else said  # what is about several names them itself

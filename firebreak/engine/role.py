@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asyncio.Event) -> None:
     """Worker and dispatcher of one class, on one connection (an eager start needs both in one process)."""
-    client = await connect(settings, settings.temporal_address)
+    client = await connect(settings)
     queue = task_queue(settings, intake_class)
     slots = settings.p1_slots if intake_class is IntakeClass.P1_CANDIDATE else settings.other_slots
     async with hands(settings) as made, incident_worker(client, queue, made.activities, slots=slots):

@@ -61,9 +61,9 @@ def task_queue(settings: Settings, intake_class: IntakeClass) -> str:
     return f"{settings.task_queue_prefix}-{intake_class.value}"
 
 
-async def connect(settings: Settings, address: str) -> Client:
-    """Client with our converter. Raises SettingsInvalid for TLS files that cannot be read; RuntimeError and RPCError
-    when the server cannot be reached."""
+async def connect(settings: Settings) -> Client:
+    """Client with our converter. Raises SettingsInvalid for an address or TLS files that cannot be used; RuntimeError
+    and RPCError when the server cannot be reached."""
     tls: TLSConfig | bool = settings.temporal_tls or bool(settings.temporal_api_key.get_secret_value())
     if settings.temporal_tls_ca or settings.temporal_tls_cert:
         try:
@@ -74,13 +74,17 @@ async def connect(settings: Settings, address: str) -> Client:
             )
         except OSError as error:
             raise SettingsInvalid(f"a Temporal TLS file cannot be read: {error}") from None
-    return await Client.connect(
-        address,
-        namespace=settings.temporal_namespace,
-        data_converter=DATA_CONVERTER,
-        tls=tls,
-        api_key=settings.temporal_api_key.get_secret_value() or None,
-    )
+    try:
+        return await Client.connect(
+            settings.temporal_address,
+            namespace=settings.temporal_namespace,
+            data_converter=DATA_CONVERTER,
+            tls=tls,
+            api_key=settings.temporal_api_key.get_secret_value() or None,
+        )
+    except ValueError as error:  # before anything is dialled
+        told = f"FIREBREAK_TEMPORAL_ADDRESS ({settings.temporal_address}) cannot be used: {error}"
+        raise SettingsInvalid(told) from None
 
 
 def workflow_runner() -> WorkflowRunner:

@@ -27,6 +27,8 @@ from firebreak.settings import load_settings
         ("incidents", "PAGE_DEADLINE", "PT10M"),
         ("incidents", "PAGE_DEADLINE", "-PT5S"),
         ("incidents", "PAGE_DEADLINE", "0"),
+        ("up", "TEMPORAL_ADDRESS", "https://temporal:7233"),
+        ("up", "TEMPORAL_TLS_KEY", "key.pem"),
     ],
 )
 def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str, value: str) -> None:
@@ -52,6 +54,51 @@ def test_a_person_is_called_within_a_minute_whatever_is_set(
         return
     with pytest.raises(SettingsInvalid, match=r"FIREBREAK_PAGE_DEADLINE: .*more than 0 and at most 60 s"):
         load_settings()
+
+
+MTLS = {"TLS_CERT": "cert.pem", "TLS_KEY": "key.pem"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ADDRESS": "t:7233", "TLS_CERT": "c.pem"}, r"_TLS_CERT is set and FIREBREAK_TEMPORAL_TLS_KEY is not"),
+        ({"ADDRESS": "t:7233", "TLS_KEY": "k.pem"}, r"_TLS_KEY is set and FIREBREAK_TEMPORAL_TLS_CERT is not"),
+        ({"NAMESPACE": "shop"}, r"FIREBREAK_TEMPORAL_NAMESPACE: set FIREBREAK_TEMPORAL_ADDRESS"),
+        ({"TLS": "true"}, r"FIREBREAK_TEMPORAL_TLS: set FIREBREAK_TEMPORAL_ADDRESS"),
+        ({"TLS_CA": "ca.pem"}, r"FIREBREAK_TEMPORAL_TLS_CA: set FIREBREAK_TEMPORAL_ADDRESS"),
+        (MTLS, r"FIREBREAK_TEMPORAL_TLS_CERT, FIREBREAK_TEMPORAL_TLS_KEY: set FIREBREAK_TEMPORAL_ADDRESS"),
+        ({"API_KEY": "s3cr3t"}, r"FIREBREAK_TEMPORAL_API_KEY: set FIREBREAK_TEMPORAL_ADDRESS"),
+        ({"ADDRESS": "http://t:7233"}, r"FIREBREAK_TEMPORAL_ADDRESS: must be host:port"),
+        ({"ADDRESS": "temporal"}, r"FIREBREAK_TEMPORAL_ADDRESS: must be host:port"),
+    ],
+)
+def test_temporal_settings_that_contradict_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    """They would end as a worker's traceback, in the clear, or on the embedded server, which has none of it."""
+    for name, value in given.items():
+        monkeypatch.setenv(f"FIREBREAK_TEMPORAL_{name}", value)
+    with pytest.raises(SettingsInvalid, match=said) as caught:
+        load_settings()
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"NAMESPACE": "default", "TLS": "false"},
+        {"ADDRESS": "shop.a2dd6.tmprl.cloud:7233", "NAMESPACE": "shop.a2dd6", "API_KEY": "k"},
+        {"ADDRESS": "[::1]:7233", "TLS_CA": "ca.pem", **MTLS},
+        {"ADDRESS": "127.0.0.1:7233"},
+    ],
+    ids=["the embedded server", "Temporal Cloud", "client certificate", "a worker under `firebreak up`"],
+)
+def test_temporal_settings_that_agree_are_taken(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    """Each way in which a Temporal is reached."""
+    for name, value in given.items():
+        monkeypatch.setenv(f"FIREBREAK_TEMPORAL_{name}", value)
+    assert load_settings().temporal_address == given.get("ADDRESS", "")
 
 
 def test_a_wrong_setting_is_not_repeated(typed: Any) -> None:

@@ -50,6 +50,7 @@ SECRETS = ("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_k
 @pytest.mark.parametrize("name", SECRETS)
 def test_blanks_around_a_secret_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch, name: str, around: str) -> None:
     """A header cannot carry them: with the line's end of a file nobody would ever be let in, or called."""
+    monkeypatch.setenv("FIREBREAK_TEMPORAL_ADDRESS", "temporal:7233")  # without one its key is refused
     monkeypatch.setenv(f"FIREBREAK_{name.upper()}", around.format("a token"))
     assert getattr(load_settings(), name).get_secret_value() == "a token"
 

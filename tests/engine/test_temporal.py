@@ -25,21 +25,27 @@ def test_each_class_has_a_queue_of_its_own() -> None:
 
 async def test_a_tls_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Before anything is dialled."""
-    settings = Settings(temporal_tls_ca=tmp_path / "missing.pem")
+    settings = Settings(temporal_address="127.0.0.1:1", temporal_tls_ca=tmp_path / "missing.pem")
     with pytest.raises(SettingsInvalid, match="missing"):
-        await connect(settings, "127.0.0.1:1")
+        await connect(settings)
+
+
+async def test_an_address_that_is_none_is_named() -> None:
+    """No traceback of the SDK, which calls it a URL."""
+    with pytest.raises(SettingsInvalid, match=r"FIREBREAK_TEMPORAL_ADDRESS \(127\.0\.0\.1:99999\)"):
+        await connect(Settings(temporal_address="127.0.0.1:99999"))
 
 
 async def test_a_server_that_is_not_there_is_an_error() -> None:
     """At the start, not at the first alert."""
     with pytest.raises(RuntimeError):
-        await connect(Settings(), f"127.0.0.1:{free_port()}")
+        await connect(Settings(temporal_address=f"127.0.0.1:{free_port()}"))
 
 
 @pytest.mark.servers
 async def test_the_client_speaks_our_values(temporal_address: str) -> None:
     """timedelta and frozen values go through, which the default converter refuses."""
-    client = await connect(Settings(), temporal_address)
+    client = await connect(Settings(temporal_address=temporal_address))
     converter = client.data_converter
     payloads = await converter.encode([Sample(span=timedelta(milliseconds=1500))])
     assert await converter.decode(payloads, [Sample]) == [Sample(span=timedelta(milliseconds=1500))]
@@ -48,7 +54,7 @@ async def test_the_client_speaks_our_values(temporal_address: str) -> None:
 @pytest.mark.servers
 async def test_a_worker_hands_a_dead_ones_tasks_on_soon(temporal_address: str) -> None:
     """Sticky tasks of a killed worker wait three seconds, not ten; slots and cache are as set."""
-    client = await connect(Settings(), temporal_address)
+    client = await connect(Settings(temporal_address=temporal_address))
     worker = incident_worker(client, "q", [hand], slots=7, cached=11)
     config = worker.config(active_config=False)
     assert config["sticky_queue_schedule_to_start_timeout"] == STICKY_TIMEOUT == timedelta(seconds=3)
@@ -60,7 +66,7 @@ async def test_a_worker_hands_a_dead_ones_tasks_on_soon(temporal_address: str) -
 @pytest.mark.servers
 async def test_a_workflow_that_is_gone_needs_not_be_reset_stickiness(temporal_address: str) -> None:
     """It has ended, or Temporal is a new one: no error."""
-    client = await connect(Settings(), temporal_address)
+    client = await connect(Settings(temporal_address=temporal_address))
     ended = await client.start_workflow("Any", id=f"ended-{uuid.uuid4()}", task_queue="nobody-listens")
     await ended.terminate()
     await reset_stickiness(client, ended.id)

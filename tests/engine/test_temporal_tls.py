@@ -79,29 +79,30 @@ async def test_a_server_with_a_certificate_of_its_own_is_reached_by_its_ca(
 ) -> None:
     """FIREBREAK_TEMPORAL_TLS_CA."""
     async with behind_tls(authority, temporal_address) as address:
-        client = await connect(Settings(temporal_tls_ca=files["ca"]), address)
+        client = await connect(Settings(temporal_address=address, temporal_tls_ca=files["ca"]))
         assert await client.service_client.check_health()
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(temporal_tls=True)], ids=["no TLS", "an unknown CA"])
+@pytest.mark.parametrize("tls", [False, True], ids=["no TLS", "an unknown CA"])
 async def test_a_server_that_cannot_be_trusted_is_not_spoken_to(
-    authority: trustme.CA, temporal_address: str, settings: Settings
+    authority: trustme.CA, temporal_address: str, tls: bool
 ) -> None:
     """At the start, with an error."""
     async with behind_tls(authority, temporal_address) as address:
         with pytest.raises(RuntimeError):
-            await connect(settings, address)
+            await connect(Settings(temporal_address=address, temporal_tls=tls))
 
 
 async def test_a_server_that_asks_for_a_certificate_gets_ours(
     authority: trustme.CA, files: dict[str, Path], temporal_address: str
 ) -> None:
     """FIREBREAK_TEMPORAL_TLS_CERT and _KEY; without them it does not let us in."""
-    ours = Settings(temporal_tls_ca=files["ca"], temporal_tls_cert=files["cert"], temporal_tls_key=files["key"])
+    ours = {"temporal_tls_cert": files["cert"], "temporal_tls_key": files["key"]}
     async with behind_tls(authority, temporal_address, ask_client=True) as address:
-        assert await (await connect(ours, address)).service_client.check_health()
+        settings = Settings(temporal_address=address, temporal_tls_ca=files["ca"])
+        assert await (await connect(settings.model_copy(update=ours))).service_client.check_health()
         with pytest.raises(RuntimeError):
-            await connect(Settings(temporal_tls_ca=files["ca"]), address)
+            await connect(settings)
 
 
 async def test_an_api_key_goes_with_every_call_and_never_without_tls(
@@ -110,8 +111,8 @@ async def test_an_api_key_goes_with_every_call_and_never_without_tls(
     """FIREBREAK_TEMPORAL_API_KEY implies TLS: in the clear it would be anybody's."""
     key = SecretStr("a-key")
     async with behind_tls(authority, temporal_address) as address:
-        client = await connect(Settings(temporal_tls_ca=files["ca"], temporal_api_key=key), address)
+        client = await connect(Settings(temporal_address=address, temporal_tls_ca=files["ca"], temporal_api_key=key))
         assert client.service_client.config.api_key == "a-key"
         assert await client.service_client.check_health()
     with pytest.raises(RuntimeError):
-        await connect(Settings(temporal_api_key=key), temporal_address)  # a server without TLS
+        await connect(Settings(temporal_address=temporal_address, temporal_api_key=key))  # a server without TLS
