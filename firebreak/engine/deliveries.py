@@ -5,13 +5,7 @@ Everything here may be done again after a crash: the stores are keyed, starts us
 
 from __future__ import annotations
 
-import contextlib
-
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-
 from activities import notices
-from activities.messages import GatherResult
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, AlertStatus, Disposition
 from firebreak.domain.codec import to_data
@@ -19,19 +13,18 @@ from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine import own_alerts
 from firebreak.engine.parts import DispatcherParts
+from firebreak.engine.starts import Starts
 from firebreak.engine.temporal import tell_workflow
 from firebreak.triage.intake import correlation_key
-from workflows.incident import IncidentWorkflow
-from workflows.messages import AlertResolved, IncidentInput
-from workflows.options import TASK_TIMEOUT
+from workflows.messages import AlertResolved
 
 
 class Deliveries:
-    """Of one worker process: starter and worker share it, so that starts are eager."""
+    """Of one worker process."""
 
-    def __init__(self, parts: DispatcherParts) -> None:
+    def __init__(self, parts: DispatcherParts, starts: Starts) -> None:
         self._parts = parts
-        self._started: set[str] = set()
+        self._starts = starts
 
     async def take(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
         """What became of it, and the incident (or record) that it is of, or why none. RPCError, OSError and LedgerError
@@ -64,12 +57,12 @@ class Deliveries:
         )
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
-            await self.start(incident, await self._parts.foresee(incident))
-        elif incident_id not in self._started:
+            await self._starts.incident(incident.id, await self._parts.foresee(incident))
+        elif not self._starts.began(ids.incident_workflow_id(incident_id)):
             known = await self._parts.incidents.incident(incident_id)
             closed = await self.is_closed(incident_id)
             if known is not None and not closed and known.alert.key == accepted.alert.key:
-                await self.start(known)  # a crash between opening and starting
+                await self._starts.incident(incident_id)  # a crash between opening and starting
         return disposition, incident_id
 
     async def is_closed(self, incident_id: str) -> bool:
@@ -93,23 +86,6 @@ class Deliveries:
             pod=resolution.pod,
             bindings=resolution.bindings,
         )
-
-    async def start(self, incident: Incident, first_look: GatherResult | None = None) -> None:
-        """Its workflow; one that exists costs nothing."""
-        if incident.id in self._started:
-            return
-        with contextlib.suppress(WorkflowAlreadyStartedError):
-            await self._parts.client.start_workflow(
-                IncidentWorkflow.run,
-                IncidentInput(incident_id=incident.id, first_look=first_look),
-                id=ids.incident_workflow_id(incident.id),
-                task_queue=self._parts.queue,
-                task_timeout=TASK_TIMEOUT,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                request_eager_start=True,
-            )
-        self._started.add(incident.id)
 
     async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:
         known = await self._parts.incidents.resolve_alert(

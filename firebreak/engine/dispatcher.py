@@ -21,6 +21,7 @@ from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.engine.damage import unreadable_delivery
 from firebreak.engine.deliveries import Deliveries
 from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
+from firebreak.engine.starts import Starts
 from firebreak.engine.sweeper import Sweeper
 from firebreak.engine.temporal import reset_stickiness
 from firebreak.processes import dispatch_socket, socket_address
@@ -40,9 +41,10 @@ class Dispatcher:
     def __init__(self, parts: DispatcherParts) -> None:
         self._parts = parts
         self._woken = asyncio.Event()
-        self._deliveries = Deliveries(parts)
+        self._starts = Starts(parts.client, parts.queue)
+        self._deliveries = Deliveries(parts, self._starts)
         self._failures: Counter[int] = Counter()
-        self._sweeper = Sweeper(parts)
+        self._sweeper = Sweeper(parts, self._starts)
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._under_way: dict[int, str] = {}  # receipt -> fingerprint, of what is being handled now
         self._handled: dict[int, tuple[Disposition, str]] = {}  # by receipt: handled, not written down yet
@@ -109,7 +111,7 @@ class Dispatcher:
             try:
                 for incident in await open_incidents(self._parts):
                     if not await self._deliveries.is_closed(incident.id):
-                        await self._deliveries.start(incident)
+                        await self._starts.incident(incident.id)
                 return
             except (FirebreakError, RPCError) as error:
                 log.warning("dispatcher.resume_failed", error=str(error))

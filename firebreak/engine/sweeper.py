@@ -1,39 +1,37 @@
-"""What must reach a workflow, or a person, though no alert says so: closes by hand, restores, broken documents."""
+"""What must reach a workflow, or a person, though no alert says so: closes by hand, restores, broken documents, what
+Temporal has lost."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import structlog
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError
-from firebreak.domain.incident import IncidentOutcome, UnreadableRestore, UnreadableRow
+from firebreak.domain.incident import Incident, IncidentOutcome, UnreadableRestore, UnreadableRow
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.engine.damage import unreadable_restore
 from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
-from firebreak.engine.temporal import WorkflowState, tell_workflow, terminate_workflow, workflow_health
-from workflows.messages import CloseRequested, RestoreWatch
-from workflows.options import TASK_TIMEOUT
-from workflows.restore import RestoreWorkflow
+from firebreak.engine.starts import Starts
+from firebreak.engine.temporal import WorkflowHealth, WorkflowState, tell_workflow, terminate_workflow, workflow_health
+from workflows.messages import CloseRequested
 
 log = structlog.get_logger()
 
 LOOK_AT_WORKFLOWS = 30.0
-"""Seconds between two looks at whether open incidents have a living workflow, and between two tries of a close by hand:
-a workflow that was told may end, or wedge, before it acts."""
+"""Seconds between two looks at whether open incidents and restores have a workflow, and between two tries of a close by
+hand: a workflow that was told may end, or wedge, before it acts."""
 YOUNG = timedelta(seconds=60)
-"""Incidents that are not asked about yet: each question costs Temporal as much as a task of a workflow, and in a storm
+"""What is not asked about yet: each question costs Temporal as much as a task of a workflow, and in a storm
 there are hundreds that would all be answered with "running"."""
 
 
@@ -45,9 +43,9 @@ def is_young(opened_at: datetime, now: datetime) -> bool:
 class Sweeper:
     """`sweep` once a round of the dispatcher. All of it may be done again after a crash."""
 
-    def __init__(self, parts: DispatcherParts) -> None:
+    def __init__(self, parts: DispatcherParts, starts: Starts) -> None:
         self._parts = parts
-        self._watched: set[str] = set()
+        self._starts = starts
         self._told: set[int] = set()  # closes by hand that were tried since the last look
         self._faults: set[str] = set()
         self._documents_fault = ""  # that a person knows of
@@ -59,13 +57,13 @@ class Sweeper:
         if look:
             self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
             self._told.clear()
-        parts = {"documents": self._documents, "closes": self._closes}
+        parts: dict[str, Callable[[], Awaitable[None]]] = {"documents": self._documents, "closes": self._closes}
         if look:  # after the closes: what they end needs no page
             parts["orphans"] = self._orphans
         if self._parts.intake_class is IntakeClass.P1_CANDIDATE:
             if look:
                 parts["unreadable"] = self._unreadable
-            parts["restores"] = self._restores
+            parts["restores"] = functools.partial(self._restores, look=look)
         for name, part in parts.items():
             try:
                 await self._spared(name, part())
@@ -89,7 +87,7 @@ class Sweeper:
             if request.seq not in self._told:
                 await self._spared(f"close of {request.incident_id}", self._close(request))
 
-    async def _restores(self) -> None:
+    async def _restores(self, *, look: bool) -> None:
         unreadable: list[UnreadableRestore] = []
         records = await self._parts.incidents.open_restores(unreadable=unreadable)
         for damaged in unreadable:
@@ -98,31 +96,39 @@ class Sweeper:
                 await self._parts.ledger.append([entry], messages=[page])
                 self._faults.add(entry.incident_id)
         for record in records:
-            await self._spared(f"restore of {record.incident_id}", self._watch_restore(record))
+            await self._spared(f"restore of {record.incident_id}", self._watch_restore(record, look=look))
 
     async def _orphans(self) -> None:
         """An open incident whose workflow has ended (failed, terminated) or is wedged would swallow every further alert
-        of its service, and call nobody: a person is told, once, and ends it by hand."""
+        of its service, and call nobody: a person is told, once, and ends it by hand. One that Temporal does not know
+        gets a workflow: its data was lost, under workers that go on."""
         now = self._parts.clock.now()
         requested = {request.incident_id for request in await self._parts.incidents.close_requests()}
         for incident in await open_incidents(self._parts):
-            name = f"orphan-{incident.id}"
-            if name in self._faults:
+            if f"orphan-{incident.id}" in self._faults or is_young(incident.opened_at, now):
                 continue
-            if is_young(incident.opened_at, now):
+            workflow_id = ids.incident_workflow_id(incident.id)
+            health = await workflow_health(self._parts.client, workflow_id)
+            if health.state not in (WorkflowState.UNKNOWN, WorkflowState.ENDED, WorkflowState.WEDGED):
                 continue
-            health = await workflow_health(self._parts.client, incident.id)
-            if health.state not in (WorkflowState.ENDED, WorkflowState.WEDGED):
-                continue  # one that is unknown is not started yet: the dispatcher starts it
-            if health.state is WorkflowState.ENDED and incident.id in requested:
-                continue  # it ended since the close was told to it: the next look writes the close
-            if await self._parts.ledger.find(incident.id, "close") is None:
-                reason = (
-                    f"the workflow of {incident.id} ({incident.service}) {health.reason}: "
-                    f"handle it by hand, then `firebreak close {incident.id} --reason ...`"
-                )
-                await tell_fault(self._parts, name, "workflow", reason, incident.alert)
-                self._faults.add(name)  # only now: what could not be told is told at the next look
+            if health.state is not WorkflowState.WEDGED and incident.id in requested:
+                continue  # it went since the close was told to it: the next look writes the close
+            if await self._parts.ledger.find(incident.id, "close") is not None:
+                continue
+            if health.state is WorkflowState.UNKNOWN:
+                self._starts.forget(workflow_id)
+                await self._starts.incident(incident.id)
+            else:
+                await self._tell_orphan(incident, health)
+
+    async def _tell_orphan(self, incident: Incident, health: WorkflowHealth) -> None:
+        name = f"orphan-{incident.id}"
+        reason = (
+            f"the workflow of {incident.id} ({incident.service}) {health.reason}: "
+            f"handle it by hand, then `firebreak close {incident.id} --reason ...`"
+        )
+        await tell_fault(self._parts, name, "workflow", reason, incident.alert)
+        self._faults.add(name)  # only now: what could not be told is told at the next look
 
     async def _unreadable(self) -> None:
         """Of an open incident that nobody can read nothing can be healed, looked at or closed: a person is told."""
@@ -155,7 +161,8 @@ class Sweeper:
         fact = CloseRequested(reason=str(request.body["reason"]), by=str(request.body["by"]))
         if not await self._is_ours(request.incident_id):
             return True
-        state = (await workflow_health(self._parts.client, request.incident_id)).state
+        workflow_id = ids.incident_workflow_id(request.incident_id)
+        state = (await workflow_health(self._parts.client, workflow_id)).state
         if state is WorkflowState.FAILING:
             return False  # soon alive or wedged: a signal would set Temporal's count back, each time anew
         try:
@@ -167,7 +174,7 @@ class Sweeper:
             ):
                 return True
         except RPCError as error:  # Temporal did answer above: it is about this one, the others have their turn
-            step = f"if it goes on, terminate {ids.incident_workflow_id(request.incident_id)} in Temporal by hand"
+            step = f"if it goes on, terminate {workflow_id} in Temporal by hand"
             log.warning("sweeper.close_failed", incident=request.incident_id, error=str(error), next_step=step)
             return True
         # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
@@ -195,25 +202,10 @@ class Sweeper:
             return self._parts.intake_class is IntakeClass.P1_CANDIDATE
         return incident is not None and incident.intake_class is self._parts.intake_class
 
-    async def _watch_restore(self, record: RestoreRecord) -> None:
+    async def _watch_restore(self, record: RestoreRecord, *, look: bool) -> None:
         workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
-        if workflow_id in self._watched:
-            return
-        watch = RestoreWatch(
-            incident_id=record.incident_id,
-            plan_digest=record.plan_digest,
-            tier=record.tier,
-            step=record.step,
-            opened_at=record.opened_at,
-        )
-        with contextlib.suppress(WorkflowAlreadyStartedError):
-            await self._parts.client.start_workflow(
-                RestoreWorkflow.run,
-                watch,
-                id=workflow_id,
-                task_queue=self._parts.queue,
-                task_timeout=TASK_TIMEOUT,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            )
-        self._watched.add(workflow_id)
+        if look and self._starts.began(workflow_id) and not is_young(record.opened_at, self._parts.clock.now()):
+            health = await workflow_health(self._parts.client, workflow_id)
+            if health.state is WorkflowState.UNKNOWN:
+                self._starts.forget(workflow_id)
+        await self._starts.restore(record)

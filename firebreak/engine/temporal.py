@@ -139,10 +139,10 @@ async def tell_workflow(client: Client, incident_id: str, signal: str, fact: obj
     return True
 
 
-async def workflow_health(client: Client, incident_id: str) -> WorkflowHealth:
-    """Whether an incident's workflow can still act. RPCError when Temporal does not answer."""
+async def workflow_health(client: Client, workflow_id: str) -> WorkflowHealth:
+    """Whether it can still act. RPCError when Temporal does not answer."""
     try:
-        seen = await client.get_workflow_handle(ids.incident_workflow_id(incident_id)).describe()
+        seen = await client.get_workflow_handle(workflow_id).describe()
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise

@@ -19,6 +19,7 @@ from firebreak.domain import ids
 from firebreak.domain.alert import Disposition
 from firebreak.domain.incident import IncidentOutcome
 from firebreak.domain.timeline import EntryKind
+from firebreak.engine.starts import Starts
 from firebreak.engine.sweeper import Sweeper
 from workflows.messages import CloseRequested, IncidentInput
 
@@ -95,6 +96,10 @@ class NotEnding:
 
         handle.terminate = refused
         return handle
+
+
+def sweeper(office: Any) -> Sweeper:
+    return Sweeper(office.parts, Starts(office.client, office.queue))
 
 
 def at_work(office: Any, story: type) -> Worker:
@@ -263,12 +268,12 @@ async def test_a_workflow_that_ends_with_its_close_on_the_way_calls_nobody(offic
         incident_id = await opened(office)
     await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
     await office.asked_to_close(incident_id)
-    await Sweeper(office.parts)._orphans()
+    await sweeper(office)._orphans()
     assert pages(office) == {}
     async with office.dispatching():
         other = await office.settled(*await office.accept(office.alert("OrderDown", service="order")))
     await office.client.get_workflow_handle(ids.incident_workflow_id(other[0][1])).terminate()
-    await Sweeper(office.parts)._orphans()
+    await sweeper(office)._orphans()
     assert set(pages(office)) == {f"orphan-{other[0][1]}"}
 
 
