@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from typing import Any
 import aiohttp
 import pytest
 from pydantic import SecretStr
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities import notices
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
-from firebreak.domain.ids import label_fingerprint
+from firebreak.domain.ids import incident_workflow_id, label_fingerprint
 from firebreak.domain.incident import Mode
 from firebreak.engine.up import child_environment
 from firebreak.processes import ready_file
@@ -188,6 +192,43 @@ async def test_sigterm_stops_everything_within_seconds(engine: Engine) -> None:
     assert engine.up.tail(1) == "stopped"
     assert engine.alive() == []
     assert [pid for pid in pids if start_time(pid) is not None] == []
+
+
+@pytest.mark.servers
+async def test_a_temporal_of_your_own_is_used_in_your_namespace(engine: Engine, temporal_address: str) -> None:
+    """An alert gets its verdict there, and nowhere else: no server, and no database, of the engine's own."""
+    default = await Client.connect(temporal_address)
+    namespace = f"shop-{uuid.uuid4().hex[:8]}"
+    wish = RegisterNamespaceRequest(namespace=namespace)
+    wish.workflow_execution_retention_period.FromTimedelta(timedelta(days=1))
+    await default.workflow_service.register_namespace(wish)
+    there = await Client.connect(temporal_address, namespace=namespace)
+
+    async def known() -> bool:
+        """To all parts of the server: they learn of it one after the other."""
+        try:
+            await there.start_workflow("Probe", id="probe", task_queue="nobody-listens")
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    await engine.eventually(known, PATIENCE)
+    await engine.start(FIREBREAK_TEMPORAL_ADDRESS=temporal_address, FIREBREAK_TEMPORAL_NAMESPACE=namespace)
+    assert await engine.post(engine.port) == 200
+
+    async def judged() -> bool:
+        return engine.verdicts() > 0
+
+    await engine.eventually(judged, PATIENCE)
+    (incident_id,) = engine.incidents()
+    story = incident_workflow_id(incident_id)
+    assert (await there.get_workflow_handle(story).describe()).workflow_type == "Incident"
+    with pytest.raises(RPCError, match="not found"):
+        await default.get_workflow_handle(story).describe()
+    assert sorted(engine.alive()) == ["gateway", "other", "p1"]
+    assert not list(engine.data.glob("temporal*"))
 
 
 @pytest.mark.servers
