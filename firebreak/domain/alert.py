@@ -41,7 +41,8 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedAlert:
-    """An alert on disk. `receipt` is the inbox row's number, rising in order of acceptance."""
+    """An alert on disk. `receipt` is the inbox row's number, rising in order of acceptance; `inbox` is whose number it
+    is: another inbox counts anew (empty: not known)."""
 
     receipt: int
     accepted_at: datetime
@@ -49,6 +50,7 @@ class AcceptedAlert:
     source: str
     truncated: int
     alert: Alert
+    inbox: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

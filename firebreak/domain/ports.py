@@ -207,12 +207,13 @@ class IncidentsPort(Protocol):
         joined: EntryDraft,
         messages: Sequence[MessageDraft],
         receipt: int = 0,
+        inbox: str = "",
         rearm: timedelta = timedelta(minutes=5),
     ) -> tuple[str, Disposition]:
-        """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same delivery again (`receipt`; 0: of no
-        inbox) is a DUPLICATE whatever came after it, and so is the same alert again, also when its incident has closed,
-        unless that was more than `rearm` ago (or is still to come by more): Alertmanager repeats an alert that still
-        fires, and then a new incident looks at it afresh. JOINED when one with the same correlation key is open."""
+        """(incident id, OPENED | JOINED | DUPLICATE). One transaction; the same delivery again (`receipt` of `inbox`;
+        0: of no inbox) is a DUPLICATE whatever came after it, and so is the same alert again, also when its incident
+        has closed, unless that was more than `rearm` ago (or is still to come by more): Alertmanager repeats an alert
+        that still fires, and then a new incident looks at it afresh. JOINED when one with the same key is open."""
 
     async def resolve_alert(
         self,
@@ -221,13 +222,14 @@ class IncidentsPort(Protocol):
         at: datetime,
         accepted_at: datetime | None = None,
         receipt: int = 0,
+        inbox: str = "",
         truncated: int = 0,
         entry: EntryDraft | None = None,
     ) -> tuple[str, int] | None:
         """(incident id, alerts that may still fire there: at least one where any body left some out), or None when no
         incident knows the alert. `truncated`: how many alerts the body left out that says so. `entry` is written under
         that incident's id, in the same transaction, when something ended that fired. A delivery that was handled
-        before (`receipt`, 0: of no inbox, and `accepted_at`) ends nothing that began after it."""
+        before (`receipt` of `inbox`, 0: of no inbox) ends nothing that began after it."""
 
     async def incident(self, incident_id: str) -> Incident | None: ...
 

@@ -54,6 +54,7 @@ class Deliveries:
             joined=self._alert_entry("joined", EntryKind.ALERT_JOINED, accepted),
             messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
             receipt=accepted.receipt,
+            inbox=accepted.inbox,
         )
         if disposition is Disposition.OPENED:
             self._parts.casebook.remember(incident)
@@ -93,6 +94,7 @@ class Deliveries:
             at=self._parts.clock.now(),
             accepted_at=accepted.accepted_at,
             receipt=accepted.receipt,
+            inbox=accepted.inbox,
             truncated=accepted.truncated,
             entry=self._alert_entry("resolved", EntryKind.ALERT_RESOLVED, accepted),
         )

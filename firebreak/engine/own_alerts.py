@@ -103,7 +103,8 @@ async def _records(parts: DispatcherParts, fingerprint: str) -> list[_Record]:
 
 
 def _delivery(accepted: AcceptedAlert) -> dict[str, object]:
-    return {"receipt": accepted.receipt, "accepted_at": format_time(accepted.accepted_at)}
+    at = format_time(accepted.accepted_at)
+    return {"inbox": accepted.inbox, "receipt": accepted.receipt, "accepted_at": at}
 
 
 def _last_change(entries: tuple[TimelineEntry, ...]) -> TimelineEntry | None:
@@ -112,8 +113,10 @@ def _last_change(entries: tuple[TimelineEntry, ...]) -> TimelineEntry | None:
 
 
 def _was_seen(accepted: AcceptedAlert, record: _Record) -> bool:
-    """Whether this delivery, or a later one, has been handled already: it is beyond neither receipt nor time of the one
-    that made the last change. Receipts alone would begin anew with a new inbox, times alone may be set back. (Of a
-    first page older records lack the receipt.)"""
-    receipt = int(record.last.body.get("receipt", 0))
+    """Whether this delivery, or a later one than made the last change, has been handled already. Within one inbox the
+    receipts tell, whatever the clock did; one of another inbox is new. (Older records lack the inbox: then it is beyond
+    neither receipt nor time. Of a first page they may lack the receipt, too.)"""
+    receipt, inbox = int(record.last.body.get("receipt", 0)), record.last.body.get("inbox")
+    if inbox and accepted.inbox:
+        return bool(inbox == accepted.inbox and accepted.receipt <= receipt)
     return accepted.receipt <= receipt and accepted.accepted_at <= record.accepted_at

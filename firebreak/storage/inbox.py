@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, insert, select, union_all, update
 from firebreak.domain.alert import AcceptedAlert, Alert, Disposition, IntakeClass, UnreadableDelivery
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
 from firebreak.storage.database import driver
-from firebreak.storage.schema import INBOX_REVISION, deliveries, probe
+from firebreak.storage.schema import INBOX_REVISION, deliveries, identity, probe
 from firebreak.storage.sql import Sql, beside
 from firebreak.storage.store import UNDECODABLE, Store, decode_json, encode_json
 
@@ -118,6 +118,7 @@ _all = select(
     deliveries.c.source,
     deliveries.c.truncated,
     deliveries.c.alert,
+    select(identity.c.inbox).where(identity.c.id == 1).scalar_subquery(),
 )
 _CLAIM = Sql(
     _all.where(deliveries.c.intake_class == bindparam("intake"), *_waits)
@@ -142,7 +143,7 @@ def _deliveries(rows: Sequence[tuple[Any, ...]]) -> list[AcceptedAlert | Unreada
 
 
 def _delivery(
-    receipt: int, accepted_at: str, intake_class: str, source: str, truncated: int, alert: str
+    receipt: int, accepted_at: str, intake_class: str, source: str, truncated: int, alert: str, inbox: str
 ) -> AcceptedAlert | UnreadableDelivery:
     try:
         return AcceptedAlert(
@@ -152,6 +153,7 @@ def _delivery(
             source=source,
             truncated=int(truncated),
             alert=from_data(Alert, decode_json(alert)),
+            inbox=inbox,
         )
     except UNDECODABLE as damage:
         fault = f"{type(damage).__name__}: {damage}"

@@ -18,9 +18,8 @@ The rule for a firing alert with key K = fingerprint@start:
 
 A delivery that was handled before changes nothing, whatever came after it: a crash may come before it is written into
 the inbox what became of it, and then all since the last such note are handled again, in their order. Each alert keeps
-the receipt and the time of acceptance of the last delivery that changed it; one that is beyond neither was seen.
-(Receipts alone would begin anew with a new inbox, times alone may be set back: a new alert must never pass for an old
-one.)
+inbox, receipt and time of acceptance of the last delivery that changed it (firebreak/storage/handled.py). A new inbox
+and a clock that is set back make no new alert pass for an old one.
 
 A fingerprint is one label set, of which only one alert can be at a time: what resolves it resolves its earlier starts
 too (Alertmanager may merge alerts and move the start).
@@ -51,6 +50,7 @@ from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.storage.database import driver
 from firebreak.storage.entries import COLUMNS, append_entries, entry_of, find_entry, prepared
 from firebreak.storage.faults import UNREADABLE
+from firebreak.storage.handled import Delivered, was_seen
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import alerts, entries, incidents
 from firebreak.storage.sql import Sql
@@ -68,24 +68,26 @@ class IncidentsStore(Store):
         joined: EntryDraft,
         messages: Sequence[MessageDraft],
         receipt: int = 0,
+        inbox: str = "",
         rearm: timedelta = timedelta(minutes=5),
     ) -> tuple[str, Disposition]:
-        """By the rule above, in one transaction. `receipt`: the delivery's (0: of no inbox). `opened` and `messages`
-        are written when the incident opens, `joined` (under the id of the incident that was joined) when it joins,
-        nothing for a duplicate but how many alerts its body left out, where those are more than before."""
-        owner = await self._peek(lambda raw: _owner(raw, incident, receipt, rearm))
+        """By the rule above, in one transaction. `receipt` and `inbox`: the delivery's (0: of no inbox). `opened` and
+        `messages` are written when the incident opens, `joined` (under the id of the incident that was joined) when it
+        joins, nothing for a duplicate but how many alerts its body left out, where those are more than before."""
+        last = Delivered(inbox, receipt, incident.accepted_at)
+        owner = await self._peek(lambda raw: _owner(raw, incident, last, rearm))
         if owner is not None and incident.truncated <= owner[1]:
             return owner[0], Disposition.DUPLICATE  # most of what is sent: no transaction, and nothing is made ready
         opening, columns = prepared((opened,)), _columns(incident)
 
         def unit(raw: sqlite3.Connection) -> tuple[str, Disposition]:
-            owner = _owner(raw, incident, receipt, rearm)
+            owner = _owner(raw, incident, last, rearm)
             if owner is not None:
                 _leave_out(raw, owner[0], incident.truncated)
                 return owner[0], Disposition.DUPLICATE
             same = _OPEN_BY_CORRELATION.run(raw, correlation=incident.correlation_key).fetchone()
             if same is not None:
-                _own(raw, incident, receipt, same[0])
+                _own(raw, incident, last, same[0])
                 _leave_out(raw, same[0], incident.truncated)
                 append_entries(raw, prepared((replace(joined, incident_id=same[0]),)))
                 return same[0], Disposition.JOINED
@@ -93,7 +95,7 @@ class IncidentsStore(Store):
                 _leave_out(raw, incident.id, incident.truncated)
                 return incident.id, Disposition.DUPLICATE
             _INSERT.run(raw, **columns)
-            _own(raw, incident, receipt, incident.id)
+            _own(raw, incident, last, incident.id)
             append_entries(raw, opening)
             enqueue_messages(raw, messages)
             return incident.id, Disposition.OPENED
@@ -107,24 +109,25 @@ class IncidentsStore(Store):
         at: datetime,
         accepted_at: datetime | None = None,
         receipt: int = 0,
+        inbox: str = "",
         truncated: int = 0,
         entry: EntryDraft | None = None,
     ) -> tuple[str, int] | None:
         """(incident id, alerts that may still fire there: at least one where any were left out) of the newest start
         that the resolved alert covers, also when it had been resolved before; None when no incident knows it.
-        `accepted_at` (None: now, which is `at`) and `receipt` (0: of no inbox) are the delivery's, `truncated` is how
-        many its body left out. `entry` is written, under the id of that incident and in the same transaction, when
-        something ended that fired: what is told again costs no entry."""
+        `accepted_at` (None: now, which is `at`), `receipt` (0: of no inbox) and `inbox` are the delivery's, `truncated`
+        is how many its body left out. `entry` is written, under the id of that incident and in the same transaction,
+        when something ended that fired: what is told again costs no entry."""
         over = format_time(max(alert.ends_at or alert.starts_at, alert.starts_at))
-        accepted = at if accepted_at is None else accepted_at
-        change = {"resolved_at": format_time(at), "receipt": receipt, "accepted_at": format_time(accepted)}
+        last = Delivered(inbox, receipt, at if accepted_at is None else accepted_at)
+        change = {"resolved_at": format_time(at), **last.columns}
 
         def unit(raw: sqlite3.Connection) -> tuple[str, int] | None:
             newest = _NEWEST.run(raw, alert=alert.fingerprint, over=over).fetchone()
             if newest is None:
                 return None
             ended = 0
-            if not _was_seen(raw, alert, receipt, accepted):
+            if not was_seen(raw, alert.fingerprint, last):
                 ended = _RESOLVE.run(raw, alert=alert.fingerprint, over=over, **change).rowcount
             if entry is not None and ended:
                 append_entries(raw, prepared((replace(entry, incident_id=newest[0]),)))
@@ -221,11 +224,12 @@ _OPEN_BY_CORRELATION = Sql(
     )
 )
 _INSERT = Sql(plain_insert(incidents))
+_LAST = ("inbox", "receipt", "accepted_at")  # which delivery changed it last
 _new = insert(alerts)
 _OWN = Sql(
     _new.on_conflict_do_update(
         index_elements=["alert_key"],
-        set_={name: _new.excluded[name] for name in ("incident_id", "firing", "resolved_at", "receipt", "accepted_at")},
+        set_={name: _new.excluded[name] for name in ("incident_id", "firing", "resolved_at", *_LAST)},
     )
 )
 _covered = (alerts.c.fingerprint == bindparam("alert"), alerts.c.starts_at <= bindparam("over"))
@@ -233,10 +237,7 @@ _NEWEST = Sql(select(alerts.c.incident_id).where(*_covered).order_by(alerts.c.st
 _RESOLVE = Sql(
     update(alerts)
     .where(*_covered, alerts.c.firing == 1)
-    .values(firing=0, **{name: bindparam(name) for name in ("resolved_at", "receipt", "accepted_at")})
-)
-_SEEN = Sql(
-    select(func.max(alerts.c.receipt), func.max(alerts.c.accepted_at)).where(alerts.c.fingerprint == bindparam("alert"))
+    .values(firing=0, **{name: bindparam(name) for name in ("resolved_at", *_LAST)})
 )
 _fires_in = (alerts.c.incident_id == bindparam("incident"), alerts.c.firing == 1)
 _FIRING = Sql(select(func.count()).where(*_fires_in))
@@ -258,25 +259,19 @@ _CLOSE_REQUESTS = Sql(
 )
 
 
-def _owner(raw: sqlite3.Connection, incident: Incident, receipt: int, rearm: timedelta) -> tuple[str, int] | None:
+def _owner(raw: sqlite3.Connection, incident: Incident, last: Delivered, rearm: timedelta) -> tuple[str, int] | None:
     """Id of the incident of which the alert that opens `incident` tells nothing new, and what was left out there."""
     known = _BY_KEY.run(raw, alert=incident.alert.key).fetchone()
     if known is None:
         return None
     incident_id, firing, closed_at, truncated = known
     like_new = not firing or (closed_at is not None and abs(incident.accepted_at - parse_time(closed_at)) > rearm)
-    if like_new and not _was_seen(raw, incident.alert, receipt, incident.accepted_at):
+    if like_new and not was_seen(raw, incident.alert.fingerprint, last):
         return None
     return str(incident_id), truncated or 0
 
 
-def _was_seen(raw: sqlite3.Connection, alert: Alert, receipt: int, accepted_at: datetime) -> bool:
-    """Whether this delivery, or a later one of the same label set, has been handled already."""
-    last, at = _SEEN.run(raw, alert=alert.fingerprint).fetchone()
-    return receipt > 0 and last is not None and receipt <= last and format_time(accepted_at) <= at
-
-
-def _own(raw: sqlite3.Connection, incident: Incident, receipt: int, incident_id: str) -> None:
+def _own(raw: sqlite3.Connection, incident: Incident, last: Delivered, incident_id: str) -> None:
     """The alert of that delivery fires and belongs to `incident_id` from now on."""
     alert = incident.alert
     _OWN.run(
@@ -287,8 +282,7 @@ def _own(raw: sqlite3.Connection, incident: Incident, receipt: int, incident_id:
         incident_id=incident_id,
         firing=1,
         resolved_at=None,
-        receipt=receipt,
-        accepted_at=format_time(incident.accepted_at),
+        **last.columns,
     )
 
 

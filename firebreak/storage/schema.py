@@ -22,10 +22,10 @@ from sqlalchemy import (
     text,
 )
 
-TIMELINE_REVISION = "timeline_0004"
-SAME_RECORD = frozenset({"timeline_0001", "timeline_0002", "timeline_0003"})
+TIMELINE_REVISION = "timeline_0005"
+SAME_RECORD = frozenset({"timeline_0001", "timeline_0002", "timeline_0003", "timeline_0004"})
 """Earlier revisions whose entries and documents are those of today: their record is verified before it is migrated."""
-INBOX_REVISION = "inbox_0001"
+INBOX_REVISION = "inbox_0002"
 
 timeline_metadata = MetaData()
 inbox_metadata = MetaData()
@@ -86,6 +86,7 @@ alerts = Table(
     Column("resolved_at", Text),
     Column("receipt", Integer, nullable=False, server_default=text("0")),  # of the last delivery that changed it
     Column("accepted_at", Text, nullable=False, server_default=text("''")),  # when that one was accepted
+    Column("inbox", Text, nullable=False, server_default=text("''")),  # whose receipt that is; empty: an older record's
 )
 Index("alerts_by_fingerprint", alerts.c.fingerprint)
 Index("alerts_by_incident", alerts.c.incident_id)
@@ -167,4 +168,11 @@ probe = Table(
     inbox_metadata,
     Column("id", Integer, primary_key=True),
     Column("beats", Integer, nullable=False),
+)
+
+identity = Table(
+    "identity",
+    inbox_metadata,
+    Column("id", Integer, primary_key=True),  # 1: the one row
+    Column("inbox", Text, nullable=False),  # random, made with the file: receipts of another one count anew
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -91,6 +92,24 @@ async def test_with_a_clock_that_was_set_back_the_page_ends(office: Any) -> None
         ENGINE_FAULT,
         RECOVERY_SEEN,
     ]
+
+
+async def test_a_clock_that_was_set_back_pages_nobody_anew_after_a_crash(office: Any) -> None:
+    """Both are handled again; the firing was accepted at a later time than its end, whose entry is there already: a
+    second page would never end."""
+    told = (of("one", delivery(office, 1, 0)), of("one", delivery(office, 2, -60, resolved=True)))
+    assert await kinds(office, *told, *told) == [ENGINE_FAULT, RECOVERY_SEEN]
+
+
+async def test_with_a_new_inbox_and_a_clock_that_was_set_back_the_engine_is_paged_about(office: Any) -> None:
+    """Neither counter has come as far as before, and yet nothing of it was handled."""
+    before = (of("old", delivery(office, 5, 0)), of("old", delivery(office, 6, 1, resolved=True)))
+    after = (of("new", delivery(office, 1, -60)), of("new", delivery(office, 2, -59, resolved=True)))
+    assert await kinds(office, *before, *after) == 2 * [ENGINE_FAULT, RECOVERY_SEEN]
+
+
+def of(inbox: str, delivery: AcceptedAlert) -> AcceptedAlert:
+    return replace(delivery, inbox=inbox)
 
 
 async def test_an_end_from_before_the_page_does_not_end_it_when_it_is_handled_again(office: Any) -> None:

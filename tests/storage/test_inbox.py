@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from firebreak.domain.alert import AlertStatus, Disposition, IntakeClass
 from firebreak.storage.sqlite_store import InboxStore
 
@@ -45,6 +47,29 @@ async def test_a_delivery_is_settled_once(inbox: InboxStore, make: Make) -> None
     assert await inbox.disposition(2) is None
     assert [accepted.receipt for accepted in await inbox.claim(P1, limit=9)] == [2]
     assert await inbox.backlog() == 1
+
+
+async def test_each_inbox_has_a_name_of_its_own(
+    inbox_path: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes with each delivery and stays over a restart; one of an older program gets it when it is migrated."""
+
+    async def name(path: Path) -> str:
+        async with await InboxStore.open(path) as inbox:
+            await inbox.accept([(make.alert(), P1)], source="s", truncated=0, accepted_at=make.time())
+            named = {accepted.inbox for accepted in await inbox.claim(P1, limit=9)}
+            assert await inbox.oldest() in await inbox.claim(P1, limit=1)
+        assert len(named) == 1
+        return named.pop()
+
+    with monkeypatch.context() as older:
+        older.setattr(InboxStore, "revision", "inbox_0001")
+        async with await InboxStore.open(tmp_path / "older.sqlite"):
+            pass
+    names = [await name(path) for path in (inbox_path, inbox_path, tmp_path / "older.sqlite", tmp_path / "new.sqlite")]
+    assert all(names)
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
 
 
 async def test_receipts_rise_over_many_senders_and_a_restart(inbox_path: Path, make: Make) -> None:

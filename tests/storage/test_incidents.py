@@ -232,6 +232,32 @@ async def test_a_new_inbox_or_a_clock_set_back_hides_no_alert(store: TimelineSto
         await store.resolve_alert(_resolved(make), at=make.time(99), accepted_at=back.accepted_at, receipt=receipt + 1)
 
 
+async def test_a_new_inbox_and_a_clock_set_back_together_hide_no_alert(store: TimelineStore, make: Make) -> None:
+    """Neither counter has come as far as before, and yet nothing of it was handled: it is of another inbox."""
+    incident = make.incident(accepted=30)
+    drafts: Any = {"opened": make.draft(incident.id, "opened"), "messages": []}
+    await store.open_or_join(incident, joined=make.draft("", "joined/7"), receipt=7, inbox="old", **drafts)
+    ends: Any = {"at": make.time(60), "accepted_at": make.time(60), "receipt": 8}
+    await store.resolve_alert(_resolved(make), inbox="old", **ends)
+    again = make.incident(accepted=10)
+    told = await store.open_or_join(again, joined=make.draft("", "joined/1"), receipt=1, inbox="new", **drafts)
+    assert told == (incident.id, Disposition.JOINED)
+    ends = {"at": make.time(11), "accepted_at": make.time(11), "receipt": 2}
+    assert await store.resolve_alert(_resolved(make), inbox="new", **ends) == (incident.id, 0)
+
+
+async def test_a_clock_set_back_makes_nothing_new_of_what_was_handled(store: TimelineStore, make: Make) -> None:
+    """A crash after the end: the firing is handled again, and was accepted at a time that is later than the end's."""
+    incident = make.incident(accepted=3600)
+    drafts: Any = {"opened": make.draft(incident.id, "opened"), "messages": []}
+    fires: Any = {"joined": make.draft("", "joined/7"), "receipt": 7, "inbox": "one", **drafts}
+    await store.open_or_join(incident, **fires)
+    await store.resolve_alert(_resolved(make), at=make.time(9), accepted_at=make.time(9), receipt=8, inbox="one")
+    before = await _books(store)
+    assert await store.open_or_join(incident, **fires) == (incident.id, Disposition.DUPLICATE)
+    assert await _books(store) == before
+
+
 async def test_what_resolves_an_alert_resolves_its_earlier_starts(store: TimelineStore, make: Make) -> None:
     """One label set has one alert at a time: a start that Alertmanager moved leaves nothing firing for ever."""
     incident = make.incident(make.alert(start=10))
