@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.client import Client
 
 from firebreak.domain.errors import ContractError
 from firebreak.servers import local_http
@@ -66,6 +68,35 @@ async def test_the_tuned_temporal_server_keeps_its_database_over_a_kill(tmp_path
     assert described["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_RUNNING"
     await server.stop()
     assert server.process.exit_code == 0
+
+
+async def test_the_tuned_temporal_server_keeps_no_more_in_memory_than_it_is_told(tmp_path: Path) -> None:
+    """By its own account, with five in place of the tuned figure; two entries are one workflow."""
+    cap = "history.hostLevelCacheMaxSize"
+    server = await start_temporal(
+        db_file=tmp_path / "temporal.db",
+        port=free_port(),
+        run_dir=tmp_path,
+        dynamic_config=(f"{cap}=5",),
+        die_with_parent=True,
+    )
+    assert f"{cap}=4000" in server.process.launch.command
+    client = await Client.connect(server.address)
+    for number in range(12):
+        await client.start_workflow("Any", id=f"w-{number}", task_queue="nobody-listens")
+    metrics = ""
+
+    async def counted() -> bool:
+        nonlocal metrics
+        urls = re.findall(r"http://\S+/metrics", server.process.tail(1000))
+        metrics = (await local_http.call("GET", urls[0])).body.decode() if urls else ""
+        starts = r'^service_requests\{namespace="default",operation="StartWorkflowExecution",.*"history"\} 12$'
+        return re.search(starts, metrics, re.MULTILINE) is not None
+
+    await server.process.ready(counted, limit=LIMIT)
+    kept = re.findall(r'^cache_usage\{cache_type="mutablestate",.*"history"\} (\d+)$', metrics, re.MULTILINE)
+    assert kept == ["5"]
+    await server.stop()
 
 
 async def test_the_untuned_temporal_server_starts(tmp_path: Path) -> None:
