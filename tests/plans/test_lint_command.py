@@ -99,6 +99,16 @@ def test_times_of_a_policy_that_no_query_can_ask_for_are_a_problem_of_the_tree(r
     assert "severity/p1.yaml" in result.output
 
 
+def test_a_condition_that_a_pod_leaves_without_its_workload_is_a_problem_of_the_tree(run: Run, tree: Path) -> None:
+    """The severity document alone is right, and so are the services."""
+    edit(tree / "services.yaml", "kind: Deployment, name: {label: deployment}", "pod: {label: pod}")
+    assert run(tree).exit_code == 0
+    edit(tree / "severity" / "p1.yaml", "['gateway_requests_total']", "['gateway_requests_total{pod=$workload}']")
+    result = run(tree)
+    assert result.exit_code == 1
+    assert "p1.yaml:49:3: $workload has no value for edge, whose target is a pod" in result.output
+
+
 def test_without_services_nobody_can_say_what_no_service_has(run: Run, tree: Path) -> None:
     """One document alone is checked by itself."""
     edit(tree / "severity" / "p1.yaml", "durations:", "params: [gateway]\ndurations:")
