@@ -286,6 +286,21 @@ async def test_a_restore_is_overdue_also_when_the_clock_was_set_back(inbox: Any,
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
 
 
+async def test_a_restore_that_cannot_be_read_pages_once_and_hides_no_other(inbox: Any, store: Any, clock: Any) -> None:
+    """The overdue one beside it is paged about as ever; a new engine pages no second time."""
+    await store.append([draft("r", clock)], restores=[promised(clock), promised(clock, step=1)])
+    await store._write(lambda raw: raw.execute("UPDATE restores SET restore = '{' WHERE step = 0"))
+    clock.forward(660)
+    watch = IntakeWatch(inbox, store, clock, incidents=store)
+    await watch.look()
+    await watch.look()
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    faults = [e.key for e in await store.entries("inc-1") if e.kind is EntryKind.ENGINE_FAULT]
+    assert faults == ["restore-overdue/1.1"]
+    assert len(await store.entries("damaged-restore-inc-1-1.0")) == 1
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH] * 2
+
+
 async def test_a_restore_that_has_ended_pages_nobody(inbox: Any, store: Any, clock: Any) -> None:
     """Its workflow said what became of it, in time or with a page of its own."""
     record = promised(clock)
