@@ -127,7 +127,9 @@ _CLAIM = Sql(
 )
 _strays = (_all.where(*_waits, place) for place in beside(deliveries.c.intake_class, list(IntakeClass)))
 _STRAYS = Sql(union_all(*_strays).limit(bindparam("limit")))
-_OLDEST = Sql(_all.where(*_waits).order_by(deliveries.c.receipt).limit(1))
+_first = select(deliveries.c.receipt).where(*_waits).order_by(deliveries.c.receipt + 0).limit(1)
+"""`+ 0`: sorted by the number itself, SQLite would rather walk all deliveries that ever were."""
+_OLDEST = Sql(_all.where(deliveries.c.receipt == _first.scalar_subquery()))
 _BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
 _SETTLE = Sql(

@@ -61,6 +61,7 @@ async def test_timeline_queries_use_an_index(store: TimelineStore, make: Make, t
             lambda: store.firing_alerts("inc-a"),
             lambda: store.truncated("inc-a"),
             lambda: store.rows(limit=9),
+            lambda: store.records("engine-f1-"),
         ],
     )
     assert scans == []
@@ -160,6 +161,8 @@ async def test_inbox_queries_use_an_index(inbox: InboxStore, inbox_path: Path) -
         inbox_path,
         [
             lambda: inbox.claim(IntakeClass.OTHER, limit=9),
+            lambda: inbox.claim(IntakeClass.P1_CANDIDATE, limit=9),
+            inbox.oldest,
             inbox.backlog,
             lambda: inbox.disposition(1),
             lambda: inbox.settle([(1, Disposition.IGNORED, "")]),
