@@ -44,3 +44,21 @@ def test_each_step_and_its_undo_have_keys_of_their_own() -> None:
     keys = {ids.step_annotation(ids.step_key("i", t, s, undo=u)) for t in (0, 1) for s in (0, 1) for u in (False, True)}
     assert len(keys) == 8
     assert all(key.startswith("firebreak.dev/step-") and len(key.split("/")[1]) <= 63 for key in keys)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.25, -62135596800, 1795291200])
+def test_the_record_of_an_alert_about_the_engine_says_its_start(seconds: float) -> None:
+    """To the second, also one before 1970; the record of another fingerprint says none."""
+    start = datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)
+    record = ids.own_alert_record("f1", start)
+    assert record.startswith(ids.own_alert_records("f1"))
+    assert ids.own_alert_start(record, "f1") == start.replace(microsecond=0)
+    for other in (
+        "engine-f1-7-1795291200",
+        "engine-f1-99999999999",
+        "engine-f1--99999999999",
+        "engine-f1-",
+        "parked-1",
+    ):
+        known = ids.own_alert_start(other, "f1")
+        assert known is None or other == "engine-f1-99999999999"

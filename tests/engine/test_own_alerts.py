@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Disposition, IntakeClass
 from firebreak.domain.timeline import EntryKind
@@ -56,15 +57,20 @@ async def test_a_page_about_the_engine_ends_with_its_alert(office: Any) -> None:
     assert [entry.key for entry in await office.store.entries(record)] == ["fault", ended, fault]
 
 
-def delivery(office: Any, receipt: int, minutes: float, *, resolved: bool = False) -> AcceptedAlert:
-    """Accepted so many minutes after the first."""
+def delivery(
+    office: Any, receipt: int, minutes: float, *, resolved: bool = False, start: float | None = None
+) -> AcceptedAlert:
+    """Accepted so many minutes after the first; `start` in minutes, where the alert's is another one."""
+    alert = office.alert("GatewayBacklog", service=ENGINE_SERVICE, resolved=resolved)
+    if start is not None:
+        alert = replace(alert, starts_at=alert.starts_at + timedelta(minutes=start))
     return AcceptedAlert(
         receipt=receipt,
         accepted_at=datetime(2026, 11, 21, 9, tzinfo=UTC) + timedelta(minutes=minutes),
         intake_class=IntakeClass.P1_CANDIDATE,
         source="alertmanager",
         truncated=0,
-        alert=office.alert("GatewayBacklog", service=ENGINE_SERVICE, resolved=resolved),
+        alert=alert,
     )
 
 
@@ -125,3 +131,70 @@ async def test_the_end_of_what_nobody_was_paged_about_is_ignored(office: Any) ->
     async with office.dispatching():
         ((disposition, _),) = await office.settled(*await office.accept(alert))
     assert disposition is Disposition.IGNORED
+
+
+async def handled(office: Any, *deliveries: AcceptedAlert) -> list[tuple[str, str]]:
+    """Waiting messages about the engine, in their order, once these have been handled: (start in minutes, action)."""
+    for each in deliveries:
+        await own_alerts.take(office.parts, each)
+    first = int(datetime(2026, 11, 21, 9, tzinfo=UTC).timestamp())
+    with closing(sqlite3.connect(f"file:{office.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+        found = raw.execute(
+            "SELECT incident_id, pager FROM messages WHERE state = 'waiting' ORDER BY number"
+        ).fetchall()
+    return [(f"{(int(record.rpartition('-')[2]) - first) / 60:g}", pager) for record, pager in found]
+
+
+async def test_a_start_that_moves_back_pages_no_second_time(office: Any) -> None:
+    """Alertmanager merged it with an earlier alert of the same labels: it is the same one."""
+    moved = (delivery(office, 1, 1), delivery(office, 2, 2, start=-5))
+    assert await handled(office, *moved) == [("0", "trigger_high")]
+    assert await handled(office, *moved) == [("0", "trigger_high")], "handled again, as after a crash"
+
+
+@pytest.mark.parametrize("start", [-5, 0.5])
+async def test_the_end_of_another_start_ends_the_page(office: Any, start: float) -> None:
+    """An earlier or a later one, also when only the end tells of it; handled again it changes nothing."""
+    told = (delivery(office, 1, 1), delivery(office, 2, 3, resolved=True, start=start))
+    assert await handled(office, *told) == [("0", "trigger_high"), ("0", "resolve_high")]
+    assert len(await handled(office, *told)) == 2
+
+
+async def test_an_end_ends_all_pages_up_to_it(office: Any) -> None:
+    """Of two starts, as earlier engines paged about a moved one; a page of what began after that end stays."""
+    for start in (0, -5):
+        each = delivery(office, 0, 1, start=start)
+        record = ids.own_alert_record(each.alert.fingerprint, each.alert.starts_at)
+        entry, page = notices.fault(record, "GatewayBacklog", "alerts wait", each.accepted_at)
+        await office.store.append([entry], messages=[page])
+    later = delivery(office, 4, 41, start=40)
+    told = await handled(office, later, delivery(office, 5, 42, resolved=True, start=-5))
+    assert sorted(told[:2]) == [("-5", "trigger_high"), ("0", "trigger_high")]
+    assert told[2] == ("40", "trigger_high")
+    assert sorted(told[3:]) == [("-5", "resolve_high"), ("0", "resolve_high")]
+
+
+async def test_what_began_after_the_page_is_a_page_of_its_own(office: Any) -> None:
+    """The end in between was never heard, or the sender tells none, as the gateway: silence would hide all that
+    follows."""
+    assert await handled(office, delivery(office, 1, 1), delivery(office, 2, 61, start=60)) == [
+        ("0", "trigger_high"),
+        ("60", "trigger_high"),
+    ]
+
+
+async def test_what_is_handled_again_after_its_end_pages_nobody_under_another_start(office: Any) -> None:
+    """A crash came before it was settled: the moved start has no record of its own to say so."""
+    told = (delivery(office, 1, 1), delivery(office, 2, 2, start=-5), delivery(office, 3, 3, resolved=True))
+    before = await handled(office, *told)
+    assert len(before) == 2
+    assert await handled(office, *told) == before
+
+
+async def test_an_alert_whose_fingerprint_begins_with_the_other_is_another(office: Any) -> None:
+    """Its page stays open."""
+    one = delivery(office, 1, 1)
+    other = replace(one, receipt=2, alert=replace(one.alert, fingerprint=f"{one.alert.fingerprint}-7"))
+    assert len(await handled(office, one, other)) == 2
+    told = await handled(office, delivery(office, 3, 3, resolved=True))
+    assert [action for _, action in told] == ["trigger_high", "trigger_high", "resolve_high"]

@@ -305,3 +305,11 @@ async def test_a_restore_outlives_its_incident_and_ends_once(store: TimelineStor
     assert (first.found, second.found) == (False, True)
     assert [open_.tier for open_ in await store.open_restores()] == [2]
     assert [m.draft.key for m in await store.due(make.time(99), limit=9)] == ["back"]
+
+
+async def test_records_are_found_by_what_they_begin_with(store: TimelineStore, make: Make) -> None:
+    """Each once, the last ones first; what only looks alike is another."""
+    for name in ("engine-a-1", "engine-a-2", "engine-a", "engine-a.3", "engine-ab-4", "engine-a-30"):
+        await store.append([make.draft(name), make.draft(name, "more")])
+    assert await store.records("engine-a-") == ("engine-a-30", "engine-a-2", "engine-a-1")
+    assert await store.records("engine-c-") == ()
