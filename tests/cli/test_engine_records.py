@@ -12,7 +12,7 @@ import pytest
 from activities import notices
 from firebreak.domain.incident import Incident
 from firebreak.domain.message import Message, PagerAction
-from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
 from tests.cli.conftest import HOSTILE, START, Run
 
@@ -129,10 +129,36 @@ def test_a_step_of_the_clock_is_read_by_its_id(run: Run, data_dir: Path) -> None
     assert (ended.code, "there is nothing to end" in ended.err) == (2, True)
 
 
+def tell(data_dir: Path, *drafts: EntryDraft) -> None:
+    """Write them."""
+
+    async def keep() -> None:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            await store.append(drafts)
+
+    asyncio.run(keep())
+
+
+def record(data_dir: Path) -> tuple[TimelineEntry, ...]:
+    async def read() -> tuple[TimelineEntry, ...]:
+        async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
+            return await store.entries(FAULT)
+
+    return asyncio.run(read())
+
+
+def delivered(fault: EntryDraft, key: str, action: PagerAction) -> EntryDraft:
+    """The pager took that message."""
+    body = {"channel": "pager", "key": key, "pager": action.value, "receipt": "r"}
+    return replace(fault, key=f"message/{key}", kind=EntryKind.MESSAGE_DELIVERED, body=body)
+
+
 def test_a_page_about_the_engine_itself_is_ended_by_hand(run: Run, fault: EntryDraft, data_dir: Path) -> None:
     """The wish is in the record, and what resolves the page waits in the outbox: once, however often it is asked."""
-    for reason in ("looked at it", "again"):
-        assert run("close", FAULT, "--reason", reason, "--by", "ada").code == 0
+    tell(data_dir, delivered(fault, "pager/fault", PagerAction.TRIGGER_HIGH))
+    for reason, said in (("looked at it", "close requested;"), ("again", "requested before, by ada;")):
+        ran = run("close", FAULT, "--reason", reason, "--by", "ada")
+        assert (ran.code, said in ran.out) == (0, True), ran.out + ran.err
 
     async def due() -> tuple[Message, ...]:
         async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
@@ -161,8 +187,7 @@ def test_a_page_about_the_engine_itself_that_came_back_is_ended_by_hand(
             await store.append([over, again])
 
     asyncio.run(come_back())
-    for by, said in (("bob", "close requested;"), ("eve", "requested before, by bob;")):
-        assert said in run("close", FAULT, "--reason", "handled", "--by", by).out
+    assert "close requested;" in run("close", FAULT, "--reason", "handled", "--by", "bob").out
 
     async def due() -> tuple[Message, ...]:
         async with await TimelineStore.open(data_dir / TIMELINE_FILE) as store:
@@ -171,6 +196,32 @@ def test_a_page_about_the_engine_itself_that_came_back_is_ended_by_hand(
     (message,) = asyncio.run(due())
     assert (message.draft.incident_id, message.draft.pager) == (FAULT, PagerAction.RESOLVE_HIGH)
     assert "handled" in run("show", FAULT).out
+
+
+def test_a_page_about_the_engine_itself_that_has_been_ended_is_over(
+    run: Run, fault: EntryDraft, data_dir: Path
+) -> None:
+    """The pager took what resolves it: as with an incident, a further close says so and changes nothing."""
+    tell(data_dir, delivered(fault, "pager/fault", PagerAction.TRIGGER_HIGH))
+    assert run("close", FAULT, "--reason", "looked at it", "--by", "ada").code == 0
+    tell(data_dir, delivered(fault, "pager/fault/closed", PagerAction.RESOLVE_HIGH))
+    before = record(data_dir)
+    ran = run("close", FAULT, "--reason", "again", "--by", "bob")
+    assert (ran.code, "is over already: closed by ada, looked at it" in ran.err) == (2, True)
+    assert f"firebreak show {FAULT}" in ran.err
+    assert record(data_dir) == before
+
+
+def test_a_page_about_the_engine_itself_whose_alert_resolved_is_not_closed(
+    run: Run, fault: EntryDraft, data_dir: Path
+) -> None:
+    """What ended it, and when, stays as it was."""
+    over = replace(fault, key="ended/2", kind=EntryKind.RECOVERY_SEEN, body={"reason": "the alert resolved"})
+    tell(data_dir, delivered(fault, "pager/fault", PagerAction.TRIGGER_HIGH), over)
+    before = record(data_dir)
+    ran = run("close", FAULT, "--reason", "seen", "--by", "ada")
+    assert (ran.code, "is over already: the alert resolved" in ran.err) == (2, True)
+    assert record(data_dir) == before
 
 
 def test_a_page_about_the_engine_itself_that_did_not_get_through_is_taken_back(run: Run, data_dir: Path) -> None:
@@ -189,3 +240,4 @@ def test_a_page_about_the_engine_itself_that_did_not_get_through_is_taken_back(r
             return await store.due(datetime.now(UTC), limit=9)
 
     assert [m.draft.pager for m in asyncio.run(due())] == [PagerAction.RESOLVE_HIGH]
+    assert "is over already" in run("close", FAULT, "--reason", "again").err
