@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from activities import notices
+from firebreak.cli.main import main
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import to_data
 from firebreak.domain.ids import incident_id
@@ -228,6 +230,38 @@ def test_a_call_that_has_been_ended_is_over(typed: Any, place: Path, called_late
     ran = typed("close", "last", "--reason", "x", "--data-dir", "data")
     assert (ran.returncode, "is over already: healed" in ran.stderr) == (2, True)
     assert entries(place, called_late) == before
+
+
+def test_a_call_after_the_end_that_was_taken_back_by_hand_is_over(
+    typed: Any, place: Path, called_late: Incident
+) -> None:
+    """It never reached the pager, and never will: no engine has anything to end."""
+    page = {"channel": "pager", "key": "pager/restore-ended/0.0/closed", "pager": "resolve_high"}
+    tell_entry(place, called_late, f"message/{page['key']}", EntryKind.MESSAGE_DELIVERED, **page)
+    failed = {"channel": "pager", "key": "pager/person/late", "pager": "trigger_high", "error": "no key"}
+    tell_entry(place, called_late, "message/pager/person/late/failed/1", EntryKind.MESSAGE_FAILED, **failed)
+    assert typed("close", "last", "--reason", "x", "--by", "ada", "--data-dir", "data").returncode == 0
+    ran = typed("close", "last", "--reason", "y", "--by", "bob", "--data-dir", "data")
+    assert (ran.returncode, "is over already: healed" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 1234"), OSError("No username set")])
+@pytest.mark.parametrize("words", [("close", "last"), ("score", "last", "60")], ids=lambda w: w[0])
+def test_a_person_without_a_user_name_is_written_down_by_uid(
+    place: Path, incident: Incident, monkeypatch: pytest.MonkeyPatch, error: Exception, words: tuple[str, ...]
+) -> None:
+    """As in a container that runs under any uid, whichever Python says it."""
+
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    argv = ["firebreak", *words, "--reason", "x", "--data-dir", str(place / "data")]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert entries(place, incident)[-1].actor == f"person:uid {os.getuid()}"
 
 
 def test_a_score_is_not_set_for_what_is_over_though_a_call_is_open(
