@@ -15,6 +15,7 @@ from firebreak.domain.message import PagerAction
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.engine.told import FALLBACK, needless, triggered
 from firebreak.engine.watch import IntakeWatch
 from firebreak.storage.sqlite_store import InboxStore
 
@@ -201,26 +202,36 @@ async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: A
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
 
 
+class Full:
+    """The ledger of a store whose disk is full."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.full = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append(self, *args: Any, **kwargs: Any) -> Any:
+        if self.full:
+            raise LedgerError("no space left")
+        return await self._store.append(*args, **kwargs)
+
+
+class Pager:
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, PagerAction, str]] = []
+
+    async def send(self, routing_key: str, action: PagerAction, *, incident_id: str, **_: Any) -> str:
+        self.sent.append((routing_key, action, incident_id))
+        return incident_id
+
+
 async def test_a_page_that_cannot_be_written_goes_out_directly(inbox: Any, store: Any, clock: Any) -> None:
     """The ledger stays full: one page by the fallback key; with room again it is written down, and resolved."""
-
-    class Full:
-        full = True
-
-        async def append(self, *args: Any, **kwargs: Any) -> Any:
-            if self.full:
-                raise LedgerError("no space left")
-            return await store.append(*args, **kwargs)
-
-    class Pager:
-        def __init__(self) -> None:
-            self.sent: list[tuple[str, PagerAction, str]] = []
-
-        async def send(self, key: str, action: PagerAction, *, incident_id: str, **_: Any) -> str:
-            self.sent.append((key, action, incident_id))
-            return incident_id
-
-    ledger: Any = Full()
+    ledger: Any = Full(store)
     pager: Any = Pager()
     watch = IntakeWatch(inbox, ledger, clock, pager=pager, pager_key="fallback")
     receipt = await accept(inbox, clock)
@@ -234,9 +245,95 @@ async def test_a_page_that_cannot_be_written_goes_out_directly(inbox: Any, store
     await inbox.settle([(receipt, Disposition.OPENED, "")])
     await watch.look()
     await watch.look()
-    assert pager.sent[1:] == [("fallback", PagerAction.RESOLVE_HIGH, record)]
-    (entry,) = await store.entries(record)
-    assert "1 accepted alerts wait" in entry.body["error"]
+    assert pager.sent[1:] == []
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+    waiting, sent, _ = await store.entries(record)
+    assert "1 accepted alerts wait" in waiting.body["error"]
+    assert (sent.kind, sent.body["pager"]) == (EntryKind.MESSAGE_DELIVERED, PagerAction.TRIGGER_HIGH)
+
+
+async def test_the_end_of_a_page_that_went_out_directly_is_needed(inbox: Any, store: Any, clock: Any) -> None:
+    """The record says that it was delivered, and with which key: else the sender would drop what ends it."""
+    ledger: Any = Full(store)
+    watch = IntakeWatch(inbox, ledger, clock, pager=Pager(), pager_key="fallback")
+    receipt = await accept(inbox, clock)
+    clock.forward(61)
+    with pytest.raises(LedgerError):
+        await watch.look()
+    ledger.full = False
+    await inbox.settle([(receipt, Disposition.OPENED, "")])
+    await watch.look()
+    (end,) = await store.due(clock.at, limit=9)
+    entries = await store.entries(end.draft.incident_id)
+    assert not needless(end.draft, entries)
+    assert triggered(entries, PagerAction.RESOLVE_HIGH) == {FALLBACK}
+
+
+async def test_a_page_that_went_out_directly_is_not_sent_again_once_there_is_room(
+    inbox: Any, store: Any, clock: Any
+) -> None:
+    """Its alert still waits, then the next one: the page stands for both, and a new engine ends it."""
+    ledger: Any = Full(store)
+    pager: Any = Pager()
+    watch = IntakeWatch(inbox, ledger, clock, pager=pager, pager_key="fallback", incidents=store)
+    first, second = await accept(inbox, clock), await accept(inbox, clock)
+    clock.forward(61)
+    with pytest.raises(LedgerError):
+        await watch.look()
+    ledger.full = False
+    await watch.look()
+    await inbox.settle([(first, Disposition.PARKED, "")])
+    await watch.look()
+    assert await pages(store, clock) == []
+    again = IntakeWatch(inbox, store, clock, incidents=store)
+    await inbox.settle([(second, Disposition.PARKED, "")])
+    await again.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+    assert [action for _, action, _ in pager.sent] == [PagerAction.TRIGGER_HIGH]
+
+
+async def test_a_page_that_went_out_directly_is_ended_beside_a_later_one(inbox: Any, store: Any, clock: Any) -> None:
+    """There is room for a moment, in which the next alert's page is written and not the first one's: both end."""
+    ledger: Any = Full(store)
+    watch = IntakeWatch(inbox, ledger, clock, pager=Pager(), pager_key="fallback")
+    first, second = await accept(inbox, clock), await accept(inbox, clock)
+    clock.forward(61)
+    with pytest.raises(LedgerError):
+        await watch.look()
+    await inbox.settle([(first, Disposition.PARKED, "")])
+    append, tries = ledger.append, []
+
+    async def once_more_full(*args: Any, **kwargs: Any) -> Any:
+        tries.append(1)
+        ledger.full = len(tries) == 1
+        return await append(*args, **kwargs)
+
+    ledger.append = once_more_full
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    await inbox.settle([(second, Disposition.PARKED, "")])
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH, PagerAction.RESOLVE_HIGH]
+
+
+async def test_a_waiting_alert_that_cannot_be_read_pages(inbox: Any, store: Any, clock: Any) -> None:
+    """Whatever it says, nobody takes it up; where its time cannot be read, it waits since it was first seen."""
+    receipt = await accept(inbox, clock)
+    await inbox._write(lambda raw: raw.execute("UPDATE deliveries SET alert = '{', accepted_at = 'soon'"))
+    gone = [0.0]
+    watch = IntakeWatch(inbox, store, clock, elapsed=lambda: gone[-1])
+    await watch.look()
+    gone.append(59.0)
+    await watch.look()
+    assert await pages(store, clock) == []
+    gone.append(60.0)
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    (entry,) = await store.entries(ids.delivery_record("intake", receipt, None))
+    assert entry.body["stored"] == "{"
+    await inbox.settle([(receipt, Disposition.PARKED, "")])
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
 def promised(clock: Any, *, step: int = 0, poll: float = 10) -> RestoreRecord:
