@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,22 @@ def test_a_secret_of_blanks_is_refused(monkeypatch: pytest.MonkeyPatch, name: st
     """Somebody meant to say one: neither is it empty, nor can anybody send it."""
     monkeypatch.setenv(f"FIREBREAK_{name.upper()}", " \n")
     with pytest.raises(SettingsInvalid, match=rf"FIREBREAK_{name.upper()}.*only blanks"):
+        load_settings()
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {} ", "\t{}\r\n"])
+def test_blanks_around_a_header_of_prometheus_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch, around: str) -> None:
+    """It may be a token, with the line's end of the file that it came from."""
+    headers = {"Authorization": around.format("Bearer s3cr3t"), "X-Scope-OrgID": "shop"}
+    monkeypatch.setenv("FIREBREAK_PROMETHEUS_HEADERS", json.dumps(headers))
+    taken = {name: said.get_secret_value() for name, said in load_settings().prometheus_headers.items()}
+    assert taken == {"Authorization": "Bearer s3cr3t", "X-Scope-OrgID": "shop"}
+
+
+def test_a_header_of_blanks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other secret."""
+    monkeypatch.setenv("FIREBREAK_PROMETHEUS_HEADERS", json.dumps({"Authorization": " \n"}))
+    with pytest.raises(SettingsInvalid, match=r"FIREBREAK_PROMETHEUS_HEADERS.*only blanks"):
         load_settings()
 
 
