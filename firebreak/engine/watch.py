@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from activities import notices
+from firebreak.documents.durations import spoken
 from firebreak.domain import ids
 from firebreak.domain.alert import AcceptedAlert, UnreadableDelivery
 from firebreak.domain.codec import to_data
@@ -26,6 +27,7 @@ from firebreak.domain.message import Message, MessageDraft, NoticeKind, NoticeTe
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.attempts import message_entry
+from firebreak.engine.clock import SetBack
 from firebreak.engine.damage import KEPT, unreadable_restore
 from firebreak.engine.told import FALLBACK, mark
 from firebreak.engine.waited import IntakeWait, OpenSince
@@ -37,6 +39,9 @@ LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
 _WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record
 _FAULTS = 100  # newest records that are searched for pages that an earlier engine left open
+_NAMED = 5  # open incidents in one page
+LONG_STEP = timedelta(minutes=1)
+"""A clock that was set back by less is where it was before a person could do anything."""
 RESTORE_GRACE = timedelta(minutes=1)
 """After a restore's own time limit: its workflow has that long, and two of its polls, to page by itself."""
 
@@ -67,6 +72,7 @@ class IntakeWatch:
         self._pager_key = pager_key
         self._incidents = incidents
         self._elapsed = elapsed
+        self._set_back = SetBack(clock, elapsed)
         self._wait = IntakeWait(limit)
         self._open_since = OpenSince()
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
@@ -92,6 +98,24 @@ class IntakeWatch:
             await self._look_at_intake()
         finally:  # an inbox that cannot be read hides no restore
             await self._look_at_restores()
+            await self._look_at_clock()
+
+    async def _look_at_clock(self) -> None:
+        """Temporal fires no timer until its clock says again what it had said: who is open wakes that much later."""
+        by = self._set_back.by()
+        if self._incidents is None or by < LONG_STEP:
+            return
+        names = [incident.id for incident in await self._incidents.open_incidents()]
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            reason = (
+                f"the wall clock was set back by {spoken(by)}. A Temporal that shares it wakes nothing for as long: "
+                f"{', '.join(names[:_NAMED])}{more} may not be looked at meanwhile. Watch what is open by hand."
+            )
+            now = self._clock.now()
+            entry, page = notices.fault(f"clock-timers-{int(now.timestamp())}", "clock", reason, now)
+            await self._ledger.append([entry], messages=[page])
+        self._set_back.settled(by)  # only now: what could not be told is told at the next look
 
     async def _look_at_intake(self) -> None:
         now = self._clock.now()

@@ -11,6 +11,7 @@ import pytest
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.errors import LedgerError
+from firebreak.domain.incident import UnreadableRow
 from firebreak.domain.message import PagerAction
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
@@ -446,3 +447,43 @@ async def test_a_restore_is_seen_though_the_inbox_cannot_be_read(inbox: Any, sto
     with pytest.raises(LedgerError):
         await watch.look()
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+
+
+class Open:
+    """The incidents of the store, and two that are open."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def open_incidents(self) -> Any:
+        return tuple(UnreadableRow(id=name, fault="") for name in ("inc-1", "inc-2"))
+
+
+async def test_a_clock_that_is_set_back_pages_for_what_is_open(inbox: Any, store: Any, clock: Any) -> None:
+    """Temporal's timers stand still for as long: once for each step, and for none of some seconds."""
+    gone = [0.0]
+    incidents: Any = Open(store)
+    watch = IntakeWatch(inbox, store, clock, incidents=incidents, elapsed=lambda: gone[-1])
+    await watch.look()
+    for back, expected in ((30, []), (3600, [PagerAction.TRIGGER_HIGH]), (0, [])):
+        clock.forward(2 - back)
+        gone.append(gone[-1] + 2)
+        await watch.look()
+        assert await pages(store, clock) == expected
+    (fault,) = await store.engine_faults(limit=9)
+    assert "set back by" in fault.body["error"]
+    assert "inc-1, inc-2" in fault.body["error"]
+
+
+async def test_a_clock_that_is_set_back_while_nothing_is_open_pages_nobody(inbox: Any, store: Any, clock: Any) -> None:
+    """There is nothing to watch by hand."""
+    gone = [0.0]
+    watch = IntakeWatch(inbox, store, clock, incidents=store, elapsed=lambda: gone[-1])
+    await watch.look()
+    clock.forward(-3600)
+    gone.append(2.0)
+    await watch.look()
+    assert await pages(store, clock) == []
