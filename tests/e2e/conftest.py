@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest_asyncio
 
 from firebreak.cli.game_day import EngineProcess
+from firebreak.domain.condition import Dimension
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.lab import control
 from firebreak.lab.lab import Lab, start_lab
 from firebreak.lab.manifests import ENGINE_USER
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
@@ -163,6 +166,23 @@ class World:
 
         await self.until(seen, f"{kind.value} about {service}")
         return entries
+
+    async def tripped(self, entries: tuple[TimelineEntry, ...]) -> set[Dimension]:
+        """Dimensions in which a condition of the verdict compared at any moment of the incident, by Prometheus itself:
+        a look is made at one moment, and what a fault does comes and goes. The health score is no query."""
+        judged = next(e.body["verdict"]["conditions"] for e in entries if e.kind is EntryKind.VERDICT_REACHED)
+        span = {"start": entries[0].at.timestamp() - 2, "end": entries[-1].at.timestamp(), "step": 0.2}
+        found = set()
+        for result in judged:
+            if result["query"].startswith("label ") or ";" in result["query"]:
+                continue
+            query = {"query": f"({result['query']}) {result['threshold']}", **span}
+            _, answer = await control.fetch(
+                "GET", f"{self.lab.state.prometheus_url}/api/v1/query_range?{urlencode(query)}"
+            )
+            if answer["data"]["result"]:
+                found.add(Dimension(result["dimension"]))
+        return found
 
     async def until(self, check: Callable[[], Awaitable[bool]], what: str, seconds: float = 90) -> None:
         """Looks every 0.1 s; AssertionError after `seconds`."""

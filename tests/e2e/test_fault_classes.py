@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from firebreak.cli.game_day import EngineProcess, GameDay
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.condition import Dimension, Truth
+from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.lab.faults import FAULTS, Fault
 from firebreak.lab.shape import SERVICES
 
@@ -81,8 +83,13 @@ async def test_a_fault_class_ends_as_it_says(world: Any, engine: EngineProcess, 
     assert all(thread == posts[0][3] for _, _, thread, _ in posts[1:])
     assert not posts or posts[0][2] == ""
 
-    # The record: what a restart destroys was kept before the first intent; the chain holds; the verdict is the same.
+    # Prometheus: the fault trips what it states. The looks found nothing else, and two held where it was acted on.
     entries = await world.entries(engine, incident_id)
+    assert await world.tripped(entries) == fault.trips
+    assert _found(entries, Truth.TRUE, Truth.PENDING) <= fault.trips
+    assert (len(_found(entries, Truth.TRUE)) >= 2) is (fault.outcome is not IncidentOutcome.NOTHING_DONE)
+
+    # The record: what a restart destroys was kept before the first intent; the chain holds; the verdict is the same.
     kinds = world.kinds(entries)
     if EntryKind.INTENT_RECORDED in kinds:
         assert kinds.index(EntryKind.EVIDENCE_KEPT) < kinds.index(EntryKind.INTENT_RECORDED)
@@ -95,6 +102,12 @@ async def test_a_fault_class_ends_as_it_says(world: Any, engine: EngineProcess, 
     assert code == 0
     assert "chain is good" in err
     _postmortem_tells_it(ending.postmortem, fault)
+
+
+def _found(entries: Sequence[TimelineEntry], *truths: Truth) -> set[Dimension]:
+    """Dimensions in which a condition came out so in any look."""
+    looks = [e.body["verdict"]["conditions"] for e in entries if e.kind is EntryKind.VERDICT_REACHED]
+    return {Dimension(result["dimension"]) for look in looks for result in look if Truth(result["truth"]) in truths}
 
 
 def _postmortem_tells_it(path: Any, fault: Fault) -> None:
