@@ -13,6 +13,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -144,8 +145,15 @@ class Settings(BaseSettings):
     @field_validator("proxy_url")
     @classmethod
     def _http_proxy(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
-            cls._http(value.get_secret_value())
+        if not (given := value.get_secret_value()):
+            return value
+        try:
+            address = urlsplit(given)
+            usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+        except ValueError:
+            usable = False
+        if not usable:  # else no page would ever go out, and each would say that PagerDuty cannot be reached
+            raise ValueError("must be the address of a proxy, as http://proxy.example:3128")
         return value
 
     @field_validator("temporal_address")

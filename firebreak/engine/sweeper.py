@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -78,9 +78,17 @@ class Sweeper:
         except (FirebreakError, RPCError) as error:
             if not isinstance(error, ChainBroken):
                 raise
-            log.error("sweeper.unreadable", what=what, error=str(error), next_step=error.next_step())
+            await self._tell_once(what, f"{error} {error.next_step()}")
         except Exception as error:  # noqa: BLE001 # whatever it is, see above
-            log.error("sweeper.fault", what=what, error=repr(error))
+            await self._tell_once(what, f"a fault of the engine: {error!r}")
+
+    async def _tell_once(self, what: str, why: str) -> None:
+        """Nobody else would hear of it: what the sweeper is for is not done. Once a day, also after a restart."""
+        log.error("sweeper.fault", what=what, error=why)
+        name = f"sweeper-{hashlib.sha256(what.encode()).hexdigest()[:8]}-{self._parts.clock.now():%Y%m%d}"
+        if name not in self._faults:
+            await tell_fault(self._parts, name, "sweeper", f"{what} cannot be looked after: {why}")
+            self._faults.add(name)
 
     async def _closes(self) -> None:
         for request in await self._parts.incidents.close_requests():
@@ -105,21 +113,24 @@ class Sweeper:
         now = self._parts.clock.now()
         requested = {request.incident_id for request in await self._parts.incidents.close_requests()}
         for incident in await open_incidents(self._parts):
-            if f"orphan-{incident.id}" in self._faults or is_young(incident.opened_at, now):
-                continue
-            workflow_id = ids.incident_workflow_id(incident.id)
-            health = await workflow_health(self._parts.client, workflow_id)
-            if health.state not in (WorkflowState.UNKNOWN, WorkflowState.ENDED, WorkflowState.WEDGED):
-                continue
-            if health.state is not WorkflowState.WEDGED and incident.id in requested:
-                continue  # it went since the close was told to it: the next look writes the close
-            if await self._parts.ledger.find(incident.id, "close") is not None:
-                continue
-            if health.state is WorkflowState.UNKNOWN:
-                self._starts.forget(workflow_id)
-                await self._starts.incident(incident.id)
-            else:
-                await self._tell_orphan(incident, health)
+            if f"orphan-{incident.id}" not in self._faults and not is_young(incident.opened_at, now):
+                await self._spared(f"incident {incident.id}", self._orphan(incident, requested))
+
+    async def _orphan(self, incident: Incident, requested: Collection[str]) -> None:
+        """`requested`: ids of incidents that somebody has asked to close."""
+        workflow_id = ids.incident_workflow_id(incident.id)
+        health = await workflow_health(self._parts.client, workflow_id)
+        if health.state not in (WorkflowState.UNKNOWN, WorkflowState.ENDED, WorkflowState.WEDGED):
+            return
+        if health.state is not WorkflowState.WEDGED and incident.id in requested:
+            return  # it went since the close was told to it: the next look writes the close
+        if await self._parts.ledger.find(incident.id, "close") is not None:
+            return
+        if health.state is WorkflowState.UNKNOWN:
+            self._starts.forget(workflow_id)
+            await self._starts.incident(incident.id)
+        else:
+            await self._tell_orphan(incident, health)
 
     async def _tell_orphan(self, incident: Incident, health: WorkflowHealth) -> None:
         name = f"orphan-{incident.id}"

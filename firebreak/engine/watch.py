@@ -93,12 +93,14 @@ class IntakeWatch:
 
     async def look(self) -> None:
         """Page when the oldest alert has waited for too long; resolve that page when it has not any more. Page once
-        for every open restore whose time limit is long over."""
+        for every open restore whose time limit is long over, and for each long step back of the clock."""
         try:
             await self._look_at_intake()
-        finally:  # an inbox that cannot be read hides no restore
-            await self._look_at_restores()
-            await self._look_at_clock()
+        finally:  # an inbox that cannot be read hides no restore, nor does one of these hide a step of the clock
+            try:
+                await self._look_at_restores()
+            finally:
+                await self._look_at_clock()
 
     async def _look_at_clock(self) -> None:
         """Temporal fires no timer until its clock says again what it had said: who is open wakes that much later."""

@@ -145,7 +145,7 @@ def _deliveries(rows: Sequence[tuple[Any, ...]]) -> list[AcceptedAlert | Unreada
 
 
 def _delivery(
-    receipt: int, accepted_at: str, intake_class: str, source: str, truncated: int, alert: str, inbox: str
+    receipt: int, accepted_at: str, intake_class: str, source: str, truncated: int, alert: str, inbox: str | None
 ) -> AcceptedAlert | UnreadableDelivery:
     try:
         return AcceptedAlert(
@@ -155,7 +155,7 @@ def _delivery(
             source=source,
             truncated=int(truncated),
             alert=from_data(Alert, decode_json(alert)),
-            inbox=inbox,
+            inbox=str(inbox or ""),  # its row may be gone: then nobody knows, which is no reason to wait
         )
     except UNDECODABLE as damage:
         fault = f"{type(damage).__name__}: {damage}"

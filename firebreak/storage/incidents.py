@@ -54,7 +54,7 @@ from firebreak.storage.handled import Delivered, was_seen
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import alerts, entries, incidents
 from firebreak.storage.sql import Sql
-from firebreak.storage.store import Store, decode_json, encode_json
+from firebreak.storage.store import UNDECODABLE, Store, decode_json, encode_json
 
 
 class IncidentsStore(Store):
@@ -142,8 +142,8 @@ class IncidentsStore(Store):
         nor its record says it."""
 
         def read(raw: sqlite3.Connection) -> Incident | None:
-            row = _DATA.run(raw, incident=incident_id).fetchone()
-            return None if row is None else _incident(raw, incident_id, row[0])
+            found = _DATA.rows(raw, incident=incident_id)
+            return _incident(raw, incident_id, found[0][0]) if found else None
 
         return await self._peek(read)
 
@@ -153,8 +153,6 @@ class IncidentsStore(Store):
 
     async def open_incidents(self) -> tuple[Incident | UnreadableRow, ...]:
         """Incidents that have not closed, oldest first. One damaged row hides no other: it is read from the record."""
-        query = select(incidents.c.id, incidents.c.data).where(incidents.c.closed_at.is_(None))
-        query = query.order_by(incidents.c.opened_at)
 
         def one(raw: sqlite3.Connection, incident_id: str, data: str) -> Incident | UnreadableRow:
             try:
@@ -162,9 +160,10 @@ class IncidentsStore(Store):
             except ChainBroken as damage:
                 return UnreadableRow(id=incident_id, fault=str(damage))
 
-        return await self._read(
-            lambda connection: tuple(one(driver(connection), *row) for row in connection.execute(query))
-        )
+        def all_of(raw: sqlite3.Connection) -> tuple[Incident | UnreadableRow, ...]:
+            return tuple(one(raw, *row) for row in _OPEN.rows(raw))
+
+        return await self._read(lambda connection: all_of(driver(connection)))
 
     async def firing(self, incident_id: str) -> int:
         """How many of its alerts still fire, as far as their source has told."""
@@ -217,6 +216,9 @@ _BY_KEY = Sql(
     .where(alerts.c.alert_key == bindparam("alert"))
 )
 _BY_ID = Sql(select(incidents.c.id).where(incidents.c.id == bindparam("incident")))
+_OPEN = Sql(
+    select(incidents.c.id, incidents.c.data).where(incidents.c.closed_at.is_(None)).order_by(incidents.c.opened_at)
+)
 _DATA = Sql(select(incidents.c.data).where(incidents.c.id == bindparam("incident")))
 _OPEN_BY_CORRELATION = Sql(
     select(incidents.c.id).where(
@@ -321,13 +323,13 @@ def _incident(raw: sqlite3.Connection, incident_id: str, data: str) -> Incident:
     """Of its row; where that cannot be read, of the entry that opened it, which the chain guards."""
     try:
         return from_data(Incident, decode_json(data))
-    except (ValueError, TypeError, KeyError) as damage:
+    except UNDECODABLE as damage:
         why: Exception = damage
     opened = find_entry(raw, incident_id, "opened")
     try:
         if opened is not None:
             return from_data(Incident, opened.body)
-    except (ValueError, TypeError, KeyError, ChainBroken) as damage:
+    except (*UNDECODABLE, ChainBroken) as damage:
         why = damage
     raise ChainBroken(f"the row of incident {incident_id} cannot be read: {why}", advice=UNREADABLE)
 

@@ -29,6 +29,10 @@ from firebreak.settings import load_settings
         ("incidents", "PAGE_DEADLINE", "0"),
         ("up", "TEMPORAL_ADDRESS", "https://temporal:7233"),
         ("up", "TEMPORAL_TLS_KEY", "key.pem"),
+        ("up", "PROXY_URL", "proxy:3128"),
+        ("up", "PROXY_URL", "http://"),
+        ("up", "PROXY_URL", "http://ada:s3cr3t@proxy:no-port"),
+        ("up", "PROXY_URL", "http://ada:s3cr3t@[proxy"),
     ],
 )
 def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str, value: str) -> None:
@@ -36,6 +40,7 @@ def test_a_wrong_setting_is_named(typed: Any, place: Path, verb: str, name: str,
     ran = typed(verb, **{f"FIREBREAK_{name}": value})
     assert ran.returncode == 2
     assert f"FIREBREAK_{name}" in ran.stderr
+    assert "s3cr3t" not in ran.stderr
     assert ran.stderr.endswith("Correct the FIREBREAK_ setting that is named and start again.\n")
     assert not list(place.iterdir())
 

@@ -120,7 +120,8 @@ async def test_a_restore_that_cannot_be_read_pages_once_and_hides_no_other(offic
 async def test_a_fault_in_one_part_of_a_sweep_leaves_the_others_their_turn(
     office: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug of ours in the first part: a close by hand is told all the same, at the next sweep, too."""
+    """A bug of ours in the first part: a close by hand is told all the same, at the next sweep, too. One page a day
+    says what is not done."""
     looks: list[Sweeper] = []
 
     async def broken(sweeper: Sweeper) -> None:
@@ -137,6 +138,10 @@ async def test_a_fault_in_one_part_of_a_sweep_leaves_the_others_their_turn(
             return "close_requested" in await office.signals(incident_id) and len(looks) >= 2
 
         await eventually(told)
+    ((record, says),) = pages(office).items()
+    assert record.startswith("sweeper-")
+    assert "documents cannot be looked after" in says
+    assert "a bug of ours" in says
 
 
 async def test_a_restore_that_cannot_be_watched_leaves_the_others_their_turn(

@@ -487,3 +487,21 @@ async def test_a_clock_that_is_set_back_while_nothing_is_open_pages_nobody(inbox
     gone.append(2.0)
     await watch.look()
     assert await pages(store, clock) == []
+
+
+async def test_a_step_of_the_clock_is_seen_though_restores_cannot_be_read(inbox: Any, store: Any, clock: Any) -> None:
+    """One net with a hole does not take the others down."""
+
+    class Broken(Open):
+        async def open_restores(self, **_: Any) -> Any:
+            raise LedgerError("damaged")
+
+    gone = [0.0]
+    incidents: Any = Broken(store)
+    watch = IntakeWatch(inbox, store, clock, incidents=incidents, elapsed=lambda: gone[-1])
+    for back in (0, 3600):
+        clock.forward(2 - back)
+        gone.append(gone[-1] + 2)
+        with pytest.raises(LedgerError):
+            await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]

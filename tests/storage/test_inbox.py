@@ -72,6 +72,14 @@ async def test_each_inbox_has_a_name_of_its_own(
     assert len(set(names)) == 3
 
 
+async def test_an_inbox_that_lost_its_name_hands_out_its_alerts(inbox: InboxStore, make: Make) -> None:
+    """Nobody knows then of which inbox the receipt is: no reason to keep an alert waiting."""
+    await inbox.accept([(make.alert(), IntakeClass.OTHER)], source="test", truncated=0, accepted_at=make.time(0))
+    await inbox._write(lambda raw: raw.execute("DELETE FROM identity"))
+    (claimed,) = await inbox.claim(IntakeClass.OTHER, limit=9)
+    assert claimed.inbox == ""
+
+
 async def test_receipts_rise_over_many_senders_and_a_restart(inbox_path: Path, make: Make) -> None:
     """Concurrent deliveries get different receipts, and so do those after a restart."""
     async with await InboxStore.open(inbox_path) as inbox:

@@ -326,7 +326,8 @@ async def test_an_unknown_incident_is_none(store: TimelineStore) -> None:
     assert await store.firing("inc-20261121-083644-00000000") == 0
 
 
-async def test_a_damaged_row_hides_no_incident(store: TimelineStore, make: Make) -> None:
+@pytest.mark.parametrize("data", ["substr(data, 1, 50)", "'[]'", "'{\"id\": 1}'", "CAST(x'7bff' AS TEXT)", "x'00'"])
+async def test_a_damaged_row_hides_no_incident(store: TimelineStore, make: Make, data: str) -> None:
     """What opened it is in the record, too, which the chain guards: both are read as they were."""
     plain = {"alertname": "PayDown", "service": "pay"}
     damaged = make.incident(replace(make.alert(), labels=plain))
@@ -334,9 +335,7 @@ async def test_a_damaged_row_hides_no_incident(store: TimelineStore, make: Make)
     for incident in (damaged, whole):
         opened = make.draft(incident.id, "opened", kind=EntryKind.INCIDENT_OPENED, body=to_data(incident))
         await store.open_or_join(incident, opened=opened, joined=make.draft("", "joined"), messages=[])
-    await store._write(
-        lambda raw: raw.execute("UPDATE incidents SET data = substr(data, 1, 50) WHERE id = ?", (damaged.id,))
-    )
+    await store._write(lambda raw: raw.execute(f"UPDATE incidents SET data = {data} WHERE id = ?", (damaged.id,)))
     assert {i.id: i for i in await store.open_incidents()} == {damaged.id: damaged, whole.id: whole}
     assert await store.incident(damaged.id) == damaged
 
