@@ -130,6 +130,11 @@ class Office:
     def __post_init__(self) -> None:
         self.away = lambda times: Away(self.client, times)
 
+    @staticmethod
+    def fresh_id() -> str:
+        """An incident's id that no other test has: they share one Temporal server, which knows every workflow of it."""
+        return f"inc-20261121-083644-{uuid.uuid4().hex[:8]}"
+
     async def asked_to_close(self, incident_id: str) -> None:
         """What `firebreak close` writes."""
         wish = EntryDraft(

@@ -98,7 +98,7 @@ async def test_a_damaged_delivery_that_cannot_be_told_holds_up_no_alert(office: 
 
 async def test_a_restore_that_cannot_be_read_pages_once_and_hides_no_other(office: Any, eventually: Eventually) -> None:
     """The other step's promise has its workflow; a new dispatcher pages no second time."""
-    incident = "inc-20261121-083644-1f0a9c3e"
+    incident = office.fresh_id()
     await office.store.append([], restores=[promised(incident, 0), promised(incident, 1)])
     change(office, "timeline.sqlite", "UPDATE restores SET restore = '{' WHERE step = 0")
     watched = ids.restore_workflow_id(incident, 1, 1)
@@ -148,7 +148,7 @@ async def test_a_restore_that_cannot_be_watched_leaves_the_others_their_turn(
     office: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it is about it, the next one has its workflow."""
-    incident = "inc-20261121-083645-1f0a9c3e"
+    incident = office.fresh_id()
     await office.store.append([], restores=[promised(incident, 0), promised(incident, 1)])
     watch = Sweeper._watch_restore
 

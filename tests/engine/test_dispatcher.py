@@ -462,7 +462,7 @@ async def test_an_open_promise_has_its_workflow(office: Any, eventually: Eventua
     """A restore outlives its incident: the dispatcher starts what watches it, once."""
     span = timedelta(minutes=1)
     record = RestoreRecord(
-        incident_id="inc-20261121-083644-1f0a9c3e",
+        incident_id=office.fresh_id(),
         tier=1,
         step=0,
         plan_digest="d",

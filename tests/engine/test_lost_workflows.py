@@ -65,7 +65,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnTemporal]:
     asyncio.run(server.stop())
 
 
-def promise(incident_id: str = "inc-20261121-083644-1f0a9c3e") -> RestoreRecord:
+def promise(incident_id: str) -> RestoreRecord:
     span = timedelta(minutes=1)
     return RestoreRecord(
         incident_id=incident_id,
@@ -107,7 +107,7 @@ async def test_an_open_incident_gets_a_workflow_again(office: Any, own: OwnTempo
 
 async def test_an_open_promise_gets_a_workflow_again(office: Any, own: OwnTemporal, eventually: Eventually) -> None:
     """Else a step would be taken back by nobody until its time limit pages."""
-    client, record = await own.client(), promise()
+    client, record = await own.client(), promise(office.fresh_id())
     await office.store.append([], restores=[record])
     watched = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
 
