@@ -195,9 +195,9 @@ class World:
         return [entry.kind for entry in entries]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(tmp_path_factory: Any) -> AsyncIterator[World]:
-    """One lab for the tests of a module; its stand-ins run in the module's event loop."""
+    """One lab for all these tests; its stand-ins run in their event loop."""
     lab = await start_lab(tmp_path_factory.mktemp("e2e") / "lab", die_with_parent=True)
     try:
         yield World(lab=lab)

@@ -19,7 +19,7 @@ from firebreak.lab.shape import SERVICES
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.servers,
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(400),  # a lab is started first
 ]
 
@@ -55,7 +55,7 @@ TOLD = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def engine(world: Any) -> AsyncIterator[EngineProcess]:
     """One engine for all fault classes, as in the demo."""
     async with world.engine("acting") as started:

@@ -14,7 +14,7 @@ from firebreak.lab.faults import fault_named
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.servers,
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(300),  # a lab is started first
 ]
 

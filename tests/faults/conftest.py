@@ -260,6 +260,11 @@ class Drill:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return []
 
+    async def healed(self) -> None:
+        """The lab as at its start, and no hook any more."""
+        self.proxy.before = self.proxy.after = None
+        await control.heal(self.lab.state)
+
     # --- the engine's processes ---
 
     def pid(self, engine: EngineProcess, role: str) -> int:
@@ -406,10 +411,24 @@ def _documents(lab: Lab, proxy: Proxy, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def drill(lab: Lab, tmp_path: Path) -> AsyncIterator[Drill]:
-    """The lab as at its start, with a fresh proxy and documents of this test's own."""
+@asynccontextmanager
+async def drilling(lab: Lab, folder: Path) -> AsyncIterator[Drill]:
+    """The lab with a fresh proxy and documents of its own."""
     proxy = Proxy(lab.state.admin.url, Path(lab.state.admin.ca_file))
     async with proxy.running():
-        yield Drill(lab=lab, proxy=proxy, settings=_documents(lab, proxy, tmp_path), log_dir=tmp_path)
+        yield Drill(lab=lab, proxy=proxy, settings=_documents(lab, proxy, folder), log_dir=folder)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def drill(lab: Lab, tmp_path: Path) -> AsyncIterator[Drill]:
+    """Of one test, which leaves the lab as it was at its start."""
+    async with drilling(lab, tmp_path) as made:
+        yield made
     await control.heal(lab.state)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def long_drill(lab: Lab, tmp_path_factory: Any) -> AsyncIterator[Drill]:
+    """Of all tests of a module whose engine goes on from one to the next; each of them ends with `healed`."""
+    async with drilling(lab, tmp_path_factory.mktemp("long")) as made:
+        yield made

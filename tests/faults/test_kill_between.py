@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from firebreak.domain.ids import step_annotation, step_key
 from firebreak.domain.timeline import EntryKind, TimelineEntry
@@ -93,15 +94,27 @@ async def _killed(drill: Any, engine: Any, action: str, point: Point, effect: st
     yield incident_id, lambda: drill.until(again, "another worker")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=WRITTEN)
+async def engine_of(request: pytest.FixtureRequest, long_drill: Any) -> AsyncIterator[tuple[Any, Any, str]]:
+    """The drill, an engine for all points of one action, and the action. One for all actions would be killed so often
+    that its supervisor starts the worker later each time."""
+    async with long_drill.engine(f"matrix-{request.param}") as engine:
+        yield long_drill, engine, request.param
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def acting(engine_of: tuple[Any, Any, str]) -> AsyncIterator[tuple[Any, Any, str]]:
+    """`engine_of`, and the lab as at its start afterwards."""
+    yield engine_of
+    await engine_of[0].healed()
+
+
 @pytest.mark.parametrize("point", Point)
-@pytest.mark.parametrize("action", WRITTEN)
-async def test_a_killed_worker_writes_once(drill: Any, action: str, point: Point) -> None:
+async def test_a_killed_worker_writes_once(acting: tuple[Any, Any, str], point: Point) -> None:
     """Killed at `point`, started again by its supervisor: one write, the same facts, verdict and plan, and an end."""
+    drill, engine, action = acting
     since = drill.audit_size()
-    async with (
-        drill.engine("matrix") as engine,
-        _killed(drill, engine, action, point, "effect/0.0", 1) as (incident_id, another),
-    ):
+    async with _killed(drill, engine, action, point, "effect/0.0", 1) as (incident_id, another):
         before = _decisions(await drill.entries(engine, incident_id))
         assert {"verdict/0", "facts/0", "plan", "intent/0.0"} <= set(before)
         await another()
