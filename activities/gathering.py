@@ -190,8 +190,12 @@ class Gathering:
         labels, opener = dict(incident.alert.labels), incident.alert.key
         if firing == {opener}:
             return labels
-        asked = {c.label: c.label_values for c in tree.conditions if c.label}
-        asked |= {t.label: (*asked.get(t.label, ()), *t.values) for t in tree.trusted_labels}
+        asked: dict[str, tuple[str, ...]] = {}
+        for label, values in (
+            *((c.label, c.label_values) for c in tree.conditions if c.label),
+            *((t.label, t.values) for t in tree.trusted_labels),
+        ):
+            asked[label] = (*asked.get(label, ()), *values)  # one label may be asked for several times
         if opener not in firing:
             labels = {name: value for name, value in labels.items() if name not in asked}
         for entry in await self._casebook.ledger.entries(incident.id) if firing - {opener} else ():

@@ -52,6 +52,29 @@ async def test_a_trusted_label_of_an_alert_that_joined_lets_it_act(one_dimension
     assert (await one_dimension.gather(incident)).next is NextLook.ACT
 
 
+@pytest.mark.parametrize("value", ["blocked", "degraded"])
+async def test_each_entry_of_the_policy_counts_for_an_alert_that_joined(one_dimension: Any, value: str) -> None:
+    """The policy trusts one label by two entries, with a value each."""
+    one_dimension.write("policy.yaml", f"{POLICY}  - {{label: business_impact, in: [degraded]}}\n")
+    one_dimension.again()
+    incident = await one_dimension.opened()
+    await one_dimension.opened(alertname="Checkout", business_impact=value)
+    assert (await one_dimension.gather(incident)).next is NextLook.ACT
+
+
+@pytest.mark.parametrize("value", ["blocked", "degraded"])
+async def test_each_condition_of_a_label_counts_for_an_alert_that_joined(world: Any, value: str) -> None:
+    """The tree asks for one label by two conditions, with a value each."""
+    label = "  {0}: {{dimension: business, label: business_impact, in: [{0}]}}\n"
+    conditions = label.format("blocked") + label.format("degraded")
+    tree = "tree: {any: [failing, slow, blocked, degraded]}"
+    world.edit("severity.yaml", "tree: {any: [failing, slow]}", conditions + tree)
+    world.again()
+    incident = await world.opened()
+    await world.opened(alertname="Checkout", business_impact=value)
+    assert (await world.gather(incident)).next is NextLook.CALL_PERSON
+
+
 async def test_a_label_that_nobody_asks_for_does_not_come_from_others(one_dimension: Any) -> None:
     """What the evidence keeps as the labels is the opener's, but for those."""
     incident = await one_dimension.opened()
