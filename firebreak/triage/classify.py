@@ -235,6 +235,8 @@ def _health(facts: Facts, tree: SeverityTree, results: Mapping[str, ConditionRes
 
 def is_known_well(verdict: Verdict, tree: SeverityTree) -> bool:
     """Whether something of the service itself (where the tree asks about it) was measured as good: a service that
-    nobody calls any more has no bad calls either, and one condition that is true may be too few for the tree."""
-    own = {c.name for c in tree.conditions if c.own} or {c.name for c in tree.conditions}
+    nobody calls any more has no bad calls either, and one condition that is true may be too few for the tree. A label
+    that the alert does not say is no measurement."""
+    measured = [c for c in tree.conditions if c.kind is not ConditionKind.LABEL]
+    own = {c.name for c in measured if c.own} or {c.name for c in measured}
     return any(result.truth is Truth.FALSE for result in verdict.conditions if result.name in own)

@@ -317,3 +317,18 @@ def test_only_what_was_measured_as_good_is_known_to_be_well(world: Make, states:
     """A condition that is true says the contrary, also where the tree asks for more than one."""
     facts, tree = world("all", dict(zip(("e1", "e2"), states.split(), strict=True)))
     assert is_known_well(classify(facts, tree), tree) is known
+
+
+@pytest.mark.parametrize(("state", "known"), [("N", False), ("X", False), ("T", False), ("F", True)])
+def test_a_label_that_no_alert_says_is_no_health(world: Make, condition: Make, state: str, known: bool) -> None:
+    """Also where no condition asks about the service itself, and all that is measured counts."""
+    facts, tree = world("all", {"e1": state})
+    said = condition(name="said", kind=ConditionKind.LABEL, label="impact", label_values=("high",), own=False)
+    tree = replace(
+        tree,
+        conditions=(*(replace(c, own=False) for c in tree.conditions), said),
+        nodes=(*tree.nodes, TreeNode(operator="condition", depth=1, condition="said")),
+    )
+    verdict = classify(facts, tree)
+    assert verdict.conditions[-1].truth is F
+    assert is_known_well(verdict, tree) is known
