@@ -153,6 +153,11 @@ _OWN = frozenset({"service", "workload"})
 """Placeholders that make a query one about this incident's own service."""
 
 
+def is_own(block: ConditionBlock) -> bool:
+    """Whether it asks about the incident's own service or workload, be its placeholders' values known or not."""
+    return block.query is not None and not _OWN.isdisjoint(placeholders(block.query))
+
+
 def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:
     if block.kind is ConditionKind.LABEL:
         return Condition(
@@ -189,7 +194,7 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
         title=block.title,
         unit=block.unit,
         query=rendering.query(block.query) if block.query else "",
-        own=bool(_OWN & set(placeholders(block.query))) if block.query else False,
+        own=is_own(block),
         comparison=block.op or Comparison.GT,
         threshold=rendering.number(block.threshold if block.threshold is not None else 0.0),
         held_for=held_for,

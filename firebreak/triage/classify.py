@@ -17,7 +17,7 @@ from firebreak.domain.verdict import Facts, NodeResult, Severity, Verdict
 from firebreak.triage.evaluate import evaluate
 from firebreak.triage.tree import SeverityTree, TreeNode
 
-JUDGED_BY = 2
+JUDGED_BY = 3
 """Version of the rules by which facts become a verdict: all of `classify`, with `evaluate` and `score` below it. Raise
 it with every change after which the same facts and tree could give another verdict, the words of a reason included: a
 record says by which rules it was judged, and only by the same ones must the same verdict come out again."""
@@ -143,9 +143,9 @@ def _acting(facts: Facts, tree: SeverityTree, root: _Outcome, used: Sequence[Con
             return _Acting(True, f"policy {tree.policy} trusts the label {trusted.label}={value}", told)
     names = " and ".join(told) or "none"
     needed = tree.may_act_dimensions
-    own = _of_its_own(used, conditions)
-    if len(held) >= needed and own is not Truth.TRUE:
-        return _nothing_of_its_own(facts, used, conditions, told, own)
+    own = [result for result in used if conditions[result.name].own]
+    if len(held) >= needed and not any(result.truth is Truth.TRUE for result in own):
+        return _nothing_of_its_own(facts, own, told)
     if len(held) >= needed:
         return _Acting(True, f"{len(held)} independent dimensions hold: {names}", told)
     waiting = _dimensions(used, conditions, Truth.PENDING)
@@ -161,22 +161,23 @@ def _acting(facts: Facts, tree: SeverityTree, root: _Outcome, used: Sequence[Con
     return _Acting(False, f"{reason}, and no further one is about to", told)
 
 
-def _of_its_own(used: Sequence[ConditionResult], conditions: Mapping[str, Condition]) -> Truth:
-    """Whether anything measured about this very service is true: global signals hold for a bystander, too."""
-    truths = {result.truth for result in used if conditions[result.name].own}
-    return next((truth for truth in (Truth.TRUE, Truth.PENDING) if truth in truths), Truth.FALSE)
-
-
-def _nothing_of_its_own(
-    facts: Facts,
-    used: Sequence[ConditionResult],
-    conditions: Mapping[str, Condition],
-    told: tuple[Dimension, ...],
-    own: Truth,
-) -> _Acting:
-    what = f"nothing measured about {facts.service or 'this service'} itself holds: the cause is likely another one"
-    waiting = [r.holds_at for r in used if conditions[r.name].own and r.truth is Truth.PENDING and r.holds_at]
-    if own is Truth.PENDING and waiting:
+def _nothing_of_its_own(facts: Facts, own: Sequence[ConditionResult], told: tuple[Dimension, ...]) -> _Acting:
+    """Nothing measured about this very service is true: global signals hold for a bystander, too. Yet only a service of
+    which something was measured as good, and nothing is in doubt, is taken for one."""
+    service = facts.service or "this service"
+    truths = {result.truth for result in own}
+    what = f"nothing measured about {service} itself holds"
+    if doubtful := [result for result in own if result.truth is Truth.INCONCLUSIVE]:
+        part = "part of " if len(doubtful) < len(own) else ""
+        what = f"{part}what is measured about {service} itself could not be judged: {_list(doubtful)}"
+    elif Truth.FALSE in truths:
+        what += ": the cause is likely another one"
+    elif not own:
+        what += ": the tree asks for nothing of it"
+    elif Truth.PENDING not in truths:
+        what += f": {_list(own)}"
+    waiting = [result.holds_at for result in own if result.truth is Truth.PENDING and result.holds_at]
+    if waiting:
         return _Acting(False, f"{what}; it could hold at {min(waiting):%H:%M:%S}", told, min(waiting))
     return _Acting(False, what, told)
 

@@ -22,6 +22,7 @@ from firebreak.documents.conditions import (
     KnownNames,
     Rendering,
     check_condition,
+    is_own,
     render_condition,
     too_many_points,
 )
@@ -264,6 +265,7 @@ def _rendered(name: str, block: ConditionBlock, rendering: Rendering) -> Conditi
             title=block.title,
             unit=block.unit,
             sample_step=rendering.step,
+            own=is_own(block),
             fault=str(broken),
         )
 

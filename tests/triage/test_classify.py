@@ -24,6 +24,8 @@ Make = Callable[..., Any]
 T, P, F, N, X = Truth.TRUE, Truth.PENDING, Truth.FALSE, Truth.NOT_APPLICABLE, Truth.INCONCLUSIVE
 LETTERS = {"T": T, "P": P, "F": F, "N": N, "X": X}
 
+NAN = "the value is NaN: neither true nor false"
+NO_VALUE = "the query gives no value: it does not apply here"
 DIMENSIONS = {"l": Dimension.LATENCY, "e": Dimension.ERRORS, "b": Dimension.BUSINESS}
 
 
@@ -308,6 +310,33 @@ def test_a_bystander_is_not_acted_upon(world: Make) -> None:
     assert "nothing measured about" in verdict.act_reason
     one = replace(tree, conditions=(replace(tree.conditions[0], own=True), *tree.conditions[1:]))
     assert classify(facts, one).may_act
+
+
+IN_DOUBT = "is measured about pay itself could not be judged"
+ELSEWHERE = "nothing measured about pay itself holds: the cause is likely another one"
+
+
+@pytest.mark.parametrize(
+    ("l1", "l2", "words"),
+    [
+        ("F", "F", ELSEWHERE),
+        ("F", "N", ELSEWHERE),
+        ("F", "P3", f"{ELSEWHERE}; it could hold at 08:36:23"),
+        ("P3", "N", "nothing measured about pay itself holds; it could hold at 08:36:23"),
+        ("N", "N", f"nothing measured about pay itself holds: l1, l2 ({NO_VALUE})"),
+        ("X", "X", f"what {IN_DOUBT}: l1, l2 ({NAN})"),
+        ("X", "F", f"part of what {IN_DOUBT}: l1 ({NAN})"),
+        ("X", "P3", f"part of what {IN_DOUBT}: l1 ({NAN}); it could hold at 08:36:23"),
+    ],
+)
+def test_only_a_service_that_was_measured_as_good_is_called_a_bystander(
+    world: Make, l1: str, l2: str, words: str
+) -> None:
+    """What hides its state is told instead: a dead service may have no samples, and nobody who calls it."""
+    facts, tree = world("any", {"e1": "T", "b1": "T", "l1": l1, "l2": l2})
+    tree = replace(tree, conditions=tuple(replace(c, own=c.name in ("l1", "l2")) for c in tree.conditions))
+    verdict = classify(facts, tree)
+    assert (verdict.severity, verdict.may_act, verdict.act_reason) == (Severity.P1, False, words)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,10 @@ from firebreak.triage.queries import batch_of, newest_sample
 from firebreak.triage.tree import SeverityTree, TreeNode
 from tests.triage.conftest import PINNED, STEP
 
-DIGESTS = {2: "2f41c7c8ac658ffb508ae1e2e3f51152c779c201ec75910fde5bd9365ba04e99"}
+DIGESTS = {
+    2: "2f41c7c8ac658ffb508ae1e2e3f51152c779c201ec75910fde5bd9365ba04e99",
+    3: "aa32eb06635ac0f4a2113aaf12e8ce32b2bf781c97845621b9b682392e51df1b",
+}
 """SHA-256 of all verdicts of the corpus, by version of the rules. Of an earlier version: history, never changed."""
 
 CASES = 1000
@@ -92,6 +95,7 @@ def _tree() -> SeverityTree:
                 comparison=Comparison.LT,
                 absence=Absence.NOT_APPLICABLE,
             ),
+            _metric("edge", Dimension.LATENCY, threshold=0.5),
             Condition(
                 name="sick",
                 kind=ConditionKind.SCORE,
@@ -113,7 +117,7 @@ def _tree() -> SeverityTree:
         nodes=(
             _node("any", 0),
             _node("at_least", 1, at_least=2),
-            *(_node("condition", 2, name) for name in ("errors", "slow", "down")),
+            *(_node("condition", 2, name) for name in ("errors", "slow", "down", "edge")),
             _node("all", 1, at_least=2),
             _node("condition", 2, "errors"),
             _node("any", 2),
@@ -139,7 +143,7 @@ def _value(rng: random.Random, key: str, share: float) -> str | None:
     if key == "calls":
         return f"{rng.choice((100, 100, 100, 5)):g}"
     bad = rng.random() < share
-    return f"{rng.uniform(0.6, 1.0) if bad == (key in ('errors', 'slow')) else rng.uniform(0.0, 0.3):.3f}"
+    return f"{rng.uniform(0.6, 1.0) if bad == (key in ('errors', 'slow', 'edge')) else rng.uniform(0.0, 0.3):.3f}"
 
 
 def _facts(rng: random.Random, tree: SeverityTree) -> Facts:
@@ -198,3 +202,6 @@ def test_the_corpus_has_every_outcome() -> None:
     assert parts["errors", Truth.NOT_APPLICABLE]
     assert {verdict.may_act for verdict in verdicts} == {True, False}
     assert any(verdict.truth is Truth.TRUE and verdict.holds_at for verdict in verdicts)
+    reasons = [verdict.act_reason for verdict in verdicts]
+    for words in ("the cause is likely another one", "itself could not be judged", "itself holds; it could hold at"):
+        assert any(words in reason for reason in reasons), f"no verdict says: {words}"

@@ -235,6 +235,7 @@ def test_a_missing_binding_makes_a_condition_inconclusive_not_an_error(
     tree = render_tree(shipped, policy, None, {"cluster": "lab"})
     assert {c.name for c in tree.conditions if c.fault} == {"latency_p99", "interface_errors"}
     assert "$service has no value" in tree.conditions[0].fault
+    assert {c.name for c in tree.conditions if c.own} == {c.name for c in tree.conditions if c.fault}
     assert tree_from_bytes(tree_bytes(tree)) == tree
 
 
