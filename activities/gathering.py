@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from activities.alert_labels import asked_for, said, speaking
 from activities.casebook import Casebook
 from activities.looking import not_late
 from activities.rulebook import Rulebook, Rules
 from activities.workloads import owner_of
-from firebreak.domain.alert import Alert
-from firebreak.domain.codec import from_data
 from firebreak.domain.condition import AnswerStatus, Condition, ConditionResult, MetricAnswer
 from firebreak.domain.errors import ContractError, FirebreakError
 from firebreak.domain.incident import Incident
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock, ClusterPort, MetricsPort
 from firebreak.domain.target import TargetRef
-from firebreak.domain.timeline import EntryKind
 from firebreak.domain.verdict import Facts
 from firebreak.triage.classify import JUDGED_BY
 from firebreak.triage.evaluate import evaluate
@@ -115,17 +112,18 @@ class Gathering:
         if limit <= self._swift:
             not_late(of_tree)
         firing = await self._casebook.incidents.firing_alerts(incident.id)
+        facts = await self._facts_from(incident, tree, pinned, of_tree, firing)
         return Look(
             rules=rules,
             refusal=refusal,
             tree=tree,
             tree_data=tree_data,
-            facts=await self._facts_from(incident, tree, pinned, of_tree, firing),
+            facts=facts,
             firing=len(firing),
             plan=plan,
             plan_data=data,
             plan_reason=reason,
-            step_check=_judged(check, answers, pinned, step_of(tree.conditions)),
+            step_check=await self._judged(check, answers, incident, facts, firing),
         )
 
     async def facts(self, incident: Incident, tree: SeverityTree, limit: timedelta) -> Facts:
@@ -160,15 +158,13 @@ class Gathering:
         answers: tuple[MetricAnswer, ...],
         firing: frozenset[str],
     ) -> Facts:
-        """`firing` was read before what was left out, which never falls: a last alert that resolves is not seen without
-        what its body left out."""
+        """`firing` was read before: see `speaking`."""
         truncated = await self._casebook.incidents.truncated(incident.id)
-        if truncated > 0:  # nobody knows that none of those that were left out says what the opener said
-            firing |= {incident.alert.key}
+        asked = asked_for(tree.conditions, tree.trusted_labels)
         return Facts(
             pinned_at=pinned,
             step=step_of(tree.conditions),
-            labels=await self._labels(incident, tree, firing),
+            labels=await said(self._casebook, incident, asked, speaking(incident, firing, truncated)),
             service=incident.service,
             tree_digest=tree.digest,
             bindings=incident.bindings,
@@ -178,31 +174,31 @@ class Gathering:
             judged_by=JUDGED_BY,
         )
 
+    async def _judged(
+        self,
+        check: tuple[Condition, ...],
+        answers: tuple[MetricAnswer, ...],
+        incident: Incident,
+        facts: Facts,
+        firing: frozenset[str],
+    ) -> tuple[ConditionResult, ...] | None:
+        """By the answers and the person's score that the verdict is reached by, and the labels that the check asks for.
+        None where not all was answered: the step asks again."""
+        if not check or any(answer.status is AnswerStatus.UNAVAILABLE for answer in answers):
+            return None
+        labels = None
+        if asked := asked_for(check):
+            labels = await said(self._casebook, incident, asked, speaking(incident, firing, facts.truncated))
+        return tuple(
+            evaluate(c, answers, facts.pinned_at, facts.step, labels=labels, human_score=facts.human_score)
+            for c in check
+        )
+
     async def _owner(self, pod: TargetRef) -> tuple[TargetRef | None, str]:
         try:
             return await owner_of(self._cluster, pod, timeout=self._swift), ""
         except FirebreakError as error:
             return None, str(error)
-
-    async def _labels(self, incident: Incident, tree: SeverityTree, firing: frozenset[str]) -> Mapping[str, str]:
-        """The opener's labels; but for a label that the tree or the policy asks for, what any alert says that still
-        fires: the opener's where it does, and that of those that joined. What has resolved says nothing any more."""
-        labels, opener = dict(incident.alert.labels), incident.alert.key
-        if firing == {opener}:
-            return labels
-        asked: dict[str, tuple[str, ...]] = {}
-        for label, values in (
-            *((c.label, c.label_values) for c in tree.conditions if c.label),
-            *((t.label, t.values) for t in tree.trusted_labels),
-        ):
-            asked[label] = (*asked.get(label, ()), *values)  # one label may be asked for several times
-        if opener not in firing:
-            labels = {name: value for name, value in labels.items() if name not in asked}
-        for entry in await self._casebook.ledger.entries(incident.id) if firing - {opener} else ():
-            if entry.kind is EntryKind.ALERT_JOINED and (told := from_data(Alert, entry.body["alert"])).key in firing:
-                said = told.labels
-                labels |= {name: said[name] for name, values in asked.items() if said.get(name) in values}
-        return labels
 
 
 def planned(rules: Rules, incident: Incident, target: TargetRef | None) -> tuple[Plan | None, bytes, str]:
@@ -219,11 +215,3 @@ def _first_check(plan: Plan | None, tree: SeverityTree) -> tuple[Condition, ...]
     """The conditions of the plan's first step, where the tree's batch can answer them: it asks in the same steps."""
     check = () if plan is None else plan.step(0, 0).check
     return check if check and step_of(check) == step_of(tree.conditions) else ()
-
-
-def _judged(
-    check: tuple[Condition, ...], answers: tuple[MetricAnswer, ...], pinned: datetime, step: timedelta
-) -> tuple[ConditionResult, ...] | None:
-    if not check or any(answer.status is AnswerStatus.UNAVAILABLE for answer in answers):
-        return None
-    return tuple(evaluate(c, answers, pinned, step) for c in check)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,9 +36,16 @@ class Looking:
         return self.limits.query if activity.info().is_local else self.limits.patient_query
 
     async def at_once(
-        self, conditions: tuple[Condition, ...], limit: timedelta, *, not_before: datetime | None = None
+        self,
+        conditions: tuple[Condition, ...],
+        limit: timedelta,
+        *,
+        labels: Mapping[str, str] | None = None,
+        human_score: float | None = None,
+        not_before: datetime | None = None,
     ) -> tuple[ConditionResult, ...]:
-        """Each condition's outcome now; samples before `not_before` do not count."""
+        """Each condition's outcome now. `labels` and `human_score` as in `evaluate`; samples before `not_before` do not
+        count."""
         if not conditions:
             return ()
         now = self._clock.now()
@@ -49,7 +56,10 @@ class Looking:
         )
         if limit <= self.limits.query:
             not_late(answers)
-        return tuple(evaluate(c, answers, pinned, step, not_before=not_before) for c in conditions)
+        return tuple(
+            evaluate(c, answers, pinned, step, labels=labels, human_score=human_score, not_before=not_before)
+            for c in conditions
+        )
 
 
 def not_late(answers: Iterable[MetricAnswer]) -> None:

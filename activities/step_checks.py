@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from activities.actions.base import Action, Proposal
+from activities.alert_labels import asked_for, said_now
+from activities.casebook import Casebook
 from activities.foresight import Foresight
 from activities.looking import Looking
 from activities.messages import StepInput
 from firebreak.domain import ids
 from firebreak.domain.action import CheckOutcome, CheckResult, StepContext
-from firebreak.domain.condition import ConditionResult, Truth
+from firebreak.domain.condition import Condition, ConditionKind, ConditionResult, Truth
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
 
@@ -41,8 +43,15 @@ class StepChecks:
     """A `gathering.FirstStep`, and what `step.act` asks before it decides."""
 
     def __init__(
-        self, *, looking: Looking, actions: Mapping[str, Action], clock: Clock, foresight: Foresight | None = None
+        self,
+        *,
+        casebook: Casebook,
+        looking: Looking,
+        actions: Mapping[str, Action],
+        clock: Clock,
+        foresight: Foresight | None = None,
     ) -> None:
+        self._casebook = casebook
         self._looking = looking
         self._actions = actions
         self._clock = clock
@@ -85,7 +94,7 @@ class StepChecks:
     ) -> Seen:
         """The runbook's conditions (unless `judged` just now), then the action's own check. Reads only."""
         step = plan.step(given.tier, given.step)
-        results = await self._looking.at_once(step.check, limit) if judged is None else judged
+        results = await self._judge(given.incident_id, step.check, limit) if judged is None else judged
         unmet = "; ".join(f"{r.name}: {r.reason}" for r in results if r.truth is not Truth.TRUE)
         now = self._clock.now()
         if unmet:
@@ -96,6 +105,16 @@ class StepChecks:
         proposal = None if begun is None else begun.proposal
         check = await self._actions[step.action].check(step.params, context, proposed=proposal)
         return Seen(unmet="", check=check, stamp=context.stamp)
+
+    async def _judge(
+        self, incident_id: str, check: tuple[Condition, ...], limit: timedelta
+    ) -> tuple[ConditionResult, ...]:
+        """What alerts and people say is read from the store only where a condition asks for it."""
+        asked = asked_for(check)
+        labels = await said_now(self._casebook, incident_id, asked) if asked else None
+        scored = any(condition.kind is ConditionKind.SCORE for condition in check)
+        score = await self._casebook.person_score(incident_id) if scored else None
+        return await self._looking.at_once(check, limit, labels=labels, human_score=score)
 
     def _context(self, given: StepInput, plan: Plan) -> StepContext:
         return StepContext(

@@ -113,7 +113,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
         foresight = Foresight()
         looking = Looking(metrics, clock, LookLimits())
-        checks = StepChecks(looking=looking, actions=actions, clock=clock, foresight=foresight)
+        checks = StepChecks(casebook=casebook, looking=looking, actions=actions, clock=clock, foresight=foresight)
         steps = StepHands(casebook=casebook, checks=checks, actions=actions, clock=clock, mode=settings.mode)
         verification = VerifyHands(casebook=casebook, looking=looking, actions=actions, clock=clock)
         limits = EvidenceLimits(

@@ -318,7 +318,13 @@ class World:
         actions = build(self.cluster, dry_run_first=mode is Mode.ACT, clock=self.clock)
         self.actions = dict(actions)
         looking = Looking(self.metrics, self.clock, LookLimits())
-        checks = StepChecks(looking=looking, actions=self.actions, clock=self.clock, foresight=self.foresight)
+        checks = StepChecks(
+            casebook=self.casebook,
+            looking=looking,
+            actions=self.actions,
+            clock=self.clock,
+            foresight=self.foresight,
+        )
         self.steps = StepHands(casebook=self.casebook, checks=checks, actions=self.actions, clock=self.clock, mode=mode)
         limits = EvidenceLimits(mode=mode, page_deadline=timedelta(seconds=60))
         lists = SharedLists(self.cluster)
