@@ -120,6 +120,7 @@ class EvidenceHands:
             truncated=look.facts.truncated,
             looks=given.round,
             known_well=is_known_well(verdict, look.tree),
+            elsewhere=incident.elsewhere,
         )
         plan: Plan | None = None
         if ahead.next is NextLook.ACT:

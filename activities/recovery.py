@@ -16,6 +16,7 @@ from activities.rulebook import Rulebook
 from firebreak.domain.codec import to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ChainBroken, ContractError
+from firebreak.domain.incident import Incident
 from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.triage.classify import classify, is_known_well
@@ -45,18 +46,21 @@ class RecoveryHands:
         While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6). The
         tree is the one of the last verdict: an edit does not end what it did not mend (item 8). Where that decided
         nothing, or cannot be read any more, it is today's. A `quiet_since` that is still to come, since the clock was
-        set back, counts from this look on: that costs the quiet time once more."""
+        set back, counts from this look on: that costs the quiet time once more. Of an alert that is not known to be of
+        our cluster nothing is measured here: that one is over when all its alerts are."""
         stored = await self._casebook.found(given.incident_id, "recovery", "close")
         if stored is not None:
             return RecoveryResult(recovered=True, reason=str(stored.body["reason"]), again_at=self._clock.now())
         read_up_to = await self._casebook.ledger.newest()
         incident = await self._casebook.incident(given.incident_id)
         rules = self._rulebook.current()
+        wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
+        if incident.elsewhere:
+            return await self._resolved(incident, read_up_to, wait)
         tree = await self._deciding_tree(incident.id) or rules.tree(incident)
         facts = await self._gathering.facts(incident, tree, self._limits.of_query())
         verdict = classify(facts, tree)
         now = verdict.pinned_at
-        wait = min(rules.look_times.recheck * (1 + given.round // 20), _LONGEST_RECHECK)
         if verdict.truth not in (Truth.FALSE, Truth.NOT_APPLICABLE):
             reason = verdict.reason
             if verdict.truth is Truth.INCONCLUSIVE:  # of what is gone for good, no evidence will ever come
@@ -77,20 +81,33 @@ class RecoveryHands:
                 recovered=False, reason="healthy; must stay so", again_at=now + wait, quiet_since=since
             )
         reason = f"the evidence is healthy since {since:%H:%M:%S} UTC; {firing} alerts still fire"
+        conditions = [to_data(c) for c in verdict.conditions]
+        await self._seen(incident.id, reason, read_up_to, conditions=conditions, facts=to_data(facts))
+        return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
+
+    async def _resolved(self, incident: Incident, read_up_to: int, wait: timedelta) -> RecoveryResult:
+        now = self._clock.now()
+        firing = await self._casebook.incidents.firing(incident.id)
+        left_out = await self._casebook.incidents.truncated(incident.id)  # read last: it never falls
+        if firing == 0 and left_out == 0:
+            reason = f"all its alerts have resolved ({incident.elsewhere})"
+            await self._seen(incident.id, reason, read_up_to, conditions=[])
+            return RecoveryResult(recovered=True, reason=reason, again_at=now)
+        ends = "it ends when its alerts have resolved, or by `firebreak close`"
+        if left_out > 0:  # nobody will ever tell that those have resolved
+            ends = f"the source left out {left_out} of its alerts: `firebreak close` ends it"
+        reason = f"{incident.elsewhere}; {ends}"
+        return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
+
+    async def _seen(self, incident_id: str, reason: str, read_up_to: int, **evidence: object) -> None:
         draft = EntryDraft(
-            incident_id=given.incident_id,
+            incident_id=incident_id,
             key="recovery",
             kind=EntryKind.RECOVERY_SEEN,
             at=self._clock.now(),
-            body={
-                "reason": reason,
-                "conditions": [to_data(c) for c in verdict.conditions],
-                "facts": to_data(facts),
-                "read_up_to": read_up_to,
-            },
+            body={"reason": reason, **evidence, "read_up_to": read_up_to},
         )
         await self._casebook.ledger.append([draft])
-        return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
 
     async def _deciding_tree(self, incident_id: str) -> SeverityTree | None:
         try:

@@ -59,7 +59,7 @@ class Rules:
     specs: Mapping[str, ActionSpec]
     look_times: LookTimes
     digest: str
-    _trees: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[SeverityTree, bytes]] = field(default_factory=dict)
+    _trees: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[SeverityTree, bytes]] = field(default_factory=dict)
     _plans: dict[tuple[str, str, TargetRef, tuple[tuple[str, str], ...]], tuple[Plan, bytes]] = field(
         default_factory=dict
     )
@@ -72,14 +72,15 @@ class Rules:
         return self.tree_document(incident)[0]
 
     def tree_document(self, incident: Incident) -> tuple[SeverityTree, bytes]:
-        """The tree and its bytes, which its digest is of."""
-        key = (incident.service, tuple(sorted(incident.bindings.items())))
+        """The tree and its bytes, which its digest is of. That of an alert which is not known to be of our cluster asks
+        for nothing: what is measured here is not about it."""
+        key = (incident.service, incident.elsewhere, tuple(sorted(incident.bindings.items())))
         known = self._trees.get(key)
         if known is None:
             if len(self._trees) >= _TREES:
                 self._trees.clear()
             service = self.services.services.get(incident.service)
-            known = rendered_tree(self.severity, self.policy, service, incident.bindings)
+            known = rendered_tree(self.severity, self.policy, service, incident.bindings, fault=incident.elsewhere)
             self._trees[key] = known
         return known
 

@@ -54,7 +54,10 @@ class Settings(BaseSettings):
     task_queue_prefix: str = Field(default="firebreak", description="Queues are <prefix>-p1 and <prefix>-other.")
 
     # World
-    cluster: str = Field(default="default", description="Name of the cluster, as the alerts' `cluster` label says it.")
+    cluster: str = Field(
+        default="default",
+        description="Name of the cluster, as the alerts' cluster label says it. Of others' alerts nothing is judged.",
+    )
     kubeconfig: Path | None = Field(default=None, description="Kubeconfig; unset = in-cluster, then the usual one.")
     prometheus_url: str = Field(default="http://127.0.0.1:9090", description="Base URL, prefix included.")
     prometheus_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(

@@ -168,7 +168,8 @@ def _next(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) 
         IncidentPhase.VERIFYING: "the engine verifies the last step by evidence",
         IncidentPhase.HOLDING: "the engine closes it when the evidence has stayed healthy",
         IncidentPhase.WAITING_FOR_PERSON: (
-            f"yours: it closes when the evidence is healthy, or by `firebreak close {row.id} --reason ...`"
+            f"yours: it closes when {'its alerts have resolved' if report.elsewhere else 'the evidence is healthy'}, "
+            f"or by `firebreak close {row.id} --reason ...`"
         ),
     }.get(row.phase, f"firebreak timeline {row.id}")
 

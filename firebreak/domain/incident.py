@@ -32,7 +32,7 @@ class IncidentPhase(StrEnum):
 class IncidentOutcome(StrEnum):
     HEALED = "healed"  # a tier was verified and held
     NOTHING_DONE = "nothing_done"  # resolved or broke before it held; nothing was written
-    RECOVERED = "recovered"  # a person was paged; the evidence became healthy and held
+    RECOVERED = "recovered"  # a person was paged; the evidence became healthy and held (elsewhere: all alerts resolved)
     CLOSED_BY_HAND = "closed_by_hand"
     OPEN = "open"
 
@@ -53,6 +53,7 @@ class Incident:
     pod: TargetRef | None = None  # the labels name a pod: its workload is found by walking its owners
     bindings: Mapping[str, str] = field(default_factory=dict)  # what fills the placeholders of documents
     truncated: int = 0  # alerts that the opening body left out; of all bodies: IncidentsPort.truncated
+    elsewhere: str = ""  # why the alert is not known to be of our cluster, a sentence: what we measure is not about it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

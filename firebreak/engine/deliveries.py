@@ -86,6 +86,7 @@ class Deliveries:
             truncated=accepted.truncated,
             pod=resolution.pod,
             bindings=resolution.bindings,
+            elsewhere=resolution.elsewhere,
         )
 
     async def _resolved(self, accepted: AcceptedAlert) -> tuple[Disposition, str]:

@@ -24,6 +24,7 @@ def follow_ups(
     *,
     service: str,
     refusal: str,
+    elsewhere: str,
     verdict: VerdictPart | None,
     plan: PlanPart | None,
     actions: Sequence[ActionPart],
@@ -44,8 +45,8 @@ def follow_ups(
         *_restores_open(restores),
         *_refused(actions),
         *_from_faults(faults),
-        *([f"Make the labels lead to a target (services.yaml): {refusal}"] if refusal else []),
-        *_from_verdict(verdict),
+        *_from_labels(refusal, elsewhere),
+        *(() if elsewhere else _from_verdict(verdict)),
         *_from_messages(people),
     ]
     if left_out:
@@ -121,6 +122,14 @@ def _restores_open(restores: Sequence[RestorePart]) -> Iterator[str]:
 def _from_faults(faults: Sequence[FaultLine]) -> Iterator[str]:
     for fault in faults:
         yield f"Repair the engine fault in {fault.where or 'the engine'}: {fault.error}. {fault.next_step}".rstrip()
+
+
+def _from_labels(refusal: str, elsewhere: str) -> Iterator[str]:
+    if elsewhere:
+        what = "Let each cluster's alerts come to its own engine, with the cluster's name in the label"
+        yield f"{what} (FIREBREAK_CLUSTER, cluster_label in services.yaml): {elsewhere}"
+    elif refusal:
+        yield f"Make the labels lead to a target (services.yaml): {refusal}"
 
 
 def _from_verdict(verdict: VerdictPart | None) -> Iterator[str]:

@@ -261,12 +261,16 @@ class EntryLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """An incident as far as notices tell of it. `outcome` is `open` until it closed; `in_force` are the follow-ups
-    about steps that nobody takes back but a person. `called_after_the_end`: an alert joined at the last moment, a
-    restore was not taken back, something of the engine's broke; no close ends such a page."""
+    """An incident as far as notices tell of it. `cluster`: the one that the alert is of, by its own word (empty: not
+    known); `elsewhere` says why that is not known to be the engine's own. `outcome` is `open` until it closed;
+    `in_force` are the follow-ups about steps that nobody takes back but a person. `called_after_the_end`: an alert
+    joined at the last moment, a restore was not taken back, something of the engine's broke; no close ends such a
+    page."""
 
     incident_id: str
     service: str
+    cluster: str
+    elsewhere: str
     target: str
     refusal: str
     outcome: str
@@ -285,6 +289,13 @@ class Case:
     alerts: tuple[AlertLine, ...]
     in_force: tuple[str, ...]
     follow_ups: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """What follows the service's name, so that nobody takes it for the one of the same name in our cluster."""
+        if not self.elsewhere:
+            return ""
+        return f" of cluster {self.cluster}" if self.cluster else " of an unknown cluster"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

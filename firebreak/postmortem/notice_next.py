@@ -55,6 +55,10 @@ def _first(case: Case) -> str:
         return f"see first whether {step_words(undecided[-1])}, which is in force, helped; nobody could tell."
     if case.in_force:
         return wording.clean(case.in_force[0], 280)
+    if case.elsewhere:
+        look = "look at it in that cluster" if case.cluster else "find out which cluster it is of, and look there"
+        ends = "" if case.called_after_the_end else "; it ends when its alerts have resolved, or by hand"
+        return f"{look}{ends}."
     if case.refusal:
         return "find the workload by hand; the labels lead to none (services.yaml)."
     over = case.called_after_the_end

@@ -64,7 +64,7 @@ def _short(case: Case) -> str:
 def _named(case: Case) -> str:
     """`P1 pay`: what every title begins with."""
     severity = case.verdict.severity if case.verdict and case.verdict.severity != "none" else "Alert"
-    return f"{severity} {wording.clean(case.service, 40)}"
+    return f"{severity} {wording.clean(case.service, 40)}{case.where}"
 
 
 # --- titles --------------------------------------------------------------------------------------------------
@@ -162,6 +162,8 @@ def _seen(case: Case, told: Mapping[str, Any]) -> list[str]:
 
 
 def _decided(case: Case, told: Mapping[str, Any]) -> list[str]:
+    if case.elsewhere:
+        return [f"Decided: nothing; {case.elsewhere}"]
     if case.verdict is None:
         return [f"Decided: not classified{'; ' + case.refusal if case.refusal else ''}"]
     verdict = case.verdict

@@ -67,7 +67,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming], ca
         schema=SCHEMA,
         closed_by=closed.actor if closed else "",
         opened_at=first.at,
-        headline=_headline(case.service, case.alerts, case.verdict),
+        headline=_headline(f"{case.service}{case.where}", case.alerts, case.verdict),
         summary=tuple(
             wording.sentence(line)
             for line in (
@@ -122,10 +122,13 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
     left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
     refusal = reading.text(first.body, "refusal")
+    elsewhere = reading.text(first.body, "elsewhere")
     service = wording.clean(reading.text(first.body, "service"), 60) or "unknown service"
     return Case(
         incident_id=entries[0].incident_id,
         service=service,
+        cluster=wording.clean(reading.text(first.body, "bindings", "cluster"), 40),
+        elsewhere=elsewhere,
         target=next((e.target for e in entries if e.target), "") or reading.target_text(first.body, "target"),
         refusal=refusal,
         outcome=(reading.text(closed.body, "outcome") or "closed") if closed else IncidentOutcome.OPEN.value,
@@ -146,6 +149,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
         follow_ups=follow_ups(
             service=service,
             refusal=refusal,
+            elsewhere=elsewhere,
             verdict=verdict,
             plan=plan,
             actions=actions,
@@ -230,7 +234,9 @@ def _seen(case: Case, impact: ImpactPart) -> str:
     names = list(dict.fromkeys(wording.clean(a.name, 60) for a in case.alerts if a.name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     said = f"{'Alerts' if len(names) > 1 else 'Alert'} {', '.join(names[:3]) or 'without a name'}{more}"
-    seen, verb = f"{said} on {case.service}", "were" if len(names) > 1 else "was"
+    seen, verb = f"{said} on {case.service}{case.where}", "were" if len(names) > 1 else "was"
+    if case.elsewhere:
+        return f"{seen} {verb} not judged: {case.elsewhere}"
     if verdict is None:
         return f"{seen} {verb} not classified{': ' + case.refusal if case.refusal else ''}"
     told = _worst(verdict) or verdict.reason

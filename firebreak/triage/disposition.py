@@ -36,9 +36,11 @@ def look_ahead(
     truncated: int = 0,
     looks: int = 0,
     known_well: bool = True,
+    elsewhere: str = "",
 ) -> LookAhead:
     """`quiet_since` and `doubtful_since` as the look before gave them; `known_well`: something of the service itself
-    was measured as good. Rules: issue item 6 (pending, resolves or breaks first), item 7 (inconclusive pages, also when
+    was measured as good; `elsewhere`: why the alert is not known to be of our cluster. That one is a person's at once,
+    whatever the verdict. Rules: issue item 6 (pending, resolves or breaks first), item 7 (inconclusive pages, also when
     the alert resolves: whatever took the evidence away may have taken its series, too), A1 (one dimension classifies
     and pages, two act). Evidence that keeps changing ends, too: doubt in turn with health after `watch` and `doubt`,
     what is nearly true after twice that. Only time that `looks` were made in counts, a `recheck` for each: not the one
@@ -48,6 +50,8 @@ def look_ahead(
     `quiet_since` and `doubtful_since` that are still to come count from this look on, and are handed on so; while
     `opened_at`, which is fixed, is still to come, the looks alone count, and later on its own time again."""
     now = verdict.pinned_at
+    if elsewhere:
+        return _of_another_cluster(elsewhere, over=alerts_firing == 0 and truncated == 0)
     if verdict.truth is Truth.TRUE:
         return _after_true(verdict, now, target_refusal)
     if truncated > 0:
@@ -84,6 +88,14 @@ def look_ahead(
             again_at=verdict.holds_at if later else now + times.recheck,
         )
     return _after_false(verdict, now, watched, quiet_since, times, known_well=known_well)
+
+
+def _of_another_cluster(elsewhere: str, *, over: bool) -> LookAhead:
+    if over:
+        return LookAhead(next=NextLook.NOTHING, reason=f"its alerts resolved before a person was called: {elsewhere}")
+    return LookAhead(
+        next=NextLook.CALL_PERSON, reason=f"{elsewhere}; nothing was judged, since nothing of it is measured here"
+    )
 
 
 def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhead:

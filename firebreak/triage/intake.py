@@ -22,7 +22,8 @@ def intake_class(labels: Mapping[str, str]) -> IntakeClass:
 
 
 def correlation_key(cluster: str, service: str, alert: Alert) -> str:
-    """Alerts with the same key are one incident: all of one service; without a known service each alert alone."""
+    """Alerts with the same key are one incident: all of one service in the cluster that they say they are of (empty:
+    they do not say); without a known service each alert alone."""
     if service:
         return f"{cluster}/{service}"
     return f"{cluster}//{alert.labels.get('alertname', '')}/{alert.fingerprint}"

@@ -3,7 +3,8 @@
 Rules, all of them refusing rather than guessing:
 - the service with the most matching labels wins; a tie is refused, an alert that matches none is refused;
 - the cluster must be ours. The alert says so in the label that the document names; without it the alert is refused.
-  `cluster_label: ""` = one cluster, alerts carry no label; yet one that says another `cluster` is refused;
+  `cluster_label: ""` = one cluster, alerts carry no label; yet one that says another `cluster` is refused. What is
+  refused for that is of an incident of its own, which nothing that is measured in our cluster says anything about;
 - namespace and name come from the document, or from the very label that it names, never from an exporter's own
   `namespace` and `pod`; they must be DNS-1123 names, so wildcards and empty values are refused; so are the system's
   namespaces.
@@ -23,10 +24,12 @@ from firebreak.domain.target import ResourceKind, TargetRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
     """Where an alert leads. Exactly one of `target`, `pod` (its owners are still to be walked up) and `refusal` is
-    set. `service` is known also where the target is refused, so that the right people are paged. `bindings` fill the
-    placeholders of documents; `workload` is among them once the workload is known."""
+    set. `service` is known also where the target is refused, so that the right people are paged. `cluster` is the one
+    that the alert is of, by its own word; `elsewhere` says why that is not known to be ours (then there is a `refusal`,
+    too). `bindings` fill the placeholders of documents; `workload` is among them once the workload is known."""
 
     cluster: str
+    elsewhere: str = ""
     service: str = ""
     route: Route = field(default_factory=Route, repr=False)
     target: TargetRef | None = None
@@ -41,27 +44,34 @@ class _Refused(Exception):
 
 def resolve(labels: Mapping[str, str], services: Services, cluster: str) -> Resolution:
     """Never raises: what leads nowhere is a refusal with a sentence. `cluster` is our own cluster's name."""
+    said, elsewhere = _cluster(labels, services.cluster_label, cluster)
     try:
         service = _service(labels, services)
     except _Refused as refused:
-        return Resolution(cluster=cluster, refusal=str(refused), bindings=_plain(labels, cluster))
-    bindings = {**service.params, "service": service.name, "cluster": cluster}
+        refusal = f"{elsewhere}; {refused}" if elsewhere else str(refused)
+        return Resolution(cluster=said, elsewhere=elsewhere, refusal=refusal, bindings=_plain(labels, said))
+    bindings = {**service.params, "service": service.name, "cluster": said}
     try:
-        _check_cluster(labels, services.cluster_label, cluster)
+        if elsewhere:
+            raise _Refused(elsewhere)
         namespace = _read(service.target.namespace, labels, "namespace")
         if refusal := refuse_namespace(namespace):
             raise _Refused(refusal)
         bindings["namespace"] = namespace
         target, pod = _object(service, namespace, labels, cluster)
     except _Refused as refused:
-        refusal = f"service {service.name}: {refused}"
         return Resolution(
-            cluster=cluster, service=service.name, route=service.route, refusal=refusal, bindings=bindings
+            cluster=said,
+            elsewhere=elsewhere,
+            service=service.name,
+            route=service.route,
+            refusal=f"service {service.name}: {refused}",
+            bindings=bindings,
         )
     if target is not None:
         bindings["workload"] = target.name
     return Resolution(
-        cluster=cluster, service=service.name, route=service.route, target=target, pod=pod, bindings=bindings
+        cluster=said, service=service.name, route=service.route, target=target, pod=pod, bindings=bindings
     )
 
 
@@ -83,13 +93,14 @@ def _plain(labels: Mapping[str, str], cluster: str) -> Mapping[str, str]:
     return {"cluster": cluster, "service": service} if is_object_name(service) else {"cluster": cluster}
 
 
-def _check_cluster(labels: Mapping[str, str], label: str, cluster: str) -> None:
+def _cluster(labels: Mapping[str, str], label: str, cluster: str) -> tuple[str, str]:
+    """The cluster that the alert is of (empty: it does not say), and why that is not known to be ours."""
     said = labels.get(label or "cluster", "")
     if said == cluster or (not label and not said):
-        return
+        return cluster, ""
     if not said:
-        raise _Refused(f"the alert has no label {label}: it may be of another cluster than {cluster}")
-    raise _Refused(f"the alert is of cluster {_shown(said)}, this engine acts on {cluster}")
+        return "", f"the alert has no label {label}: it may be of another cluster than {cluster}"
+    return said, f"the alert is of cluster {_shown(said)}, this engine acts on {cluster}"
 
 
 def _object(

@@ -222,9 +222,15 @@ def render_tree(
 
 
 def rendered_tree(
-    document: SeverityDocument, policy: Policy, service: Service | None, bindings: Mapping[str, str]
+    document: SeverityDocument,
+    policy: Policy,
+    service: Service | None,
+    bindings: Mapping[str, str],
+    *,
+    fault: str = "",
 ) -> tuple[SeverityTree, bytes]:
-    """As `render_tree`, with the bytes that the digest is of."""
+    """As `render_tree`, with the bytes that the digest is of. `fault`: why nothing may be judged for this incident,
+    whatever is measured. Each condition is kept with it then, so that none is asked and all are inconclusive."""
     rendering = Rendering(
         durations={**document.durations, **policy.durations},
         thresholds={**document.thresholds, **policy.thresholds, **(service.thresholds if service else {})},
@@ -232,12 +238,12 @@ def rendered_tree(
         baseline=policy.baseline,
     )
     for name, block in document.conditions.items():
-        for fault in weight_faults(block, rendering.thresholds):
+        for wrong in weight_faults(block, rendering.thresholds):
             named = f" or service {service.name!r}" if service else ""
             raise PolicyInvalid(
-                f"with the weights of policy {policy.source}{named}, condition {name!r}: {fault.message}"
+                f"with the weights of policy {policy.source}{named}, condition {name!r}: {wrong.message}"
             )
-    conditions = tuple(_rendered(name, block, rendering) for name, block in document.conditions.items())
+    conditions = tuple(_rendered(name, block, rendering, fault) for name, block in document.conditions.items())
     tree = SeverityTree(
         name=document.name,
         service=service.name if service else "",
@@ -254,20 +260,22 @@ def rendered_tree(
     return replace(tree, digest=hashlib.sha256(data).hexdigest()), data
 
 
-def _rendered(name: str, block: ConditionBlock, rendering: Rendering) -> Condition:
-    try:
-        return render_condition(name, block, rendering)
-    except RunbookInvalid as broken:
-        return Condition(
-            name=name,
-            kind=block.kind,
-            dimension=block.dimension,
-            title=block.title,
-            unit=block.unit,
-            sample_step=rendering.step,
-            own=is_own(block),
-            fault=str(broken),
-        )
+def _rendered(name: str, block: ConditionBlock, rendering: Rendering, fault: str) -> Condition:
+    if not fault:
+        try:
+            return render_condition(name, block, rendering)
+        except RunbookInvalid as broken:
+            fault = str(broken)
+    return Condition(
+        name=name,
+        kind=block.kind,
+        dimension=block.dimension,
+        title=block.title,
+        unit=block.unit,
+        sample_step=rendering.step,
+        own=is_own(block),
+        fault=fault,
+    )
 
 
 def tree_bytes(tree: SeverityTree) -> bytes:

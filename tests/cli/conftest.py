@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -256,6 +257,15 @@ def three(data_dir: Path) -> list[Incident]:
     """Three incidents, the oldest still open; the newest has a hostile name."""
     made = [incident(0), incident(1), incident(2, alertname=HOSTILE)]
     asyncio.run(write(data_dir / TIMELINE_FILE, made))
+    return made
+
+
+@pytest.fixture
+def elsewhere(data_dir: Path) -> Incident:
+    """One of another cluster, which a person has."""
+    why = "the alert is of cluster 'prod', this engine acts on lab"
+    made = replace(incident(0), target=None, refusal=why, elsewhere=why, bindings={"cluster": "prod"})
+    asyncio.run(write(data_dir / TIMELINE_FILE, [made]))
     return made
 
 

@@ -87,6 +87,13 @@ def test_show_is_one_screen(run: Run, three: list[Incident]) -> None:
     assert f"next     firebreak postmortem {three[1].id}" in run("show", three[1].id).out
 
 
+def test_show_says_which_cluster_an_incident_is_of(run: Run, elsewhere: Incident) -> None:
+    """And that no evidence ends it."""
+    ran = run("show", elsewhere.id)
+    assert "Alert on pay of cluster prod" in ran.out or "P1 on pay of cluster prod" in ran.out
+    assert "next     yours: it closes when its alerts have resolved, or by `firebreak close" in ran.out
+
+
 def test_the_timeline_is_one_line_an_entry(run: Run, three: list[Incident]) -> None:
     """In order, with kind and sentence; a hostile name makes no line of its own."""
     lines = run("timeline", three[2].id).out.splitlines()

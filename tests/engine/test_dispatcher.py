@@ -80,6 +80,22 @@ async def test_a_further_alert_of_the_service_joins(office: Any) -> None:
     assert [e.kind for e in await office.store.entries(incident_id)][-1] is EntryKind.ALERT_JOINED
 
 
+async def test_another_clusters_alert_of_that_service_opens_an_incident_of_its_own(office: Any) -> None:
+    """So does one that lacks the label. Each has a workflow and a page; a further one of that cluster joins it."""
+    ours, prod, none = office.alert(), office.alert(cluster="prod"), office.alert(cluster="")
+    async with office.dispatching():
+        found = await office.settled(*await office.accept(ours, prod, none))
+        further = await office.settled(*await office.accept(office.alert("PaySlow", cluster="prod")))
+    assert [disposition for disposition, _ in found] == [Disposition.OPENED] * 3
+    assert further == [(Disposition.JOINED, found[1][1])]
+    for (_, incident_id), key in zip(found, ("lab/pay", "prod/pay", "/pay"), strict=True):
+        incident = await office.store.incident(incident_id)
+        assert (incident.correlation_key, incident.service) == (key, "pay")
+        assert (incident.target is None, bool(incident.elsewhere)) == (key != "lab/pay",) * 2
+        assert waiting(office, incident_id) == {"deadline/unclassified/0": "trigger_high"}
+        assert (await office.events(ids.incident_workflow_id(incident_id)))[0] == STARTED
+
+
 async def test_the_workflow_hears_when_the_last_alert_resolves(office: Any) -> None:
     """Two alerts: silence after the first has resolved, a signal after the second."""
     async with office.dispatching():

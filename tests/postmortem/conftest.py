@@ -86,7 +86,9 @@ class Story:
         )
         self.entries.append(dataclasses.replace(entry, digest=digest_of(entry)))
 
-    def opened(self, *, target: TargetRef | None = PAY, refusal: str = "") -> None:
+    def opened(
+        self, *, target: TargetRef | None = PAY, refusal: str = "", elsewhere: str = "", **bindings: str
+    ) -> None:
         alert = self._alert(AlertStatus.FIRING)
         incident = Incident(
             id=INCIDENT,
@@ -98,6 +100,8 @@ class Story:
             target=target,
             alert=alert,
             refusal=refusal,
+            elsewhere=elsewhere,
+            bindings=bindings,
         )
         self.add(0.006, EntryKind.INCIDENT_OPENED, "opened", to_data(incident), actor="alertmanager")
         joined = {"alert": to_data(alert), "firing": 1}
@@ -469,6 +473,25 @@ def restored(story: Story) -> None:
     story.add(700, EntryKind.RESTORE_ENDED, "restore-ended/1.0", body)
 
 
+def elsewhere(story: Story) -> None:
+    """An alert of another cluster: nothing is judged, a person is called, and it ends as its alert resolves."""
+    why = "the alert is of cluster 'prod', this engine acts on lab"
+    story.labels["cluster"] = "prod"
+    story.opened(target=None, refusal=f"service pay: {why}", elsewhere=why, service="pay", cluster="prod")
+    unknown = (
+        story.condition(
+            "errors_ratio", Dimension.ERRORS, Truth.INCONCLUSIVE, reason=why, query="", value="", since=None
+        ),
+    )
+    story.verdict(0.03, 0, truth=Truth.INCONCLUSIVE, may_act=False, conditions=unknown)
+    story.called(0.04, f"{why}; nothing was judged, since nothing of it is measured here")
+    story.message(0.2, "pager", "person_needed", receipt=f"{INCIDENT}-page")
+    story.resolved(60.0)
+    over = f"all its alerts have resolved ({why})"
+    story.add(60.1, EntryKind.RECOVERY_SEEN, "recovery", {"conditions": [], "reason": over})
+    story.closed(60.2, "recovered", over)
+
+
 _STORIES: dict[str, Callable[[Story], None]] = {
     "healed": healed,
     "paged": paged,
@@ -477,6 +500,7 @@ _STORIES: dict[str, Callable[[Story], None]] = {
     "undone": undone,
     "by_hand": by_hand,
     "restored": restored,
+    "elsewhere": elsewhere,
 }
 
 

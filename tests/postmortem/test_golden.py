@@ -18,7 +18,7 @@ from firebreak.postmortem.report import build
 from firebreak.timeline.phases import phases_of
 
 GOLDEN = Path(__file__).parent / "golden"
-STORIES = ("healed", "paged", "nothing_done", "observe", "undone", "by_hand", "restored")
+STORIES = ("healed", "paged", "nothing_done", "observe", "undone", "by_hand", "restored", "elsewhere")
 
 Tell = Callable[..., tuple[TimelineEntry, ...]]
 

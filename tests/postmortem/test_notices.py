@@ -268,6 +268,24 @@ def test_an_alert_that_nobody_classified_still_makes_a_page(tell: Tell) -> None:
     assert "Decided: not classified" in notice.lines
 
 
+@pytest.mark.parametrize(
+    ("cluster", "name", "look"),
+    [
+        ("prod", "pay of cluster prod", "look at it in that cluster"),
+        ("", "pay of an unknown cluster", "find out which cluster it is of, and look there"),
+    ],
+)
+def test_a_call_about_another_cluster_names_it(tell: Tell, cluster: str, name: str, look: str) -> None:
+    """Nobody looks at our service of that name, or at services.yaml; and what ends the call is said."""
+    opened, *rest = _up_to(tell("elsewhere"), EntryKind.PERSON_CALLED)
+    bindings = {**opened.body["bindings"], "cluster": cluster}
+    entries = (replace(opened, body={**opened.body, "bindings": bindings}), *rest)
+    notice = render_notice(NoticeKind.PERSON_NEEDED, entries)
+    assert notice.title.startswith(f"Alert {name} needs a person: the alert is of cluster 'prod', this engine acts on")
+    assert "Decided: nothing; the alert is of cluster 'prod', this engine acts on lab" in notice.lines
+    assert f"Next: {look}; it ends when its alerts have resolved, or by hand." in notice.lines
+
+
 def _fault(where: str, **body: str) -> tuple[TimelineEntry, ...]:
     entry = TimelineEntry(
         seq=1,

@@ -384,3 +384,17 @@ def test_nothing_to_tell_is_refused(tell: Tell) -> None:
     other = dataclasses.replace(entries[1], incident_id="inc-20261121-083644-ffffffff")
     with pytest.raises(ContractError, match="one incident"):
         report_of((entries[0], other))
+
+
+def test_an_alert_of_another_cluster_is_told_as_such(tell: Tell) -> None:
+    """Not as one whose labels lead nowhere, nor as one whose evidence is to be repaired."""
+    report = build(tell("elsewhere"), phases=())
+    assert (report.service, report.cluster) == ("pay", "prod")
+    assert report.headline == "Alert on pay of cluster prod: PayErrors"
+    assert report.summary[0] == (
+        "Alert PayErrors on pay of cluster prod was not judged: "
+        "the alert is of cluster 'prod', this engine acts on lab."
+    )
+    (left,) = report.follow_ups
+    assert left.startswith("Let each cluster's alerts come to its own engine")
+    assert build(tell("paged"), phases=()).elsewhere == ""

@@ -42,6 +42,7 @@ class Case:
     refusal: str = ""
     looks: int = 1000
     known_well: bool = True
+    elsewhere: str = ""
     again_in: float | None = None
     says: str = ""
 
@@ -71,6 +72,7 @@ class Case:
             truncated=truncated,
             looks=self.looks,
             known_well=self.known_well,
+            elsewhere=self.elsewhere,
         )
 
 
@@ -383,6 +385,21 @@ def test_a_clock_that_is_set_back_costs_each_wait_at_most_once_more(truth: Truth
     """An hour or a year: doubt, health under a firing alert and what is nearly true all end."""
     wait = wait_of(truth, back=0, after=0)
     assert wait <= wait_of(truth, back=back, after=after) <= 2 * wait + TIMES.recheck.total_seconds()
+
+
+@pytest.mark.parametrize("truth", list(Truth))
+@pytest.mark.parametrize(
+    ("firing", "truncated", "expected"),
+    [(1, 0, NextLook.CALL_PERSON), (0, 2, NextLook.CALL_PERSON), (0, 0, NextLook.NOTHING)],
+)
+def test_an_alert_of_another_cluster_is_a_persons_whatever_is_measured_here(
+    truth: Truth, firing: int, truncated: int, expected: NextLook
+) -> None:
+    """At once, unless all have resolved by then: nothing of it is known here, its health as little as its target."""
+    case = Case(sentence="any", truth=truth, expected=expected, may_act=True, firing=firing, elsewhere="it is of prod")
+    ahead = case.look(truncated)
+    assert ahead.next is expected
+    assert "it is of prod" in ahead.reason
 
 
 seconds = st.one_of(st.none(), st.integers(-2000, 2000).map(float))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from firebreak.documents.services import Services, load_services
+from firebreak.domain.alert import Alert, AlertStatus
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.triage.intake import correlation_key
 from firebreak.triage.targets import resolve
 
 TEXT = b"""kind: services
@@ -125,3 +129,54 @@ def test_another_label_may_name_the_cluster() -> None:
 def test_an_unknown_service_is_bound_only_under_a_plain_name(services: Services, name: str, bound: bool) -> None:
     """Its metrics may be looked at; nothing can be aimed at it."""
     assert ("service" in resolve({"service": name}, services, "lab").bindings) is bound
+
+
+def key(labels: dict[str, str], services: Services) -> str:
+    alert = Alert(
+        fingerprint="f" * 16, status=AlertStatus.FIRING, labels=labels, starts_at=datetime(2026, 11, 21, tzinfo=UTC)
+    )
+    found = resolve(labels, services, "lab")
+    return correlation_key(found.cluster, found.service, alert)
+
+
+@pytest.mark.parametrize("label", [b"cluster_label: cluster", b'cluster_label: ""', b"cluster_label: k8s"])
+def test_an_alert_of_another_cluster_is_of_another_incident(label: bytes) -> None:
+    """Whatever the document says of the label; each other cluster is one by itself, and keeps its service's team."""
+    services = load_services(TEXT.replace(b"services:", label + b"\nservices:", 1), "s")
+    name = services.cluster_label or "cluster"
+    alert = {"service": "pay", "deployment": "pay-v2"}
+    ours, prod, test = ({**alert, name: said} for said in ("lab", "prod", "test"))
+    assert resolve(ours, services, "lab").elsewhere == ""
+    assert (key(ours, services), key(prod, services)) == ("lab/pay", "prod/pay")
+    assert len({key(said, services) for said in (ours, prod, test)}) == 3
+    found = resolve(prod, services, "lab")
+    assert found.elsewhere == "the alert is of cluster 'prod', this engine acts on lab"
+    assert (found.cluster, found.service, found.route.team) == ("prod", "pay", "payments")
+    assert (found.bindings["cluster"], "workload" in found.bindings) == ("prod", False)
+
+
+def test_an_alert_without_the_cluster_label_is_of_another_incident(services: Services) -> None:
+    """It may be of any cluster."""
+    alert = {"service": "pay", "deployment": "pay-v2"}
+    found = resolve(alert, services, "lab")
+    assert found.elsewhere == "the alert has no label cluster: it may be of another cluster than lab"
+    assert (found.cluster, found.service, found.route.team) == ("", "pay", "payments")
+    assert len({key(said, services) for said in (alert, PAY, PAY | {"cluster": "prod"})}) == 3
+
+
+@pytest.mark.parametrize("cluster", ["lab/", "/lab", "lab/pay", "lab//PayDown", "LAB", "lab "])
+def test_no_name_of_another_cluster_leads_to_an_incident_of_ours(services: Services, cluster: str) -> None:
+    """A label's value is anybody's text."""
+    unknown = {"service": "nobody", "alertname": "PayDown"}
+    ours = {key(labels | {"cluster": "lab"}, services) for labels in (PAY, unknown)}
+    assert ours.isdisjoint({key(labels | {"cluster": cluster}, services) for labels in (PAY, unknown)})
+
+
+@pytest.mark.parametrize(("labels", "bound"), [({"cluster": "prod"}, "prod"), ({}, "")])
+def test_an_unknown_service_may_be_elsewhere_too(services: Services, labels: dict[str, str], bound: str) -> None:
+    """The metrics of our service of that name say nothing about it."""
+    found = resolve({"service": "nobody", **labels}, services, "lab")
+    assert found.elsewhere
+    assert found.refusal == f"{found.elsewhere}; no service of services.yaml matches the alert (service='nobody')"
+    assert (found.service, found.bindings) == ("", {"service": "nobody", "cluster": bound})
+    assert resolve({"service": "nobody", "cluster": "lab"}, services, "lab").elsewhere == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import promql_parser
 import pytest
@@ -12,15 +12,18 @@ from pydantic import BaseModel
 
 from firebreak.documents.policy import Policy, PolicyModel, load_policy
 from firebreak.documents.services import Services, ServicesModel, load_services
-from firebreak.domain.condition import Dimension
+from firebreak.domain.condition import Dimension, Truth
 from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
+from firebreak.domain.verdict import Facts, Severity
 from firebreak.locator import runbooks_dir
+from firebreak.triage.classify import classify
 from firebreak.triage.queries import batch_of, span_of
 from firebreak.triage.tree import (
     SeverityDocument,
     SeverityModel,
     load_severity,
     render_tree,
+    rendered_tree,
     tree_bytes,
     tree_from_bytes,
 )
@@ -237,6 +240,26 @@ def test_a_missing_binding_makes_a_condition_inconclusive_not_an_error(
     assert "$service has no value" in tree.conditions[0].fault
     assert {c.name for c in tree.conditions if c.own} == {c.name for c in tree.conditions if c.fault}
     assert tree_from_bytes(tree_bytes(tree)) == tree
+
+
+def test_a_tree_with_a_fault_asks_for_nothing_and_judges_nothing(shipped: SeverityDocument, policy: Policy) -> None:
+    """Labels and a person's score count as little as metrics, and the verdict can be reached again from its bytes."""
+    tree, data = rendered_tree(shipped, policy, None, BINDINGS, fault="the alert is of cluster 'prod'")
+    assert batch_of(tree.conditions) == ()
+    assert tree.digest != render_tree(shipped, policy, None, BINDINGS).digest
+    facts = Facts(
+        pinned_at=datetime(2026, 11, 21, tzinfo=UTC),
+        step=tree.step,
+        labels={"business_impact": "blocked"},
+        service="pay",
+        tree_digest=tree.digest,
+        bindings=BINDINGS,
+        answers=(),
+        human_score=10.0,
+    )
+    verdict = classify(facts, tree_from_bytes(data))
+    assert (verdict.truth, verdict.severity, verdict.may_act) == (Truth.INCONCLUSIVE, Severity.NONE, False)
+    assert {result.reason for result in verdict.conditions} == {"the alert is of cluster 'prod'"}
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"\xff", b'{"nodes":[1]}'])

@@ -390,6 +390,7 @@ class World:
             truncated=truncated,
             pod=found.pod,
             bindings=found.bindings,
+            elsewhere=found.elsewhere,
         )
         draft = EntryDraft(
             incident_id=incident.id,
