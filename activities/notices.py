@@ -44,15 +44,23 @@ def classified(incident_id: str, now: datetime, deadline: timedelta, mode: Mode)
     return (
         chat(incident_id, NoticeKind.CLASSIFIED, "classified", now, mode=said),
         pager(incident_id, NoticeKind.CLASSIFIED, "pager/classified", PagerAction.TRIGGER_LOW, now, mode=said),
-        pager(incident_id, NoticeKind.DEADLINE, DEADLINE, PagerAction.TRIGGER_HIGH, now + deadline),
+        pager(incident_id, NoticeKind.DEADLINE, DEADLINE, PagerAction.TRIGGER_HIGH, now + deadline, mode=said),
     )
 
 
-def person_needed(incident_id: str, key: str, reason: str, now: datetime) -> tuple[MessageDraft, ...]:
+def person_needed(incident_id: str, key: str, reason: str, now: datetime, **body: Any) -> tuple[MessageDraft, ...]:
+    body = {"reason": reason, **body}
     return (
-        pager(incident_id, NoticeKind.PERSON_NEEDED, page_key(key), PagerAction.TRIGGER_HIGH, now, reason=reason),
-        chat(incident_id, NoticeKind.PERSON_NEEDED, key, now, reason=reason),
+        pager(incident_id, NoticeKind.PERSON_NEEDED, page_key(key), PagerAction.TRIGGER_HIGH, now, **body),
+        chat(incident_id, NoticeKind.PERSON_NEEDED, key, now, **body),
     )
+
+
+def relapsed(
+    incident_id: str, key: str, reason: str, now: datetime, *, tier: int, step: int
+) -> tuple[MessageDraft, ...]:
+    """What was healed is broken again. The step is named: the engine goes on from there, and the page says so."""
+    return person_needed(incident_id, key, reason, now, tier=tier, step=step)
 
 
 def healed(incident_id: str, key: str, now: datetime) -> tuple[MessageDraft, ...]:

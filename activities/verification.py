@@ -190,7 +190,8 @@ class VerifyHands:
     ) -> VerifyResult:
         draft = self._entries.draft(at, plan, "hold", EntryKind.HOLD_ENDED, outcome=status.value, reason=reason, **seen)
         now = self._clock.now()
-        relapse = notices.person_needed(at.incident_id, step_entry("relapse", at), reason, now)
+        key = step_entry("relapse", at)
+        relapse = notices.relapsed(at.incident_id, key, reason, now, tier=at.tier, step=at.step)
         written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)
         return VerifyResult(record=record_of(at, written[0].entry))
 

@@ -37,13 +37,14 @@ def in_force(
         if part.state is StepState.UNDONE or (restore and (restore.taken_back or not restore.outcome)):
             continue
         given_up = part.state in _UNDO_DID_NOT or (restore is not None and restore.outcome != "undone")
-        left = closed and part.effect in WROTE and _undoable(part, rules.get(place, ""))
+        left = closed and part.effect in WROTE and undoable(part, rules.get(place, ""))
         if given_up or left:
             found.append(_sentence(part, restore))
     return tuple(found)
 
 
-def _undoable(part: ActionPart, rule: str) -> bool:
+def undoable(part: ActionPart, rule: str) -> bool:
+    """Whether the engine can take the step back: by the plan's undo `rule`, where the record tells it."""
     return rule == UndoRule.BY_ACTION if rule else part.action not in _NOTHING_TO_PUT_BACK
 
 

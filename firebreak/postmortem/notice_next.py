@@ -8,8 +8,9 @@ from typing import Any
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
-from firebreak.postmortem.model import Case, StepState
-from firebreak.postmortem.notice_subject import observes, of_the_engine, step_of, step_words, tried
+from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, undoable
+from firebreak.postmortem.model import ActionPart, Case, StepState
+from firebreak.postmortem.notice_subject import goes_on, named_step, observes, of_the_engine, step_of, step_words, tried
 
 CLOSE = "firebreak close {id} --reason ..."
 INTAKE = "intake"
@@ -31,6 +32,29 @@ def _after_write(case: Case, told: Mapping[str, Any]) -> str:
     if part is not None and part.effect == EffectOutcome.REFUSED:
         return "nothing was written; the next tier is tried."
     return "it is verified by evidence; nothing to do yet."
+
+
+def _after_call(case: Case, told: Mapping[str, Any]) -> str:
+    """A relapse calls a person before the engine goes on, and names its step; all other calls come when it stopped."""
+    part = named_step(case, told)
+    return _after_relapse(case, part) if part and goes_on(case, told) else _by_hand(case, told)
+
+
+def _after_relapse(case: Case, part: ActionPart) -> str:
+    rules = {(p.tier, p.step): p.undo for p in case.plan.steps} if case.plan else {}
+    left = any(
+        a.effect in WROTE and a.state is not StepState.UNDONE and undoable(a, rules.get((a.tier, a.step), ""))
+        for a in case.actions
+        if a.tier == part.tier
+    )
+    back = f"takes back what tier {wording.clean(part.tier_name, 40)} wrote, then " if left else ""
+    more = any(a.tier > part.tier and a.action != PAGE_ACTION for a in case.actions)
+    return f"the engine {back}{'tries the next tier' if more else 'calls you again: no tier is left'}; {_leave_it(case)}"
+
+
+def _leave_it(case: Case) -> str:
+    """Two that write at once undo each other's work."""
+    return f"change nothing by hand meanwhile. To take over, end it first: {CLOSE.format(id=case.incident_id)}"
 
 
 def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
@@ -85,8 +109,9 @@ def _after_undo(case: Case, told: Mapping[str, Any]) -> str:
 
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
-    if case.closed_at is None and tried(case) and not case.people:
-        return "the engine is still trying; watch it, and be ready to take over."
+    if goes_on(case, told):
+        doing = "is still trying" if tried(case) else "has taken no step yet and still may"
+        return f"the engine {doing}: watch it, and {_leave_it(case)}"
     return _by_hand(case, told)
 
 
@@ -97,7 +122,7 @@ NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.STEP_UNDONE: _after_undo,
     NoticeKind.WOULD_APPLY: lambda c, b: "do it by hand if you agree; mode observe writes nothing.",
     NoticeKind.HEALED: lambda c, b: "nothing now; find the cause when you are awake.",
-    NoticeKind.PERSON_NEEDED: _by_hand,
+    NoticeKind.PERSON_NEEDED: _after_call,
     NoticeKind.DEADLINE: _after_deadline,
     NoticeKind.RESTORED: lambda c, b: "nothing.",
     NoticeKind.CLOSED: lambda c, b: f"read the post-mortem: firebreak postmortem {c.incident_id}",

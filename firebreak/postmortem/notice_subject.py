@@ -11,12 +11,28 @@ from firebreak.postmortem.in_force import PAGE_ACTION
 from firebreak.postmortem.model import ActionPart, Case, FaultLine, StepState
 
 
+_STOPPED = frozenset({StepState.UNKNOWN, StepState.UNDECIDED, StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK})
+"""After these nothing more is written: a person is called (`firebreak/plans/next_move.py`)."""
+
+
 def step_of(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
     """The step that the message names, else the one that something was done to last."""
-    place = (reading.whole(told, "tier"), reading.whole(told, "step"))
-    named = next((a for a in case.actions if (a.tier, a.step) == place), None)
     done = [a for a in tried(case) if a.effect_at]
-    return named or (max(done, key=lambda a: (a.effect_at, a.tier, a.step)) if done else None)
+    return named_step(case, told) or (max(done, key=lambda a: (a.effect_at, a.tier, a.step)) if done else None)
+
+
+def named_step(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
+    """The step that the message names."""
+    place = (reading.whole(told, "tier"), reading.whole(told, "step"))
+    return next((a for a in case.actions if (a.tier, a.step) == place), None)
+
+
+def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
+    """Whether the engine may still write: it has a plan, and neither has it called a person nor must it."""
+    if case.closed_at is not None or observes(case, told) or not (case.plan or tried(case)):
+        return False
+    called = any(p.what == "called" for p in case.people)
+    return not called and not any(a.state in _STOPPED for a in case.actions)
 
 
 def tried(case: Case) -> list[ActionPart]:

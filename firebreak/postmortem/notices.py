@@ -17,6 +17,8 @@ from firebreak.postmortem.model import ActionPart, Case, FieldLine, StepState
 from firebreak.postmortem.notice_next import NEXT
 from firebreak.postmortem.notice_subject import (
     call_reason,
+    goes_on,
+    named_step,
     observes,
     of_the_engine,
     step_of,
@@ -88,7 +90,10 @@ def _worst(case: Case) -> str:
 def _person_title(case: Case, told: Mapping[str, Any]) -> str:
     if (fault := of_the_engine(case)) is not None:
         return f"Firebreak itself needs a person: {wording.clean(call_reason(case, told) or fault.error, 90)}"
-    return f"{_named(case)} needs a person: {wording.clean(call_reason(case, told) or _worst(case), 90)}"
+    why = wording.clean(call_reason(case, told) or _worst(case), 90)
+    if named_step(case, told) and goes_on(case, told):  # a relapse
+        return f"{_named(case)}: {why}; the engine goes on"
+    return f"{_named(case)} needs a person: {why}"
 
 
 def _healed_title(case: Case, told: Mapping[str, Any]) -> str:

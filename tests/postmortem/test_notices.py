@@ -79,13 +79,85 @@ def test_a_call_without_a_reason_of_its_own_gives_the_recorded_one(tell: Tell) -
     assert "every tier was tried and none was verified" in notice.title
 
 
-def test_a_deadline_tells_the_state_of_the_healing(tell: Tell) -> None:
-    """The engine is still trying: that is what the page says."""
-    entries = _up_to(tell("healed"), EntryKind.EFFECT_RECORDED)
-    entries = tuple(e for e in entries if e.kind is not EntryKind.MESSAGE_DELIVERED)
+TO_TAKE_OVER = "change nothing by hand meanwhile. To take over, end it first: firebreak close inc-"
+
+
+def next_of(kind: NoticeKind, entries: tuple[TimelineEntry, ...], **body: Any) -> str:
+    (told,) = [line for line in render_notice(kind, entries, body=body).lines if line.startswith("Next: ")]
+    return told
+
+
+@pytest.mark.parametrize(
+    ("last", "doing"),
+    [
+        (EntryKind.PLAN_PINNED, "has taken no step yet and still may"),
+        (EntryKind.INTENT_RECORDED, "is still trying"),
+        (EntryKind.EFFECT_RECORDED, "is still trying"),
+    ],
+)
+def test_a_deadline_invites_nobody_to_write_while_the_engine_does(tell: Tell, last: EntryKind, doing: str) -> None:
+    """The notice of the classification has been delivered long before, and called nobody; nor is a write that is under
+    way one whose outcome is not known."""
+    entries = _up_to(tell("healed"), last)
     notice = render_notice(NoticeKind.DEADLINE, entries)
     assert notice.title.startswith("P1 pay not healed in time")
-    assert "Next: the engine is still trying; watch it, and be ready to take over." in notice.lines
+    told = next_of(NoticeKind.DEADLINE, entries)
+    assert told.startswith(f"Next: the engine {doing}: watch it, and {TO_TAKE_OVER}")
+
+
+def test_a_deadline_is_a_persons_once_the_engine_has_stopped(tell: Tell) -> None:
+    """A person was called meanwhile, an outcome is not known, or mode observe writes nothing at all."""
+    for entries, body in (
+        (_up_to(tell("paged"), EntryKind.PERSON_CALLED), {}),
+        (_unknown_effect(tell("healed")), {}),
+        (_up_to(tell("healed"), EntryKind.PLAN_PINNED), {"mode": "observe"}),
+        (_up_to(tell("observe"), EntryKind.STEP_WOULD_APPLY), {}),
+    ):
+        assert "the engine is still trying" not in next_of(NoticeKind.DEADLINE, entries, **body)
+        assert "and still may" not in next_of(NoticeKind.DEADLINE, entries, **body)
+        assert "To take over" not in next_of(NoticeKind.DEADLINE, entries, **body)
+
+
+def _unknown_effect(entries: tuple[TimelineEntry, ...]) -> tuple[TimelineEntry, ...]:
+    *before, last = _up_to(entries, EntryKind.EFFECT_RECORDED)
+    effect = {**last.body["effect"], "outcome": "unknown", "reason": "no answer"}
+    return (*before, replace(last, body={**last.body, "effect": effect}))
+
+
+def _relapsed(entries: tuple[TimelineEntry, ...], outcome: str, tier: int) -> tuple[TimelineEntry, ...]:
+    verified = _up_to(entries, EntryKind.VERIFICATION)
+    body = {**verified[-1].body, "outcome": outcome, "reason": "relapsed: errors_ratio 0.25 >= 0.05", "tier": tier}
+    return (*verified, replace(verified[-1], seq=999, kind=EntryKind.HOLD_ENDED, key=f"hold/{tier}.0", body=body))
+
+
+def test_a_relapse_that_goes_on_says_what_the_engine_does_next(tell: Tell) -> None:
+    """It pages just before the undo and the next tier: whoever wrote by hand then would write against the engine."""
+    story, place = tell("healed"), {"tier": 0, "step": 0, "reason": "relapsed: errors_ratio 0.25 >= 0.05"}
+    entries = _relapsed(story, "not_verified", 0)
+    notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body=place)
+    assert notice.title.startswith("P1 pay: relapsed: errors_ratio 0.25 >= 0.05; the engine goes on [")
+    told = next_of(NoticeKind.PERSON_NEEDED, entries, **place)
+    assert told.startswith(f"Next: the engine tries the next tier; {TO_TAKE_OVER}")  # a restart has no undo
+    entries, place = _relapsed(tell("restored"), "not_verified", 1), {"tier": 1, "step": 0}
+    told = next_of(NoticeKind.PERSON_NEEDED, entries, **place)
+    assert told.startswith(
+        f"Next: the engine takes back what tier reroute wrote, then calls you again: no tier is left; {TO_TAKE_OVER}"
+    )
+    undone = replace(tell("undone")[-1], seq=1000)
+    assert "takes back" not in next_of(NoticeKind.PERSON_NEEDED, (*entries, undone), **place)
+
+
+@pytest.mark.parametrize("ended", ["undecided", "called", "closed"])
+def test_a_relapse_that_does_not_go_on_is_a_persons(tell: Tell, ended: str) -> None:
+    """Nobody can tell, a person was called since, or the incident is over."""
+    entries = _relapsed(tell("healed"), "undecided" if ended == "undecided" else "not_verified", 0)
+    if ended == "called":
+        entries = (*entries, next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED))
+    if ended == "closed":
+        entries = (*entries, tell("healed")[-1])
+    notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"tier": 0, "step": 0, "reason": "relapsed"})
+    assert notice.title.startswith("P1 pay needs a person: relapsed")
+    assert not any("To take over" in line for line in notice.lines)
 
 
 def test_healed_says_by_what(tell: Tell) -> None:

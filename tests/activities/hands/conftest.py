@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -459,6 +460,12 @@ class World:
         with closing(sqlite3.connect(f"file:{self.folder / TIMELINE_FILE}?mode=ro", uri=True)) as raw:
             rows = raw.execute("SELECT key, pager, state, due_at FROM messages WHERE incident_id = ?", (incident.id,))
             return {key: (pager, state, due) for key, pager, state, due in rows}
+
+    def told(self, incident: Incident, key: str) -> Any:
+        """What a row of the outbox adds to the record."""
+        with closing(sqlite3.connect(f"file:{self.folder / TIMELINE_FILE}?mode=ro", uri=True)) as raw:
+            row = raw.execute("SELECT body FROM messages WHERE (incident_id, key) = (?, ?)", (incident.id, key))
+            return json.loads(row.fetchone()[0])
 
     def due(self, seconds: float = 0) -> str:
         """The clock's time and so many seconds, as the outbox writes it."""

@@ -11,9 +11,11 @@ from temporalio.exceptions import ApplicationError
 
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import TransientError
+from firebreak.domain.message import NoticeKind
 from firebreak.domain.plan import MoveKind, StepStatus
 from firebreak.domain.timeline import EntryKind
 from firebreak.plans.next_move import next_move
+from firebreak.postmortem.notices import render_notice
 
 
 async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
@@ -303,6 +305,17 @@ async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
     assert seen.record.status is StepStatus.NOT_VERIFIED
     assert seen.record.reason.startswith("relapsed")
     assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
+
+
+async def test_the_page_of_a_relapse_says_that_the_engine_goes_on(world: Any) -> None:
+    """The step is undone next, and the next tier is tried: nobody is asked to write by hand meanwhile."""
+    incident = await world.verified()
+    world.sick(since=world.clock.at)
+    world.clock.forward(2)
+    await world.run(world.verification.hold, world.look(incident))
+    body, entries = world.told(incident, "pager/relapse/0.0"), await world.store.entries(incident.id)
+    lines = render_notice(NoticeKind.PERSON_NEEDED, entries, body=body).lines
+    assert any(line.startswith("Next: the engine takes back what tier degrade wrote, then tries") for line in lines)
 
 
 async def test_a_step_that_wrote_nothing_relapses_without_an_undo(world: Any) -> None:
