@@ -262,5 +262,6 @@ def _told(step: Step) -> Mapping[str, object]:
         "id": step.id,
         "action": step.action,
         "undo": step.undo.value,
+        "approval": step.approval,
         "check": [{"name": c.name, "title": c.title, "query": c.query} for c in step.check],
     }

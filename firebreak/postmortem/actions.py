@@ -46,6 +46,7 @@ def plan_of(entries: Sequence[TimelineEntry]) -> PlanPart | None:
                 step_id=reading.text(step, "id"),
                 action=reading.text(step, "action"),
                 undo=reading.text(step, "undo"),
+                approval=reading.text(step, "approval"),
                 checks=tuple(_check_words(check, body) for check in reading.items(step, "check")),
             )
             for t, tier in enumerate(reading.items(body, "tiers"))

@@ -74,7 +74,8 @@ class VerdictPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """`undo` is the plan's UndoRule, `checks` the runbook's conditions for the step; empty where not recorded."""
+    """`undo` is the plan's UndoRule, `checks` the runbook's conditions for the step, `approval` who must agree to it;
+    empty where not recorded."""
 
     tier: int
     tier_name: str
@@ -83,6 +84,7 @@ class PlannedStep:
     action: str
     undo: str = ""
     checks: tuple[str, ...] = ()
+    approval: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,19 @@ from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, undoable
 from firebreak.postmortem.model import ActionPart, Case, StepState
-from firebreak.postmortem.notice_subject import goes_on, named_step, observes, of_the_engine, step_of, step_words, tried
+from firebreak.postmortem.notice_subject import (
+    goes_on,
+    named_step,
+    observes,
+    of_the_engine,
+    step_of,
+    step_words,
+    tried,
+    waits_for_approval,
+)
 
 CLOSE = "firebreak close {id} --reason ..."
+_OBSERVED = "do it by hand if you agree; mode observe writes nothing."
 INTAKE = "intake"
 """Where the fault is when accepted alerts wait: `firebreak/engine/watch.py` resolves its page by itself."""
 
@@ -27,11 +37,28 @@ def _after_classified(case: Case, told: Mapping[str, Any]) -> str:
 
 def _after_write(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
+    if case.closed_at is not None:
+        return _when_over(case)
     if part is not None and part.effect == EffectOutcome.UNKNOWN:
         return "a person is paged; the outcome of the write is not known."
     if part is not None and part.effect == EffectOutcome.REFUSED:
-        return "nothing was written; the next tier is tried."
+        return f"nothing was written; {_after_tier(case, part)}"
+    if part is not None and part.effect == EffectOutcome.WOULD_APPLY:
+        return _OBSERVED
     return "it is verified by evidence; nothing to do yet."
+
+
+def _when_over(case: Case) -> str:
+    """Of a message that is sent, or a step that is refused, when the incident has been closed."""
+    unsure = any(a.state in (StepState.UNKNOWN, StepState.INTENDED) for a in case.actions)
+    return _first(case) if unsure or case.in_force else "nothing more is done: the incident is over."
+
+
+def _after_tier(case: Case, part: ActionPart | None) -> str:
+    """What follows a tier that did not heal, in the order of `firebreak/plans/next_move.py`."""
+    if part is not None and any(waits_for_approval(case, a) for a in case.actions if a.tier == part.tier):
+        return "no later tier is tried without the approval; a person is paged."
+    return "the next tier is tried; a person is paged when none is left."
 
 
 def _after_call(case: Case, told: Mapping[str, Any]) -> str:
@@ -96,16 +123,20 @@ def _first(case: Case) -> str:
 
 def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
+    if case.closed_at is not None:
+        return _when_over(case)
     if part is not None and part.state is StepState.UNDECIDED:
         return "nothing more is tried, and nothing is undone; a person is paged."
-    return "the next tier is tried; a person is paged when none is left."
+    return _after_tier(case, part)
 
 
 def _after_undo(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
+    if case.closed_at is not None:
+        return _when_over(case)
     if part is not None and part.state is not StepState.UNDONE:
         return "nothing more is tried while it is in force; a person is paged."
-    return "the next tier is tried; a person is paged when none is left."
+    return _after_tier(case, part)
 
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
@@ -120,7 +151,7 @@ NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.STEP_APPLIED: _after_write,
     NoticeKind.STEP_FAILED: _after_failure,
     NoticeKind.STEP_UNDONE: _after_undo,
-    NoticeKind.WOULD_APPLY: lambda c, b: "do it by hand if you agree; mode observe writes nothing.",
+    NoticeKind.WOULD_APPLY: lambda c, b: _OBSERVED,
     NoticeKind.HEALED: lambda c, b: "nothing now; find the cause when you are awake.",
     NoticeKind.PERSON_NEEDED: _after_call,
     NoticeKind.DEADLINE: _after_deadline,

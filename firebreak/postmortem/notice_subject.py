@@ -32,7 +32,13 @@ def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
     if case.closed_at is not None or observes(case, told) or not (case.plan or tried(case)):
         return False
     called = any(p.what == "called" for p in case.people)
-    return not called and not any(a.state in _STOPPED for a in case.actions)
+    return not called and not any(a.state in _STOPPED or waits_for_approval(case, a) for a in case.actions)
+
+
+def waits_for_approval(case: Case, part: ActionPart) -> bool:
+    """Whether the step was refused and asks for a person's approval: then no later tier is tried."""
+    asks = {(p.tier, p.step) for p in case.plan.steps if p.approval} if case.plan else set()
+    return part.state is StepState.REFUSED and (part.tier, part.step) in asks
 
 
 def tried(case: Case) -> list[ActionPart]:

@@ -188,8 +188,9 @@ def test_of_two_verified_steps_the_one_that_wrote_healed(tell: Tell) -> None:
     [
         ("applied", "applied, verifying", "verified by evidence"),
         ("already_applied", "applied, verifying", "verified by evidence"),
-        ("refused", "refused", "nothing was written"),
+        ("refused", "refused", "nothing was written; the next tier is tried"),
         ("unknown", "unknown", "a person is paged"),
+        ("would_apply", "would apply", "do it by hand if you agree; mode observe writes nothing"),
     ],
 )
 def test_a_write_is_told_with_its_real_outcome(tell: Tell, outcome: str, title: str, next_step: str) -> None:
@@ -200,6 +201,52 @@ def test_a_write_is_told_with_its_real_outcome(tell: Tell, outcome: str, title: 
     notice = render_notice(NoticeKind.STEP_APPLIED, entries, body={"tier": 0, "step": 0})
     assert f"restart_workload pay-v1 {title}" in notice.title
     assert any(next_step in line for line in notice.lines)
+
+
+def _with_approval(entries: tuple[TimelineEntry, ...], tier: int) -> tuple[TimelineEntry, ...]:
+    """The plan with a step that asks for approval."""
+    plan = next(e for e in entries if e.kind is EntryKind.PLAN_PINNED)
+    tiers = [dict(t) for t in plan.body["tiers"]]
+    tiers[tier]["steps"] = [{**step, "approval": "on-call"} for step in tiers[tier]["steps"]]
+    pinned = replace(plan, body={**plan.body, "tiers": tiers})
+    return tuple(pinned if e is plan else e for e in entries)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_step_that_waits_for_approval_promises_no_further_tier(tell: Tell, asks: bool) -> None:
+    """A person is paged at once: later tiers are not tried behind his back. Any other refusal leads to the next one."""
+    pinned = _up_to(tell("paged"), EntryKind.PLAN_PINNED)
+    entries = _with_approval(pinned, 0) if asks else pinned
+    body = {"tier": 0, "step": 0, "step_id": "restart-pods", "reason": "waits for approval by on-call"}
+    refused = replace(entries[-1], seq=999, key="refused/0.0", kind=EntryKind.STEP_REFUSED, body=body)
+    told = next_of(NoticeKind.STEP_FAILED, (*entries, refused), tier=0, step=0)
+    assert ("no later tier is tried without the approval; a person is paged" in told) is asks
+    assert ("the next tier is tried" in told) is not asks
+    assert ("To take over" in next_of(NoticeKind.DEADLINE, (*entries, refused))) is not asks
+
+
+def test_what_is_undone_before_an_approval_promises_no_further_tier(tell: Tell) -> None:
+    """The first step of the tier was written and is taken back, since the second one waits for a person."""
+    entries = tell("undone")
+    plan = next(e for e in entries if e.kind is EntryKind.PLAN_PINNED)
+    tiers = [dict(t) for t in plan.body["tiers"]]
+    tiers[1]["steps"] = [*tiers[1]["steps"], {"id": "more", "action": "set_flag", "approval": "on-call"}]
+    entries = tuple(replace(e, body={**e.body, "tiers": tiers}) if e is plan else e for e in entries)
+    body = {"tier": 1, "step": 1, "step_id": "more", "action": "set_flag", "reason": "waits for approval by on-call"}
+    refused = replace(entries[-1], seq=999, key="refused/1.1", kind=EntryKind.STEP_REFUSED, body=body)
+    told = next_of(NoticeKind.STEP_UNDONE, (*entries, refused), tier=1, step=0)
+    assert told == "Next: no later tier is tried without the approval; a person is paged."
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.STEP_APPLIED, NoticeKind.STEP_FAILED, NoticeKind.STEP_UNDONE])
+def test_of_a_closed_incident_no_step_promises_a_verification_or_a_tier(tell: Tell, kind: NoticeKind) -> None:
+    """Closed by hand while a step was under way, or told late: what is left in force, if anything is."""
+    told = next_of(kind, tell("by_hand"), tier=1, step=0)
+    assert told.startswith("Next: Step to-v1 is still in force: put spec.")
+    assert next_of(kind, tell("healed"), tier=0, step=0) == "Next: nothing more is done: the incident is over."
+    *before, closed = tell("by_hand")
+    entries = (*_unknown_effect(tuple(before)), replace(closed, seq=999))
+    assert next_of(kind, entries, tier=1, step=0).startswith("Next: look at lab/shop/Deployment/pay-v1 first")
 
 
 def test_an_unknown_outcome_sends_the_person_to_the_target_first(tell: Tell) -> None:

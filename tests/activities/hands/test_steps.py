@@ -14,9 +14,11 @@ from temporalio.exceptions import ApplicationError
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied, TransientError
 from firebreak.domain.incident import Mode
+from firebreak.domain.message import NoticeKind
 from firebreak.domain.plan import StepStatus
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.domain.timeline import EntryKind
+from firebreak.postmortem.notices import render_notice
 
 
 async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
@@ -165,7 +167,9 @@ async def test_a_step_that_asks_for_approval_is_refused(world: Any) -> None:
     assert record.status is StepStatus.REFUSED
     assert "approval by on-call" in record.reason
     assert world.cluster.writes == 0
-    assert "chat/refused/0.0" in world.messages(incident)
+    body, entries = world.told(incident, "chat/refused/0.0"), await world.store.entries(incident.id)
+    lines = render_notice(NoticeKind.STEP_FAILED, entries, body=body).lines
+    assert "Next: no later tier is tried without the approval; a person is paged." in lines
 
 
 @pytest.mark.parametrize(("age", "status"), [(59, StepStatus.APPLIED), (61, StepStatus.REFUSED)])
