@@ -10,7 +10,7 @@ from typing import Any
 from firebreak.domain.action import CheckOutcome, EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.in_force import PAGE_ACTION, wrote_nothing
+from firebreak.postmortem.in_force import wrote_nothing
 from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, StepState
 from firebreak.postmortem.verdicts import conditions_of
 
@@ -69,7 +69,8 @@ def _check_words(check: Mapping[str, Any], body: Mapping[str, Any]) -> str:
 
 
 def actions_of(entries: Sequence[TimelineEntry], plan: PlanPart | None) -> tuple[ActionPart, ...]:
-    """Every step of the plan, and every step that has entries without a plan to be found, in the order of tiers."""
+    """Every step of the plan, and every step that has entries without a plan to be found, in the order of tiers. What
+    became of the page tier is told by the messages (`firebreak/postmortem/people.py`)."""
     steps: dict[tuple[int, int], ActionPart] = {}
     for planned in plan.steps if plan else ():
         steps[planned.tier, planned.step] = ActionPart(
@@ -85,15 +86,7 @@ def actions_of(entries: Sequence[TimelineEntry], plan: PlanPart | None) -> tuple
         if (tell := _TELLS.get(entry.kind)) is not None:
             place = (reading.whole(entry.body, "tier"), reading.whole(entry.body, "step"))
             steps[place] = tell(steps.get(place) or _unplanned(place, entry.body), entry)
-    call = next((e for e in entries if e.kind is EntryKind.PERSON_CALLED), None)
-    return tuple(_paged(steps[place], call) for place in sorted(steps))
-
-
-def _paged(part: ActionPart, call: TimelineEntry | None) -> ActionPart:
-    """The page tier has no entries of its own: the call is its effect."""
-    if call is None or part.action != PAGE_ACTION or part.state is not StepState.NOT_TRIED:
-        return part
-    return replace(part, state=StepState.PERSON_CALLED, reason=reading.text(call.body, "reason"), effect_at=call.at)
+    return tuple(steps[place] for place in sorted(steps))
 
 
 def _unplanned(place: tuple[int, int], body: Mapping[str, Any]) -> ActionPart:
@@ -210,7 +203,7 @@ _TELLS = {
 }
 
 
-ABOUT_ACTIONS = frozenset({*_TELLS, EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED})
+ABOUT_ACTIONS = frozenset({*_TELLS, EntryKind.PLAN_PINNED})
 """Kinds that `actions_of` looks at."""
 
 

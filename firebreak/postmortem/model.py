@@ -1,5 +1,5 @@
 """A post-mortem as frozen values: what Markdown, JSON, notices and the CLI show. Texts are raw: whoever shows them
-escapes them for his medium."""
+escapes them for his medium. In one file, though it is long: together they are the schema of the JSON export."""
 
 from __future__ import annotations
 
@@ -154,7 +154,8 @@ class StepState(StrEnum):
     UNDONE = "undone"
     UNDO_FAILED = "undo failed"
     NOT_TAKEN_BACK = "not taken back: mode observe"
-    PERSON_CALLED = "person called"  # a step of the page tier
+    PERSON_CALLED = "person called"  # a step of the page tier: its page was delivered
+    CALL_NOT_DELIVERED = "call decided, no page delivered"  # as far as the record goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +184,18 @@ class ActionPart:
     undo_changes: tuple[FieldLine, ...] = ()
 
 
+class Called(StrEnum):
+    """Whether a person was called with high urgency: by decision, by a deadline, by a relapse. Deciding it is not
+    reaching anybody: the key may be refused, or the pager away."""
+
+    DELIVERED = "delivered"  # the pager took a page
+    NOT_DELIVERED = "not_delivered"  # decided, or tried; the record knows of no page that went out
+    NOBODY = "nobody"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonLine:
-    """A call or a message. `what`: called, delivered or failed."""
+    """A call or a message. `what`: called (decided, whoever heard of it), delivered or failed."""
 
     at: datetime
     what: str
@@ -285,6 +295,7 @@ class Case:
     plan: PlanPart | None
     evidence: EvidencePart | None
     actions: tuple[ActionPart, ...]
+    called: Called
     people: tuple[PersonLine, ...]
     restores: tuple[RestorePart, ...]
     faults: tuple[FaultLine, ...]

@@ -76,7 +76,8 @@ def _after_relapse(case: Case, part: ActionPart) -> str:
     )
     back = f"takes back what tier {wording.clean(part.tier_name, 40)} wrote, then " if left else ""
     more = any(a.tier > part.tier and a.action != PAGE_ACTION for a in case.actions)
-    return f"the engine {back}{'tries the next tier' if more else 'calls you again: no tier is left'}; {_leave_it(case)}"
+    then = "tries the next tier" if more else "calls you again: no tier is left"
+    return f"the engine {back}{then}; {_leave_it(case)}"
 
 
 def _leave_it(case: Case) -> str:

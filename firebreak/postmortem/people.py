@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from firebreak.domain import ids
 from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.model import FaultLine, PersonLine
+from firebreak.postmortem.in_force import PAGE_ACTION
+from firebreak.postmortem.model import ActionPart, Called, FaultLine, PersonLine, StepState
 from firebreak.postmortem.restores import taken_back
 
 _WHAT = {
@@ -47,9 +49,29 @@ def _is_own_file(entry: TimelineEntry) -> bool:
     return entry.kind is EntryKind.MESSAGE_DELIVERED and reading.text(entry.body, "channel") == Channel.POSTMORTEM.value
 
 
-def was_called(people: Sequence[PersonLine]) -> bool:
-    """Whether a person was called with high urgency: by decision, by a deadline, by a relapse."""
-    return any(p.urgency == "high" and p.what in ("called", "delivered") for p in people)
+def called_of(people: Sequence[PersonLine]) -> Called:
+    """Whether a person was called, and whether a page went out."""
+    high = {p.what for p in people if p.urgency == "high"}
+    if "delivered" in high:
+        return Called.DELIVERED
+    return Called.NOT_DELIVERED if high else Called.NOBODY
+
+
+def with_page_tier(actions: Sequence[ActionPart], people: Sequence[PersonLine]) -> tuple[ActionPart, ...]:
+    """The page tier has no entries of its own: the call is its effect."""
+    call = next((p for p in people if p.what == "called"), None)
+    if call is None:
+        return tuple(actions)
+    state = StepState.PERSON_CALLED if called_of(people) is Called.DELIVERED else StepState.CALL_NOT_DELIVERED
+    return tuple(
+        replace(part, state=state, reason=call.detail, effect_at=call.at)
+        if part.action == PAGE_ACTION and part.state in _NO_ENTRIES
+        else part
+        for part in actions
+    )
+
+
+_NO_ENTRIES = (StepState.NOT_TRIED, StepState.PERSON_CALLED, StepState.CALL_NOT_DELIVERED)
 
 
 def open_call(entries: Sequence[TimelineEntry]) -> str:

@@ -21,6 +21,7 @@ from firebreak.postmortem.model import (
     SCHEMA,
     ActionPart,
     AlertLine,
+    Called,
     Case,
     ConditionLine,
     EntryLine,
@@ -31,7 +32,7 @@ from firebreak.postmortem.model import (
     VerdictPart,
     WorstLine,
 )
-from firebreak.postmortem.people import called_after, faults_of, people_of, was_called
+from firebreak.postmortem.people import called_after, called_of, faults_of, people_of, with_page_tier
 from firebreak.postmortem.restores import ABOUT_RESTORES, restores_of
 from firebreak.postmortem.telling import tell
 from firebreak.postmortem.verdicts import Verdicts, condition_words
@@ -75,6 +76,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming], ca
                 _done(case.actions),
                 *([_before(case.evidence)] if case.evidence and case.evidence.changes else []),
                 _ended(case),
+                *([_UNHEARD] if case.called is Called.NOT_DELIVERED else []),
             )
         ),
         impact=impact,
@@ -118,6 +120,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     actions = since.part(ABOUT_ACTIONS, lambda c: c.actions, lambda: actions_of(entries, plan))
     restores = since.part(ABOUT_RESTORES, lambda c: c.restores, lambda: restores_of(entries))
     people = (*(earlier.people if earlier else ()), *people_of(new))
+    actions = with_page_tier(actions, people)
     faults = (*(earlier.faults if earlier else ()), *faults_of(new))
     alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
     left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
@@ -141,6 +144,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
         plan=plan,
         evidence=evidence,
         actions=actions,
+        called=called_of(people),
         people=people,
         restores=restores,
         faults=faults,
@@ -261,12 +265,16 @@ def _before(evidence: EvidencePart) -> str:
 
 
 def _ended(case: Case) -> str:
-    who = "a person was called" if was_called(case.people) else "nobody was called"
+    who = _WHO[case.called]
     if case.closed_at is None:
-        return f"The incident is still open; {who}"
+        return "; ".join(t for t in ("The incident is still open", who) if t)
     took = wording.span((case.closed_at - case.accepted_at).total_seconds() * 1000)
-    told = f"It ended as {case.outcome.replace('_', ' ')} {took} after the alert, {who}"
+    told = ", ".join(t for t in (f"It ended as {case.outcome.replace('_', ' ')} {took} after the alert", who) if t)
     return told + (f": {case.reason}" if case.reason else "")
+
+
+_WHO = {Called.DELIVERED: "a person was called", Called.NOBODY: "nobody was called", Called.NOT_DELIVERED: ""}
+_UNHEARD = "A person was to be called, but no page had been delivered when this was written"
 
 
 def _line(entry: TimelineEntry, accepted_at: datetime) -> EntryLine:

@@ -356,7 +356,7 @@ def healed(story: Story) -> None:
     story.verdict(0.03, 0, truth=Truth.PENDING, may_act=False, conditions=pending, holds_at=at(1.5))
     story.verdict(1.52, 1, truth=Truth.TRUE, may_act=True, conditions=_p1(story))
     story.plan(1.52)
-    story.message(1.6, "pager", "classified", receipt=f"{INCIDENT}-notice")
+    story.message(1.6, "pager", "classified", pager="trigger_low", receipt=f"{INCIDENT}-notice")
     story.evidence(1.63)
     story.applied(1.65, 0)
     story.verified(9.1, 0, "verified", "healthy and carrying traffic")
@@ -383,7 +383,7 @@ def paged(story: Story) -> None:
         target=PAY.text,
     )
     story.called(12.5, "every tier was tried and none was verified")
-    story.message(12.6, "pager", "person_needed", receipt=f"{INCIDENT}-page")
+    story.message(12.6, "pager", "person_needed", pager="trigger_high", receipt=f"{INCIDENT}-page")
     fault = {"where": "outbox", "error": "disk I/O error" + story.text, "next_step": "Check the disk."}
     story.add(30.0, EntryKind.ENGINE_FAULT, "fault/1", fault)
     recovery = {"conditions": [], "reason": "the evidence is healthy since 08:41:44 UTC"}
@@ -403,7 +403,7 @@ def nothing_done(story: Story) -> None:
 
 
 def observe(story: Story) -> None:
-    """Mode observe: everything is decided, nothing is written, a person is called."""
+    """Mode observe: everything is decided, nothing is written; the call for a person finds no routing key."""
     story.opened()
     story.verdict(0.03, 0, truth=Truth.TRUE, may_act=True, conditions=_p1(story))
     story.plan(0.03)
@@ -418,6 +418,7 @@ def observe(story: Story) -> None:
             uid=BOUND.uid,
         )
     story.called(0.12, "mode observe: nothing is written")
+    story.message(0.3, "pager", "person_needed", pager="trigger_high", error="nobody can be paged")
     story.add(300, EntryKind.CLOSE_REQUESTED, "close-request/1", {"reason": "handled" + story.text, "by": "ana"})
     story.add(
         300.1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
-from firebreak.postmortem.model import Case, Report, StepState
+from firebreak.postmortem.model import Called, Case, Report, StepState
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build, case_of
 from firebreak.timeline.canonical import canonical
@@ -59,6 +60,42 @@ def test_whoever_was_paged_was_called(tell: Tell, pager: str, who: str) -> None:
     """By a relapse, or since nothing classified it in time: no decision to call somebody stands in the record."""
     page = {"channel": "pager", "notice": "person_needed", "key": "pager/relapse/0.0", "pager": pager, "receipt": "r"}
     assert who in report_of(_with(tell("healed"), EntryKind.MESSAGE_DELIVERED, page)).summary[-1]
+
+
+@pytest.mark.parametrize(
+    ("page", "told", "step", "called"),
+    [
+        ("delivered", "a person was called: ", StepState.PERSON_CALLED, "delivered"),
+        ("failed", "A person was to be called, but no page", StepState.CALL_NOT_DELIVERED, "not_delivered"),
+        ("none", "A person was to be called, but no page", StepState.CALL_NOT_DELIVERED, "not_delivered"),
+    ],
+)
+def test_a_call_that_reached_nobody_is_not_told_as_one(
+    tell: Tell, page: str, told: str, step: StepState, called: str
+) -> None:
+    """Deciding to call is not reaching: no key, a key that is refused, a pager that is away. Summary, step and JSON say
+    which."""
+    entries = [e for e in tell("paged") if e.kind is not EntryKind.MESSAGE_DELIVERED or page == "delivered"]
+    if page == "failed":
+        body = {"channel": "pager", "notice": "person_needed", "pager": "trigger_high", "error": "no routing key"}
+        entries.append(dataclasses.replace(entries[-1], seq=999, kind=EntryKind.MESSAGE_FAILED, body=body))
+    report = report_of(tuple(entries))
+    assert told in report.summary[-1]
+    assert any("a person was called" in line for line in report.summary) is (page == "delivered")
+    assert report.actions[-1].state is step
+    assert report.actions[-1].reason == "every tier was tried and none was verified"
+    assert json.loads(json_bytes(report))["called"] == called
+    assert f"call-a-person: {step.value}" in markdown(report)
+
+
+def test_a_page_that_failed_without_a_decision_is_a_call_that_was_not_delivered(tell: Tell) -> None:
+    """A deadline or a relapse: no entry but the failure tells of it. What failed to inform called nobody."""
+    body = {"channel": "pager", "notice": "deadline", "pager": "trigger_high", "error": "the pager is away"}
+    report = report_of(_with(tell("healed"), EntryKind.MESSAGE_FAILED, body))
+    assert report.called is Called.NOT_DELIVERED
+    assert "no page had been delivered" in report.summary[-1]
+    informs = _with(tell("healed"), EntryKind.MESSAGE_FAILED, body | {"pager": "trigger_low"})
+    assert report_of(informs).called is Called.NOBODY
 
 
 def test_a_paged_incident_tells_each_tier_and_the_call(tell: Tell) -> None:
