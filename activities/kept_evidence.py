@@ -64,33 +64,36 @@ async def keep(
     started = loop.time()
     asker = _Asker(deadline=started + 0.95 * budget.total_seconds())  # the rest is for putting it together
 
-    async def listed(section: str, what: str, kind: ResourceKind, namespace: str = target.namespace) -> Objects:
-        if section not in sections:
+    async def listed(
+        what: str, kind: ResourceKind, namespace: str = target.namespace, *, of: tuple[str, ...] = ("changes",)
+    ) -> Objects:
+        wanted = tuple(section for section in of if section in sections)
+        if not wanted:
             return _NONE
-        return await asker.ask(what, lambda left: lists.list(kind, namespace, timeout=left), _NONE)
+        return await asker.ask(what, lambda left: lists.list(kind, namespace, timeout=left), _NONE, wanted)
 
     (pods, logs), (events, sets, revisions, deployments, configs, nodes, node_events) = await asyncio.gather(
         _pods_and_logs(asker, cluster, target, sections),
         asyncio.gather(
-            listed("events", "events", ResourceKind.EVENT),
-            listed("changes", "roll-outs of Deployments", ResourceKind.REPLICASET),
-            listed("changes", "roll-outs of StatefulSets and DaemonSets", ResourceKind.CONTROLLER_REVISION),
-            listed("changes", "who scaled Deployments", ResourceKind.DEPLOYMENT),
-            listed("changes", "changes of ConfigMaps", ResourceKind.CONFIG_MAP),
-            listed("changes", "changes of nodes", ResourceKind.NODE, ""),
-            listed("changes", "events of nodes", ResourceKind.EVENT, _NODE_EVENTS),
+            listed("events", ResourceKind.EVENT, of=("events", "changes")),  # they tell of scaling, too
+            listed("roll-outs of Deployments", ResourceKind.REPLICASET),
+            listed("roll-outs of StatefulSets and DaemonSets", ResourceKind.CONTROLLER_REVISION),
+            listed("who scaled Deployments", ResourceKind.DEPLOYMENT),
+            listed("changes of ConfigMaps", ResourceKind.CONFIG_MAP),
+            listed("changes of nodes", ResourceKind.NODE, ""),
+            listed("events of nodes", ResourceKind.EVENT, _NODE_EVENTS),
         ),
     )
     rolled = roll_outs(sets, revisions, since)
     if target.kind is ResourceKind.STATEFULSET and "changes" in sections:
-        asker.lacks("scaling", "Kubernetes keeps no time at which a StatefulSet was scaled")
+        asker.lacks("scaling", "Kubernetes keeps no time at which a StatefulSet was scaled", ("changes",))
     changes = (
         *rolled,
         *config_changes(configs, since),
         *scalings(deployments, events, rolled, since),
         *node_changes(nodes, node_events, since),
     )
-    ours = _concerning(target, sets, pods, events)
+    ours = _concerning(target, sets, pods, events) if "events" in sections else []
     evidence = KeptEvidence(
         target=target,
         at=now,
@@ -101,6 +104,7 @@ async def keep(
         previous_logs=logs,
         changes=tuple(asker.most("changes", sorted(changes, key=lambda c: c.at, reverse=True), MOST_CHANGES)),
         missing=tuple(asker.missing),
+        sections=tuple(sections),
     )
     took = timedelta(seconds=round(loop.time() - started, 6))
     return _bounded(replace(evidence, took=took))
@@ -126,22 +130,24 @@ class _Asker:
         self._deadline = deadline
         self.missing: list[MissingEvidence] = []
 
-    def lacks(self, what: str, reason: str) -> None:
-        self.missing.append(MissingEvidence(what=what, reason=shortened(reason)))
+    def lacks(self, what: str, reason: str, sections: tuple[str, ...] = ()) -> None:
+        self.missing.append(MissingEvidence(what=what, reason=shortened(reason), sections=sections))
 
-    async def ask(self, what: str, call: Callable[[timedelta], Awaitable[T]], otherwise: T) -> T:
-        """The call's answer, or `otherwise`; `call` is given the time that is left."""
+    async def ask(
+        self, what: str, call: Callable[[timedelta], Awaitable[T]], otherwise: T, sections: tuple[str, ...]
+    ) -> T:
+        """The call's answer, or `otherwise`; `call` is given the time that is left. `sections`: what asks for it."""
         left = self._deadline - asyncio.get_running_loop().time()
         if left <= 0:
-            self.lacks(what, "no time was left to ask")
+            self.lacks(what, "no time was left to ask", sections)
             return otherwise
         try:
             async with asyncio.timeout_at(self._deadline):
                 return await call(timedelta(seconds=left))
         except TimeoutError:
-            self.lacks(what, "no answer within the time limit")
+            self.lacks(what, "no answer within the time limit", sections)
         except FirebreakError as error:
-            self.lacks(what, str(error))
+            self.lacks(what, str(error), sections)
         return otherwise
 
     def most(self, what: str, found: Sequence[T], limit: int) -> Sequence[T]:
@@ -160,12 +166,15 @@ async def _pods_and_logs(
         asker.lacks("pods", f"{target.text} is no workload and has no pods")
         return (), ()
     nothing: Mapping[str, Any] = {}
-    workload = await asker.ask("the workload", lambda left: cluster.get(target, timeout=left), nothing)
+    wanted = tuple(section for section in ("pods", "previous_logs") if section in sections)
+    workload = await asker.ask("the workload", lambda left: cluster.get(target, timeout=left), nothing, wanted)
     selector = (workload.get("spec") or {}).get("selector")
     if not selector:
         asker.lacks("pods", "the workload could not be read, or has no selector")
         return (), ()
-    pods = await asker.ask("pods", lambda left: pods_of(cluster, target.namespace, selector, timeout=left), _NONE)
+    pods = await asker.ask(
+        "pods", lambda left: pods_of(cluster, target.namespace, selector, timeout=left), _NONE, wanted
+    )
     if "previous_logs" not in sections:
         return pods, ()
     ended = [(pod, status) for pod in pods for status in container_statuses(pod) if last_termination(status)]
@@ -184,6 +193,7 @@ async def _log(asker: _Asker, cluster: ClusterPort, namespace: str, pod: str, co
         f"previous log of {pod}/{container}",
         lambda left: cluster.logs(namespace, pod, container, previous=True, tail_lines=LOG_LINES, timeout=left),
         None,
+        ("previous_logs",),
     )
     if text is None:
         return None

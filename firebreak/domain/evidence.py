@@ -88,16 +88,20 @@ class RecentChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingEvidence:
-    """What could not be had, and why: permission, time-out, none there, or left out for its size."""
+    """What could not be had, and why: permission, time-out, none there, or left out for its size. `sections`: of the
+    runbook's evidence, those that lack something since a question was not answered; empty for what is left out or none
+    there, and in older records."""
 
     what: str
     reason: str
+    sections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptEvidence:
     """Taken at `at` within `took`; what is read of whole collections (events, changes) at most a second before.
-    `changes` reach back over `window`, newest first."""
+    `changes` reach back over `window`, newest first. `sections`: what was asked for; empty in older records, which
+    asked for all."""
 
     target: TargetRef
     at: datetime
@@ -108,3 +112,4 @@ class KeptEvidence:
     previous_logs: tuple[PreviousLog, ...] = ()
     changes: tuple[RecentChange, ...] = ()
     missing: tuple[MissingEvidence, ...] = ()
+    sections: tuple[str, ...] = ()

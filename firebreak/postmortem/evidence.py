@@ -10,6 +10,7 @@ from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.model import ChangeLine, EvidencePart, LogPart
 
+_CHANGES = "changes"  # as runbooks name it
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,7 +41,18 @@ def evidence_of(entries: Sequence[TimelineEntry]) -> EvidencePart | None:
             ": ".join(t for t in (reading.text(found, "what"), reading.text(found, "reason")) if t)
             for found in reading.items(body, "missing")
         ),
+        changes_looked_for=_CHANGES in (reading.texts(body, "sections") or (_CHANGES,)),
+        changes_unseen=_unseen(body),
     )
+
+
+def _unseen(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line for each reason: an API server that hangs has one for all."""
+    of: dict[str, list[str]] = {}
+    for found in reading.items(body, "missing"):
+        if _CHANGES in reading.texts(found, "sections"):
+            of.setdefault(reading.text(found, "reason"), []).append(reading.text(found, "what"))
+    return tuple(": ".join(t for t in (", ".join(what), reason) if t) for reason, what in of.items())
 
 
 def _pod(pod: Mapping[str, Any]) -> str:

@@ -117,7 +117,9 @@ class LogPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidencePart:
-    """What was kept before the first write, one line each; `missing` says what could not be had, and why."""
+    """What was kept before the first write, one line each; `missing` says what could not be had, and why. No changes
+    mean that there were none only where they were looked for (the runbook asks for them; else events alone may tell of
+    some) and nothing of them is unseen: `changes_unseen` says what could not be read, and why."""
 
     kept_at: datetime
     pods: tuple[str, ...]
@@ -125,6 +127,8 @@ class EvidencePart:
     logs: tuple[LogPart, ...]
     changes: tuple[ChangeLine, ...]
     missing: tuple[str, ...]
+    changes_looked_for: bool
+    changes_unseen: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -222,14 +222,26 @@ def _tried_so_far(case: Case, told: Mapping[str, Any]) -> list[str]:
 
 
 def _before(case: Case, told: Mapping[str, Any]) -> list[str]:
-    changes = case.evidence.changes if case.evidence else ()
-    if not changes:
+    """Nothing while nothing is kept; that none was found is said only where all could be looked for."""
+    kept = case.evidence
+    if kept is None:
         return []
-    more = f" ({len(changes) - 3} more)" if len(changes) > 3 else ""
+    unseen = f"could not be looked for: {'; '.join(kept.changes_unseen)}" if kept.changes_unseen else ""
+    none = f"{unseen}; nothing else was found" if unseen else "nothing was found"
+    if not kept.changes_looked_for:
+        none = unseen = "not looked for: the runbook does not name changes in its evidence"
+    if not kept.changes:
+        return [f"Changed before: {none}"]
+    more = f" ({len(kept.changes) - 3} more)" if len(kept.changes) > 3 else ""
     return [
         f"Changed before{more}:",
-        *(f"- {wording.clock(c.at)} {wording.clean(f'{c.about} {c.what}', 140)}" for c in changes[:3]),
+        *(f"- {wording.clock(c.at)} {wording.clean(f'{c.about} {c.what}', 140)}" for c in kept.changes[:3]),
+        *([f"- others {unseen}"] if unseen else []),
     ]
+
+
+def _before_a_call(case: Case, told: Mapping[str, Any]) -> list[str]:
+    return _before(case, told) or ["Changed before: not known; no evidence was kept"]
 
 
 def _why_called(case: Case, told: Mapping[str, Any]) -> list[str]:
@@ -268,7 +280,7 @@ def _open_ends(case: Case, told: Mapping[str, Any]) -> list[str]:
     return ["Left to do:", *(f"- {line}" for line in left[:3]), *more] if left else []
 
 
-_WHOLE: tuple[_Part, ...] = (_why_called, _seen, _decided, _tried_so_far, _before)
+_WHOLE: tuple[_Part, ...] = (_why_called, _seen, _decided, _tried_so_far, _before_a_call)
 _PARTS: dict[NoticeKind, tuple[_Part, ...]] = {
     NoticeKind.CLASSIFIED: (_seen, _decided, _before),
     NoticeKind.STEP_APPLIED: (_step_now,),

@@ -313,6 +313,35 @@ async def test_what_is_refused_is_missing_with_its_reason(fake_world: FakeWorld,
     assert evidence.pods
 
 
+async def test_what_is_missing_names_the_sections_that_lack_it(fake_world: FakeWorld, target: TargetRef) -> None:
+    """That no change was found is said elsewhere only where none could be missed: events tell of scaling, too. What was
+    left out for its size was found."""
+    fake_world.fake.fail = {"list nodes": [PermissionDenied("403")], "list events": [PermissionDenied("403")] * 2}
+    evidence = await kept(fake_world, target)
+    assert evidence.sections == ("pods", "events", "previous_logs", "changes")
+    assert {m.what: m.sections for m in evidence.missing} == {
+        "events": ("events", "changes"),
+        "events of nodes": ("changes",),
+        "changes of nodes": ("changes",),
+    }
+
+
+async def test_changes_alone_are_told_by_events_too(fake_world: FakeWorld, target: TargetRef) -> None:
+    """An autoscaler's decision is an event, whether or not the runbook keeps events."""
+    scaled = event("HorizontalPodAutoscaler", "pay-v2", "SuccessfulRescale", message="New size: 3")
+    fake_world.fake.put(ResourceKind.EVENT, scaled)
+    evidence = await keep(
+        fake_world.cluster,
+        target,
+        budget=SECOND,
+        clock=Fixed(),
+        lists=SharedLists(fake_world.cluster),
+        sections=("changes",),
+    )
+    assert about(evidence, ChangeKind.SCALING)
+    assert (evidence.events, evidence.pods, evidence.sections) == ((), (), ("changes",))
+
+
 async def test_a_workload_that_is_gone_leaves_the_changes(fake_world: FakeWorld, target: TargetRef) -> None:
     """Then most of it is missing, and what changed is the best hint there is."""
     del fake_world.fake.objects[target.kind, target.namespace, target.name]

@@ -309,6 +309,78 @@ def test_an_alert_that_still_fires_lets_no_other_ones_end_be_the_end(tell: Tell,
     assert report.impact.until == report.closed_at
 
 
+def _kept(entries: tuple[TimelineEntry, ...], **more: Any) -> tuple[TimelineEntry, ...]:
+    """The evidence with other contents."""
+    return tuple(
+        dataclasses.replace(e, body={**e.body, **more}) if e.kind is EntryKind.EVIDENCE_KEPT else e for e in entries
+    )
+
+
+ALL = ["pods", "events", "previous_logs", "changes"]
+HANGS = [
+    {"what": "roll-outs of Deployments", "reason": "no answer within the time limit", "sections": ["changes"]},
+    {"what": "previous log of a/b", "reason": "no answer within the time limit", "sections": ["previous_logs"]},
+    {"what": "events", "reason": "no answer within the time limit", "sections": ["events", "changes"]},
+]
+NODES = [{"what": "changes of nodes", "reason": "list nodes: 403 Forbidden", "sections": ["changes"]}]
+LEFT_OUT = [{"what": "changes", "reason": "3 of 103 are left out: 100 are kept"}]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "section", "line", "data"),
+    [
+        ({"sections": ALL, "missing": LEFT_OUT}, "No change was found.", "nothing was found", (True, [])),
+        ({}, "No change was found.", "nothing was found", (True, [])),
+        (
+            {"sections": ALL, "missing": HANGS},
+            "- Could not be looked for: roll-outs of Deployments, events: no answer within the time limit",
+            "could not be looked for: roll-outs of Deployments, events: no answer within the time limit; nothing else was "
+            "found",
+            (True, ["roll-outs of Deployments, events: no answer within the time limit"]),
+        ),
+        (
+            {"sections": ["pods"]},
+            "It was not looked for: the runbook does not name changes in its evidence.",
+            "not looked for: the runbook does not name changes in its evidence",
+            (False, []),
+        ),
+    ],
+    ids=["looked for", "an older record", "unread", "not asked for"],
+)
+def test_no_change_was_found_only_where_all_was_looked_for(
+    tell: Tell, evidence: dict[str, Any], section: str, line: str, data: tuple[bool, list[str]]
+) -> None:
+    """An API server that refuses or hangs, or a runbook that asks for something else, is no quiet hour: post-mortem,
+    JSON and notices say so."""
+    entries = _kept(tell("paged"), **{"changes": [], "missing": [], **evidence})
+    report = report_of(entries)
+    said = markdown(report).partition("## What changed before")[2].partition("## ")[0]
+    assert section in said.splitlines()
+    assert ("No change was found." in said) is (section == "No change was found.")
+    kept = json.loads(json_bytes(report))["evidence"]
+    assert (kept["changes_looked_for"], kept["changes_unseen"]) == data
+    assert f"Changed before: {line}" in render_notice(NoticeKind.PERSON_NEEDED, entries).lines
+
+
+def test_changes_that_were_found_do_not_hide_those_that_could_not_be(tell: Tell) -> None:
+    """Two are listed; of nodes nobody knows."""
+    entries = _kept(tell("paged"), sections=ALL, missing=NODES)
+    said = markdown(report_of(entries)).partition("## What changed before")[2].partition("## ")[0]
+    assert "- Could not be looked for: changes of nodes: list nodes: 403 Forbidden" in said.splitlines()
+    assert "was found" not in said
+    lines = render_notice(NoticeKind.PERSON_NEEDED, entries).lines
+    assert "- others could not be looked for: changes of nodes: list nodes: 403 Forbidden" in lines
+
+
+def test_a_call_without_evidence_does_not_pass_over_what_changed(tell: Tell) -> None:
+    """Nothing was kept: a page says that it does not know; a notice that comes before evidence is kept says nothing."""
+    entries = tuple(e for e in tell("paged") if e.kind is not EntryKind.EVIDENCE_KEPT)
+    for kind in (NoticeKind.PERSON_NEEDED, NoticeKind.DEADLINE):
+        assert "Changed before: not known; no evidence was kept" in render_notice(kind, entries).lines
+    assert not any("Changed before" in line for line in render_notice(NoticeKind.CLASSIFIED, entries).lines)
+    assert "Not known, since nothing was kept" in markdown(report_of(entries))
+
+
 def test_a_time_of_a_later_day_is_shown_under_its_day(tell: Tell) -> None:
     """A restore outlives its incident by hours: the day stands in the table where it changes, and nowhere else."""
     *entries, ended = tell("restored")
