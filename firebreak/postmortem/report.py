@@ -27,6 +27,7 @@ from firebreak.postmortem.model import (
     EntryLine,
     EvidencePart,
     ImpactPart,
+    PlanPart,
     Report,
     StepState,
     VerdictPart,
@@ -192,7 +193,7 @@ def _impact(
     outcome, alerts = case.outcome, case.alerts
     signs = [c.since for c in hurt if c.since] or [a.starts_at for a in alerts if a.starts_at]
     since = min([*signs, case.accepted_at])
-    until = None if outcome == IncidentOutcome.OPEN else _proven_healthy(entries)
+    until = None if outcome == IncidentOutcome.OPEN else _proven_healthy(entries, case.plan)
     if outcome == IncidentOutcome.NOTHING_DONE and until is None:
         until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
     resolved = [a.resolved_at for a in alerts if a.resolved_at]
@@ -210,15 +211,20 @@ def _impact(
     )
 
 
-def _proven_healthy(entries: Sequence[TimelineEntry]) -> datetime | None:
-    """The last verification or recovery that no relapse took back."""
+def _proven_healthy(entries: Sequence[TimelineEntry], plan: PlanPart | None) -> datetime | None:
+    """The last verification of a whole tier, or recovery, that no later look took back."""
+    last_step = {p.tier: p.step for p in plan.steps} if plan else {}
     healthy: datetime | None = None
     for entry in entries:
         verified = entry.body.get("outcome") == "verified"
-        if entry.kind is EntryKind.RECOVERY_SEEN or (entry.kind is EntryKind.VERIFICATION and verified):
+        if entry.kind is EntryKind.RECOVERY_SEEN:
             healthy = entry.at
-        elif entry.kind is EntryKind.HOLD_ENDED and not verified:
+        elif entry.kind in (EntryKind.VERIFICATION, EntryKind.HOLD_ENDED) and not verified:
             healthy = None
+        elif entry.kind is EntryKind.VERIFICATION:
+            tier, step = reading.whole(entry.body, "tier"), reading.whole(entry.body, "step")
+            # A tier heals by all of its steps: what an earlier one was verified for may not be what hurts.
+            healthy = entry.at if step >= last_step.get(tier, step) else None
     return healthy
 
 

@@ -236,6 +236,31 @@ def test_a_relapse_takes_the_healing_back(tell: Tell, outcome: str, state: StepS
     assert any("did not help: as told" in line for line in report.follow_ups) is (state is StepState.NOT_VERIFIED)
 
 
+@pytest.mark.parametrize("second", ["not_verified", "undecided", "refused", "verified", "lost plan"])
+def test_the_impact_ends_with_a_tier_not_with_one_of_its_steps(tell: Tell, second: str) -> None:
+    """The first of two steps was verified: until the second one is, too, nothing is proven. Of a plan that is lost, the
+    last verification counts."""
+    story = [e for e in tell("healed") if e.kind not in (EntryKind.INCIDENT_CLOSED, EntryKind.ALERT_RESOLVED)]
+    entries = []
+    for entry in story:
+        if entry.kind is EntryKind.PLAN_PINNED:
+            first, *others = (dict(tier) for tier in entry.body["tiers"])
+            first["steps"] = [*first["steps"], {"id": "flag-off", "action": "set_flag"}]
+            entry = dataclasses.replace(entry, body={**entry.body, "tiers": [first, *others]})
+        if entry.kind is not EntryKind.PLAN_PINNED or second != "lost plan":
+            entries.append(entry)
+    proven = next(e for e in entries if e.kind is EntryKind.VERIFICATION)
+    late = proven.at + timedelta(seconds=30)
+    body = {**proven.body, "step": 1, "step_id": "flag-off", "outcome": second}
+    kind = EntryKind.STEP_REFUSED if second == "refused" else EntryKind.VERIFICATION
+    judged = () if second == "lost plan" else (dataclasses.replace(proven, seq=998, kind=kind, at=late, body=body),)
+    end = dataclasses.replace(
+        proven, seq=999, at=late, kind=EntryKind.INCIDENT_CLOSED, body={"outcome": "closed_by_hand"}
+    )
+    expected = {"verified": late, "lost plan": proven.at}.get(second)
+    assert report_of((*entries, *judged, end)).impact.until == expected
+
+
 def test_a_failed_undo_asks_for_a_hand(tell: Tell) -> None:
     """The most pressing follow-up names the step."""
     report = report_of(_with(tell("undone")[:-1], EntryKind.UNDO_RECORDED, _effect(1, "refused")))
@@ -334,8 +359,8 @@ LEFT_OUT = [{"what": "changes", "reason": "3 of 103 are left out: 100 are kept"}
         (
             {"sections": ALL, "missing": HANGS},
             "- Could not be looked for: roll-outs of Deployments, events: no answer within the time limit",
-            "could not be looked for: roll-outs of Deployments, events: no answer within the time limit; nothing else was "
-            "found",
+            "could not be looked for: roll-outs of Deployments, events: no answer within the time limit; nothing else "
+            "was found",
             (True, ["roll-outs of Deployments, events: no answer within the time limit"]),
         ),
         (
