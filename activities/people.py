@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 from temporalio import activity
@@ -11,12 +11,13 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
-from firebreak.domain.errors import IncidentClosed, LedgerError
+from firebreak.domain.errors import IncidentClosed, LedgerError, PermanentError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft, NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
+_FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
 _HEALTHY = (IncidentOutcome.HEALED, IncidentOutcome.RECOVERED)
 
 
@@ -68,14 +69,23 @@ class PeopleHands:
             raise  # tried again: it must be written down in the end
 
     async def _page_directly(self, given: PersonInput, error: LedgerError) -> None:
+        """By the service's key; where that is refused, by the one that stands in for services without a key."""
+        service = self._casebook.known_service(given.incident_id)
         text = NoticeText(
             title=f"Firebreak needs a person: {given.incident_id}",
             lines=(given.reason, f"The record cannot be written: {error}", error.next_step()),
+            service=service,
         )
-        route = self._routes.route(self._casebook.known_service(given.incident_id))
-        await self._pager.send(
-            route.pager_key, PagerAction.TRIGGER_HIGH, incident_id=given.incident_id, text=text, details={}
-        )
+        own, fallback = (self._routes.route(name).pager_key for name in (service, ""))
+        try:
+            await self._page(own, given, text, {})
+        except PermanentError:
+            if not fallback or fallback == own:
+                raise
+            await self._page(fallback, given, text, {"routing": _FELL_BACK})
+
+    async def _page(self, key: str, given: PersonInput, text: NoticeText, details: Mapping[str, str]) -> None:
+        await self._pager.send(key, PagerAction.TRIGGER_HIGH, incident_id=given.incident_id, text=text, details=details)
 
     @activity.defn(name="incident.close")
     @translated

@@ -110,15 +110,14 @@ def event(
     """The event's JSON, at most BODY_LIMIT bytes; what was left out of `details` is said in them."""
     if action not in _SEVERITY:
         return _json({"routing_key": routing_key, "event_action": "resolve", "dedup_key": key})
-    service = details.get("service")
     payload: dict[str, Any] = {
         "summary": plain(text.title, SUMMARY_LIMIT) or "Firebreak incident",
         "source": plain(source, _FIELD_LIMIT) or "firebreak",
         "severity": _SEVERITY[action],
         "custom_details": _fitted({"what": "\n".join(text.lines), **details}),
     }
-    if isinstance(service, str) and service:
-        payload["component"] = plain(service, _FIELD_LIMIT)
+    if service := plain(text.service, _FIELD_LIMIT):
+        payload["component"] = service
     return _json(
         {
             "routing_key": routing_key,

@@ -25,7 +25,7 @@ from firebreak.postmortem.notice_subject import (
     step_words,
     tried,
 )
-from firebreak.postmortem.report import case_of
+from firebreak.postmortem.report import UNKNOWN_SERVICE, case_of
 from firebreak.postmortem.verdicts import condition_words
 
 TITLE = 150  # characters: the limit of a Slack header block
@@ -56,6 +56,7 @@ def render_notice(
             for line in (*lines, f"Next: {next_step}", f"More: {show.format(id=case.incident_id)}")
         ),
         thread=kind is not NoticeKind.CLASSIFIED,
+        service="" if case.service == UNKNOWN_SERVICE else case.service,
     )
 
 

@@ -38,6 +38,7 @@ from firebreak.postmortem.restores import ABOUT_RESTORES, restores_of
 from firebreak.postmortem.telling import tell
 from firebreak.postmortem.verdicts import Verdicts, condition_words
 
+UNKNOWN_SERVICE = "unknown service"
 T = TypeVar("T")
 
 
@@ -127,7 +128,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
     refusal = reading.text(first.body, "refusal")
     elsewhere = reading.text(first.body, "elsewhere")
-    service = wording.clean(reading.text(first.body, "service"), 60) or "unknown service"
+    service = wording.clean(reading.text(first.body, "service"), 60) or UNKNOWN_SERVICE
     return Case(
         incident_id=entries[0].incident_id,
         service=service,

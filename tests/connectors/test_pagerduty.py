@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ HOSTILE: dict[str, Any] = {
 async def test_pagerduty_takes_the_most_hostile_event(lab: Lab) -> None:
     """Title too long, details far over 512 KB, values that are no JSON."""
     there, url = lab
-    text = NoticeText(title="t" * 3000 + "\ud800", lines=("<b>\x00",) * 10)
+    text = NoticeText(title="t" * 3000 + "\ud800", lines=("<b>\x00",) * 10, service="pay\x00\ud800" * 900)
     async with PagerDuty(url, source="s" * 3000) as pager:
         await send(pager, PagerAction.TRIGGER_LOW, text=text, details=HOSTILE)
         await send(pager, PagerAction.TRIGGER_HIGH, text=NoticeText(title="", lines=()))
@@ -150,7 +151,7 @@ async def test_the_events_are_what_pagerduty_documents(capture: Capture) -> None
     """Events API v2: trigger with payload, resolve with the key alone."""
     capture.say(capture.said(202, ACCEPTED))
     async with PagerDuty(capture.url, source="lab") as pager:
-        await send(pager, PagerAction.TRIGGER_LOW, details={"service": "pay", "url": "x"})
+        await send(pager, PagerAction.TRIGGER_LOW, text=replace(TEXT, service="pay"), details={"url": "x"})
         await send(pager, PagerAction.RESOLVE_LOW)
     trigger, resolve = capture.heard
     assert (trigger.method, trigger.path) == ("POST", "/v2/enqueue")
@@ -165,7 +166,7 @@ async def test_the_events_are_what_pagerduty_documents(capture: Capture) -> None
             "source": "lab",
             "severity": "warning",
             "component": "pay",
-            "custom_details": {"what": "seen: errors\ndecided: restart", "service": "pay", "url": "x"},
+            "custom_details": {"what": "seen: errors\ndecided: restart", "url": "x"},
         },
     }
     assert resolve.json == {"routing_key": KEY, "event_action": "resolve", "dedup_key": f"{INCIDENT}-notice"}

@@ -73,6 +73,12 @@ def test_a_call_says_why_what_was_tried_and_what_changed(tell: Tell) -> None:
         assert part in text
 
 
+def test_a_message_names_the_service_that_it_is_about(tell: Tell) -> None:
+    """The pager shows it as the component; a fault of the engine itself is of none."""
+    assert render_notice(NoticeKind.PERSON_NEEDED, tell("paged")).service == "pay"
+    assert render_notice(NoticeKind.PERSON_NEEDED, _fault("outbox", error="full")).service == ""
+
+
 def test_a_call_without_a_reason_of_its_own_gives_the_recorded_one(tell: Tell) -> None:
     """The renderer reads the timeline where the message says nothing."""
     notice = render_notice(NoticeKind.PERSON_NEEDED, tell("paged"))

@@ -35,7 +35,7 @@ from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import format_time, to_data
 from firebreak.domain.condition import AnswerStatus, MetricAnswer, MetricQuery, Point
-from firebreak.domain.errors import FirebreakError
+from firebreak.domain.errors import FirebreakError, PermanentError
 from firebreak.domain.incident import Incident, IncidentOutcome, Mode
 from firebreak.domain.message import NoticeText, PagerAction, Route
 from firebreak.domain.target import ResourceKind
@@ -230,6 +230,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, PagerAction, str, NoticeText]] = []
+        self.refuses: set[str] = set()  # routing keys
 
     async def send(
         self,
@@ -240,6 +241,8 @@ class Pages:
         text: NoticeText,
         details: Mapping[str, Any],
     ) -> str:
+        if routing_key in self.refuses:
+            raise PermanentError(f"PagerDuty refused the event of {incident_id}")
         self.sent.append((routing_key, action, incident_id, text))
         return "receipt"
 

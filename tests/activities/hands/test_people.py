@@ -246,9 +246,26 @@ async def test_a_page_goes_out_directly_when_the_ledger_is_down(world: Any) -> N
     assert (key, action, incident_id) == ("paypaypaypaypaypaypaypaypaypaypa", PagerAction.TRIGGER_HIGH, incident.id)
     assert "nothing healed" in " ".join(text.lines)
     assert "disk full" in " ".join(text.lines)
+    assert text.service == "pay"
     world.ledger.fail.clear()
     await world.run(world.people.call, person(incident), local=False)
     assert len(await world.bodies(incident, EntryKind.PERSON_CALLED)) == 1
+
+
+async def test_a_page_that_goes_out_directly_falls_back_to_the_other_key(world: Any) -> None:
+    """The ledger is down and the service's own key is refused: somebody is called all the same, as by the outbox; and
+    with no key that is taken the refusal is what is told."""
+    incident = await world.opened()
+    await world.casebook.incident(incident.id)
+    world.ledger.fail["append"] = LedgerError("disk full")
+    world.pages.refuses = {"paypaypaypaypaypaypaypaypaypaypa"}
+    with pytest.raises(ApplicationError, match="disk full"):
+        await world.run(world.people.call, person(incident))
+    assert [(key, about) for key, _, about, _ in world.pages.sent] == [("fallback", incident.id)]
+    world.pages.refuses.add("fallback")
+    with pytest.raises(ApplicationError, match="refused"):
+        await world.run(world.people.call, person(incident))
+    assert len(world.pages.sent) == 1
 
 
 async def test_without_any_memory_of_the_incident_somebody_is_paged_all_the_same(world: Any) -> None:
