@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -21,8 +22,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.domain.incident import Mode
+from firebreak.secret_files import read_secrets, secret_files
 
 LONGEST_PAGE_DEADLINE = timedelta(seconds=60)
+_SECRETS = ("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key", "proxy_url")
 
 
 class Settings(BaseSettings):
@@ -96,7 +99,7 @@ class Settings(BaseSettings):
     evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
-    @field_validator("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key", "proxy_url")
+    @field_validator(*_SECRETS)
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
         return _stripped(value)
@@ -209,18 +212,27 @@ def load_settings(**overrides: object) -> Settings:
         hint = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(strange)}
         told = ", ".join(f"{name}{f' (meant {close[0]}?)' if close else ''}" for name, close in hint.items())
         raise SettingsInvalid(f"unknown settings: {told}")
-    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
-    secrets = os.environ.get("FIREBREAK_SECRETS_DIR") or None
-    if secrets is not None and not Path(secrets).is_dir():  # without its secrets nobody would be told of anything
-        raise SettingsInvalid(f"settings cannot be used: FIREBREAK_SECRETS_DIR: {secrets} is not a directory")
+    files = _files_of_secrets()
+    given: dict[str, Any] = dict(zip(files, read_secrets(files.values()), strict=True))
+    given |= {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(_secrets_dir=secrets, **given)
+        return Settings(**given)
     except ValidationError as error:
-        problems = (_told(e) for e in error.errors(include_input=False))
+        problems = (_told(e, files) for e in error.errors(include_input=False))
         raise SettingsInvalid("settings cannot be used: " + "; ".join(problems)) from None
 
 
-def _told(error: ErrorDetails) -> str:
-    name = "_".join(str(part) for part in error["loc"]).upper()
+def _files_of_secrets() -> dict[str, Path]:
+    """The file of each setting that is in FIREBREAK_SECRETS_DIR and not in the environment, which comes first."""
+    if not (named := os.environ.get("FIREBREAK_SECRETS_DIR")):
+        return {}
+    files = secret_files(Path(named), Settings.model_fields, (*_SECRETS, "prometheus_headers"))
+    said = {name.lower() for name in os.environ}
+    return {name: path for name, path in files.items() if f"firebreak_{name}" not in said}
+
+
+def _told(error: ErrorDetails, files: Mapping[str, Path]) -> str:
+    name = "_".join(str(part) for part in error["loc"])
     said = error["msg"].removeprefix("Value error, ")
-    return f"FIREBREAK_{name}: {said}" if name else said  # what is about several names them itself
+    beside = f" ({files[name]})" if name in files else ""
+    return f"FIREBREAK_{name.upper()}{beside}: {said}" if name else said  # what is about several names them itself
