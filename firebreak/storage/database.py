@@ -50,15 +50,21 @@ class Database:
     def check_readable(self, *, also: Collection[str] = ()) -> None:
         """LedgerError with what to do when there is no file, or one of another schema than ours or `also`. Writes
         nothing."""
-        if not self.path.exists():
+        try:
+            self.path.stat()
+            present = self.present_revision()
+        except (FileNotFoundError, NotADirectoryError):
             raise LedgerError(
                 f"there is no {self.path.name} in {self.path.parent}",
                 advice="Check --data-dir (FIREBREAK_DATA_DIR); the store is made when the engine first starts.",
-            )
-        try:
-            present = self.present_revision()
+            ) from None
         except sqlite3.Error as error:
             raise translated(error, self.path) from None
+        except OSError as error:  # the engine's directory is for its owner alone
+            raise LedgerError(
+                f"{self.path.name}: {error.strerror} ({self.path.parent})",
+                advice="Run it as the engine's account, and check --data-dir (FIREBREAK_DATA_DIR).",
+            ) from None
         if present != self.revision and present not in also:
             raise LedgerError(
                 f"{self.path.name} holds schema {present}, this program reads {self.revision}",

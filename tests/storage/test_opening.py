@@ -171,6 +171,38 @@ def _read_as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
         path.parent.chmod(0o755)
 
 
+_OPEN = """
+import asyncio, os, sys
+from pathlib import Path
+from firebreak.domain.errors import LedgerError
+from firebreak.storage.sqlite_store import TimelineStore
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    asyncio.run(TimelineStore.open(Path(sys.argv[1]), read_only=True))
+except LedgerError as error:
+    print(error, error.next_step())
+"""
+
+
+async def test_a_reader_of_another_account_is_told_which_one_may(timeline_path: Path) -> None:
+    """The engine's directory is for its owner alone, so that nobody else even sees whether a store is there."""
+    async with await TimelineStore.open(timeline_path):
+        pass
+    done = await asyncio.to_thread(_open_as_nobody, timeline_path)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert f"timeline.sqlite: Permission denied ({timeline_path.parent})" in done.stdout
+    assert "Run it as the engine's account" in done.stdout
+
+
+def _open_as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
+    path.parent.chmod(0 if os.getuid() else 0o700)
+    try:
+        return subprocess.run([sys.executable, "-c", _OPEN, str(path)], capture_output=True, text=True, check=False)
+    finally:
+        path.parent.chmod(0o755)
+
+
 async def test_a_missing_store_is_explained(tmp_path: Path) -> None:
     """Reading where nothing is makes no file and says which setting to look at."""
     with pytest.raises(LedgerError, match="there is no timeline") as caught:
