@@ -69,7 +69,7 @@ def _copy_files(spec: ServerSpec, go: str, module_dir: Path, staged: Path, repor
     report.say(f"{spec.name} {spec.version}: downloading its Go module")
     done = run_shown(command, f"{spec.name} {spec.version}", report, cwd=module_dir, env=go_environment(go, spec))
     if done.returncode != 0:
-        raise _failure(spec, "downloading its Go module", done.stderr)
+        raise _failure(spec, "downloading its Go module", f"{done.stderr}\n{_error_in(done.stdout)}")
     source = Path(json.loads(done.stdout)["Dir"])
     for pattern in spec.files:
         found = sorted(source.glob(pattern))
@@ -77,6 +77,15 @@ def _copy_files(spec: ServerSpec, go: str, module_dir: Path, staged: Path, repor
             raise ServerUnavailable(f"{spec.name} {spec.version}: its module has no file {pattern}")
         for path in found:
             shutil.copyfile(path, staged / path.name)  # not copy2: the module cache is read-only
+
+
+def _error_in(answer: str) -> str:
+    """Why `go mod download -json` failed: it says that in its JSON, and often nothing on standard error."""
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        return answer
+    return str(said.get("Error", "")) if isinstance(said, dict) else answer
 
 
 def _modules(module_dir: Path) -> int:

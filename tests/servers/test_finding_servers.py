@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import json
 import multiprocessing
 import os
 import tarfile
@@ -371,6 +372,27 @@ def test_a_failed_build_says_what_to_do(
     assert output in str(caught.value)
     assert expected in caught.value.next_step()
     assert not cache.has(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told", "expected"),
+    [
+        ({"Path": "m", "Error": "m@v1: dial tcp: lookup proxy.example: no such host"}, "no such host", "GOPROXY"),
+        ({"Path": "m", "Error": "verifying m@v1: checksum mismatch"}, "checksum mismatch", "do not go on"),
+        ("Forbidden", "Forbidden", "GOPROXY"),
+    ],
+    ids=["no network", "other bytes", "no object"],
+)
+def test_a_data_set_that_cannot_be_had_says_why(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: object, told: str, expected: str
+) -> None:
+    """Go tells the reason in its JSON and nothing beside it; the advice follows from that."""
+    go = program(tmp_path / "bin" / "go", "")
+    go.write_text(f"#!/bin/sh\n[ $1 = env ] && echo '{{}}' && exit 0\necho '{json.dumps(answer)}'\nexit 1\n")
+    monkeypatch.setattr(build_module, "go_command", lambda cache, report: str(go))
+    with pytest.raises(ServerUnavailable, match=told) as caught:
+        build_module.build(replace(SPEC, package=None, files=("*.yaml",)), cache, Silent())
+    assert expected in caught.value.next_step()
 
 
 def test_plain_progress_is_one_line_for_each_tenth() -> None:
