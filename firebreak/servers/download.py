@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import socket
 import tarfile
@@ -68,8 +69,9 @@ class Downloads:
                 if why := _take_out(release, archive, staged / spec.name):
                     report.say(f"{spec.name} {spec.version}: release refused ({why})")
                     return None
-            except (OSError, tarfile.TarError) as error:  # URLError is an OSError
-                report.say(f"{spec.name} {spec.version}: release download failed ({error})")
+            except (OSError, http.client.HTTPException, ValueError, tarfile.TarError) as error:
+                # URLError is an OSError; a proxy may answer anything, also headers that are no numbers
+                report.say(f"{spec.name} {spec.version}: release download failed ({_words(error)})")
                 return None
             archive.unlink()
             seconds = round(time.monotonic() - started, 1)
@@ -81,10 +83,15 @@ class Downloads:
     def _reachable(self, release: Release) -> str | None:
         parts = urllib.parse.urlsplit(release.url)
         proxy = urllib.request.getproxies().get(parts.scheme)
-        asked = urllib.parse.urlsplit(proxy) if proxy else parts
-        host = asked.hostname or ""
-        if host not in self.unavailable:
+        try:
+            asked = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else parts
             port = asked.port or (443 if asked.scheme == "https" else 80)
+            host = asked.hostname or ""
+        except ValueError:
+            host = ""
+        if not host:  # its text may hold a password
+            return f"{parts.scheme.upper()}_PROXY is no address of a proxy, as http://proxy.example:3128"
+        if host not in self.unavailable:
             why = self._connects(host, port, CONNECT_SECONDS)
             if why is None:
                 return None
@@ -102,8 +109,15 @@ class Downloads:
                     target.write(chunk)
                     done += len(chunk)
                     report.advance(done // 1024, "kB")
+                if length and done != length:  # as another SHA-256 it would look like other bytes, not like fewer
+                    raise ConnectionError(f"it ended after {done} of {length} bytes")
             finally:
                 report.end()
+
+
+def _words(error: Exception) -> str:
+    said = str(error)[:200]  # it may quote what came in place of an answer
+    return f"{type(error).__name__}: {said}" if isinstance(error, http.client.HTTPException) else said
 
 
 def _take_out(release: Release, archive: Path, target: Path) -> str | None:

@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -261,6 +262,88 @@ def test_a_release_with_another_checksum_is_thrown_away(cache: Cache) -> None:
         assert Downloads().fetch(spec, cache, said) is None
     assert not cache.has(spec)
     assert any("SHA-256" in line for line in said.lines)
+
+
+@contextmanager
+def raw_server(answer: bytes) -> Iterator[str]:
+    """Answers one request with these very bytes, and hangs up."""
+
+    def serve() -> None:
+        with listener.accept()[0] as caller:
+            caller.recv(65536)
+            caller.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\nhalf", "it ended after 4 of 1000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhalf", "IncompleteRead"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "BadStatusLine: SSH-2.0"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: many\r\n\r\nx", "'many'"),
+        (b"", "closed connection"),
+    ],
+    ids=["cut off", "cut off in a chunk", "no HTTP", "a length that is no number", "nothing"],
+)
+def test_an_answer_that_is_not_a_whole_archive_leads_to_the_build(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str
+) -> None:
+    """With what happened: what is not all there is not told as other bytes, which would look like an attack."""
+    said = Collected()
+    with raw_server(answer) as address:
+        assert origin_of(f"http://{address}/x.tar.gz", cache, monkeypatch, Downloads(lambda *_: None), said) == "build"
+    (line,) = said.lines
+    assert "release download failed" in line
+    assert says in line
+    assert "SHA-256" not in line
+
+
+def origin_of(url: str, cache: Cache, monkeypatch: pytest.MonkeyPatch, downloads: Downloads, said: Collected) -> Origin:
+    """Where `install` gets the server from, whose release is at `url`, and whose Go build goes well."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(find_module.__dict__, "spec_of", lambda name: released(url, "0" * 64))
+    monkeypatch.setattr(find_module, "build", lambda spec, cache, report: put_in_cache(cache, spec))
+    (found,) = install(["pinned"], cache=cache, downloads=downloads, report=said)
+    return found.origin
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(
+    "proxy", ["http://ada:s3cr3t@proxy:port", "http://ada:s3cr3t@[proxy", "http://", "proxy:99999"]
+)
+def test_a_proxy_that_is_none_is_named_and_leads_to_the_build(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """A slip in HTTPS_PROXY costs the download, and shows no password."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    downloads, said = Downloads(lambda host, port, seconds: pytest.fail("asked the network")), Collected()
+    assert origin_of("https://vendor.invalid/x.tar.gz", cache, monkeypatch, downloads, said) == "build"
+    (line,) = said.lines
+    assert "HTTPS_PROXY is no address of a proxy" in line
+    assert "s3cr3t" not in line
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_proxy_is_asked_at_its_own_address(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a scheme or without one, as curl and Python take it."""
+    asked: list[str] = []
+
+    def unreachable(host: str, port: int, seconds: float) -> str:
+        asked.append(f"{host}:{port}")
+        return "no route"
+
+    for proxy in ("http://one.example:3128", "two.example:3128", "three.example"):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        Downloads(unreachable).fetch(released("https://vendor.invalid/x.tar.gz", "0" * 64), cache, Silent())
+    assert asked == ["one.example:3128", "two.example:3128", "three.example:80"]
 
 
 @pytest.mark.usefixtures("no_proxy")
