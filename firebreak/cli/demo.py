@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def demo(
 
     faults = faults_to_play(fault)
     target = (keep or Path("firebreak-demo")).absolute()
+    with _keeping(target), tempfile.TemporaryFile(dir=target):  # else it shows after the day, and the day is lost
+        pass
     good = asyncio.run(_play(faults, target))
     raise typer.Exit(0 if good else 1)
 
@@ -109,6 +113,19 @@ def _told(ending: Ending) -> str:
 
 
 def _keep(postmortems: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(postmortems.glob("*")):
-        shutil.copy2(path, target / path.name)
+    with _keeping(target):
+        for path in sorted(postmortems.glob("*")):
+            shutil.copy2(path, target / path.name)
+
+
+@contextmanager
+def _keeping(target: Path) -> Iterator[None]:
+    """Makes the directory. ContractError when that, or what is done meanwhile, cannot be."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ContractError(
+            f"the post-mortems cannot be kept in {target}: {error.strerror or type(error).__name__}",
+            advice="Name a directory that you may write: firebreak demo --keep DIR.",
+        ) from None

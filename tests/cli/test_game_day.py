@@ -125,11 +125,32 @@ def test_a_day_that_breaks_off_is_no_success(monkeypatch: pytest.MonkeyPatch, tm
     assert _exit_code(monkeypatch, tmp_path) not in (0, None)
 
 
-def _exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setattr("sys.argv", ["firebreak", "demo", "--keep", str(tmp_path)])
+def _exit_code(monkeypatch: pytest.MonkeyPatch, keep: Path | None) -> Any:
+    monkeypatch.setattr("sys.argv", ["firebreak", "demo", *(("--keep", str(keep)) if keep else ())])
     with pytest.raises(SystemExit) as ended_with:
         main()
     return ended_with.value.code
+
+
+@pytest.mark.parametrize("where", ["a file", "below a file", "not to be made", "not to be written", "the default"])
+def test_a_place_that_cannot_keep_post_mortems_is_refused_before_the_day(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    """Nothing is started. Below /proc nobody can make a file, whoever plays."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir("/proc")
+    monkeypatch.setattr(firebreak.cli.demo, "_play", lambda *_: pytest.fail("the day began"))
+    keep = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "kept",
+        "not to be made": Path("/proc/kept"),
+        "not to be written": Path("/proc"),
+        "the default": None,
+    }[where]
+    assert _exit_code(monkeypatch, keep) == 2
+    said = capsys.readouterr().err
+    assert f"the post-mortems cannot be kept in {keep or '/proc/firebreak-demo'}: " in said
+    assert "firebreak demo --keep DIR" in said
 
 
 class BrokenDay:
