@@ -104,6 +104,19 @@ class Settings(BaseSettings):
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
         return _stripped(value)
 
+    @field_validator("*")
+    @classmethod
+    def _path_from_home(cls, value: object) -> object:
+        """What a shell does for a person nobody does for an env file or a unit of systemd."""
+        if not isinstance(value, Path):
+            return value
+        if "\n" in str(value):
+            raise ValueError("must be the path of a file, not what is in it")
+        try:
+            return value.expanduser()
+        except RuntimeError:
+            raise ValueError(f"there is no home directory {value.parts[0]}: write the path out") from None
+
     @field_validator("prometheus_headers")
     @classmethod
     def _headers_without_blanks(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -226,7 +239,11 @@ def _files_of_secrets() -> dict[str, Path]:
     """The file of each setting that is in FIREBREAK_SECRETS_DIR and not in the environment, which comes first."""
     if not (named := os.environ.get("FIREBREAK_SECRETS_DIR")):
         return {}
-    files = secret_files(Path(named), Settings.model_fields, (*_SECRETS, "prometheus_headers"))
+    try:
+        folder = Path(named).expanduser()
+    except RuntimeError as error:
+        raise SettingsInvalid(f"settings cannot be used: FIREBREAK_SECRETS_DIR: {named}: {error}") from None
+    files = secret_files(folder, Settings.model_fields, (*_SECRETS, "prometheus_headers"))
     said = {name.lower() for name in os.environ}
     return {name: path for name, path in files.items() if f"firebreak_{name}" not in said}
 

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from firebreak.domain.errors import SettingsInvalid
 from firebreak.locator import tools_dir
 from firebreak.servers.catalogue import ServerSpec, platform_key
+from firebreak.servers.environment import named_path
 from firebreak.servers.errors import ServerUnavailable
 
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
@@ -27,13 +29,17 @@ _NOTE = "entry.json"  # in each entry: what it is, where from, and its size
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Where servers are kept: FIREBREAK_CACHE_DIR, else XDG_CACHE_HOME/firebreak, else ~/.cache/firebreak."""
+    """Where servers are kept: FIREBREAK_CACHE_DIR, else XDG_CACHE_HOME/firebreak, else ~/.cache/firebreak.
+    SettingsInvalid when the home that this needs is not there."""
     env = os.environ if environ is None else environ
     if explicit := env.get("FIREBREAK_CACHE_DIR"):
-        return Path(explicit).expanduser().absolute()
+        return named_path("FIREBREAK_CACHE_DIR", explicit)
     if xdg := env.get("XDG_CACHE_HOME"):
         return Path(xdg).absolute() / "firebreak"
-    return Path.home() / ".cache" / "firebreak"
+    try:
+        return Path.home() / ".cache" / "firebreak"
+    except RuntimeError:  # a container's account that has no home
+        raise SettingsInvalid("this account has no home directory: set FIREBREAK_CACHE_DIR") from None
 
 
 def entry_key(spec: ServerSpec, module_dir: Path) -> str:

@@ -6,9 +6,19 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from firebreak.domain.errors import SettingsInvalid
+
 _PATHS = ("FIREBREAK_SECRETS_DIR", "FIREBREAK_CACHE_DIR", "XDG_CACHE_HOME", "SSL_CERT_FILE")
 _SERVERS = "FIREBREAK_SERVER_"
 _LISTS = ("KUBECONFIG", "PATH", "PYTHONPATH", "SSL_CERT_DIR")
+
+
+def named_path(name: str, value: str) -> Path:
+    """The absolute path that the variable `name` says. SettingsInvalid when it begins with a home that is not there."""
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsInvalid(f"{name}: {value}: {error}") from None
 
 
 def with_absolute_paths(environment: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from firebreak.servers.build import build
 from firebreak.servers.cache import Cache, size_of
 from firebreak.servers.catalogue import CATALOGUE, ServerSpec, spec_of
 from firebreak.servers.download import Downloads
+from firebreak.servers.environment import named_path
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.progress import Reporter, Silent
 
@@ -68,7 +69,7 @@ def find(spec: ServerSpec, *, cache: Cache | None = None, environ: Mapping[str, 
     env = os.environ if environ is None else environ
     store = Cache.default() if cache is None else cache
     if explicit := env.get(spec.setting):
-        path = Path(explicit).expanduser().absolute()
+        path = named_path(spec.setting, explicit)
         usable = path.is_dir() if spec.is_data else path.is_file() and os.access(path, os.X_OK)
         if not usable:
             kind = "a folder" if spec.is_data else "a file that can be executed"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from firebreak.domain.errors import SettingsInvalid
-from firebreak.settings import load_settings
+from firebreak.servers.cache import cache_dir
+from firebreak.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,63 @@ def test_temporal_settings_that_agree_are_taken(monkeypatch: pytest.MonkeyPatch,
     for name, value in given.items():
         monkeypatch.setenv(f"FIREBREAK_TEMPORAL_{name}", value)
     assert load_settings().temporal_address == given.get("ADDRESS", "")
+
+
+PATHS = sorted(name for name, about in Settings.model_fields.items() if "Path" in str(about.annotation))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_that_begins_with_the_home_directory_is_meant_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Nobody but a shell resolves `~`, and an env file knows no shell. A home that is not there is refused."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for pair in ("CERT", "KEY"):
+        monkeypatch.setenv(f"FIREBREAK_TEMPORAL_TLS_{pair}", "x.pem")
+    monkeypatch.setenv("FIREBREAK_TEMPORAL_ADDRESS", "temporal:7233")
+    monkeypatch.setenv(f"FIREBREAK_{name.upper()}", "~/mine")
+    assert getattr(load_settings(), name) == tmp_path / "mine"
+    monkeypatch.setenv(f"FIREBREAK_{name.upper()}", "~no.such.account/mine")
+    with pytest.raises(SettingsInvalid, match=rf"FIREBREAK_{name.upper()}: there is no home directory ~no\.such"):
+        load_settings()
+
+
+def test_a_key_in_the_place_of_its_path_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a path that is not there it would stand in the message."""
+    monkeypatch.setenv("FIREBREAK_KUBECONFIG", "apiVersion: v1\ntoken: s3cr3t\n")
+    with pytest.raises(SettingsInvalid, match=r"FIREBREAK_KUBECONFIG: must be the path of a file") as refused:
+        load_settings()
+    assert "s3cr3t" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["FIREBREAK_CACHE_DIR", "FIREBREAK_SERVER_ETCD"])
+def test_a_home_that_is_not_there_is_told_where_servers_are_looked_for(typed: Any, name: str) -> None:
+    """By the name of the setting."""
+    ran = typed("servers", "path", "etcd", **{name: "~no.such.account/x"})
+    assert ran.returncode == 1
+    assert f"{name}: ~no.such.account/x" in ran.stderr
+
+
+def test_a_secrets_directory_may_lie_in_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As any other path."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "firebreak_slack_token").write_text("of a file")
+    monkeypatch.setenv("FIREBREAK_SECRETS_DIR", "~/")
+    assert load_settings().slack_token.get_secret_value() == "of a file"
+    monkeypatch.setenv("FIREBREAK_SECRETS_DIR", "~no.such.account")
+    with pytest.raises(SettingsInvalid, match="FIREBREAK_SECRETS_DIR: ~no"):
+        load_settings()
+
+
+def test_an_account_without_a_home_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as any number."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(SettingsInvalid, match="FIREBREAK_CACHE_DIR"):
+        cache_dir({})
 
 
 def test_a_wrong_setting_is_not_repeated(typed: Any) -> None:
