@@ -62,4 +62,4 @@ Query: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=819
 class Block(BaseModel):
     """Base of every document model: frozen, and unknown keys are mistakes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")

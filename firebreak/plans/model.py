@@ -107,7 +107,9 @@ class RunbookModel(Block):
     name: Slug = Field(description="Name of the runbook, unique in the catalog.")
     summary: Text = Field(description="When to use it, in a sentence for people.")
     match: MatchBlock = Field(description="Which incidents it is for.")
-    priority: int = Field(default=0, ge=-1000, le=1000, description="Of several that match, the highest is chosen.")
+    priority: int = Field(
+        default=0, strict=True, ge=-1000, le=1000, description="Of several that match, the highest is chosen."
+    )
     durations: dict[Name, Span] = Field(
         default_factory=dict, description="Named durations; the policy's of the same name win."
     )
