@@ -30,7 +30,8 @@ def demo(
     fault: Annotated[str | None, typer.Option(help="Only this fault class; default: each in turn.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Where the post-mortems go; default: ./firebreak-demo.")] = None,
 ) -> None:
-    """Start lab and engine, break the shop, watch it heal, stop everything. Exit 1 when an incident ends otherwise."""
+    """Start lab and engine, break the shop, watch it heal, stop everything. Exit 1 when an incident ends otherwise, 2
+    when the day breaks off."""
     from firebreak.cli.game_day import faults_to_play
 
     faults = faults_to_play(fault)

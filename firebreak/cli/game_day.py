@@ -74,7 +74,11 @@ class EngineProcess:
         )
         process = await ManagedProcess.start(launch, run_dir)
         engine = cls(state=state, process=process, run_dir=run_dir)
-        await engine.ready()
+        try:
+            await engine.ready()
+        except BaseException:  # Ctrl-C, too: nobody else knows of it yet
+            await engine.stop()
+            raise
         return engine
 
     async def ready(self) -> None:

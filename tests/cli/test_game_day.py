@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_a_day_that_breaks_off_is_no_success(monkeypatch: pytest.MonkeyPatch, tm
         raise TransientError("no incident was opened within 30 s of the fault")
 
     monkeypatch.setattr(firebreak.cli.demo, "_play", play)
-    assert _exit_code(monkeypatch, tmp_path) not in (0, None)
+    assert _exit_code(monkeypatch, tmp_path) == 2
 
 
 def _exit_code(monkeypatch: pytest.MonkeyPatch, keep: Path | None) -> Any:
@@ -187,7 +188,7 @@ def test_a_day_that_breaks_off_tells_what_was_played(
     monkeypatch.setattr("firebreak.lab.lab.start_lab", start)
     monkeypatch.setattr("firebreak.cli.game_day.EngineProcess.start", start)
     monkeypatch.setattr("firebreak.cli.game_day.GameDay", BrokenDay)
-    assert _exit_code(monkeypatch, tmp_path / "kept") not in (0, None)
+    assert _exit_code(monkeypatch, tmp_path / "kept") == 2
     said = capsys.readouterr()
     table = [line.strip() for line in said.out.partition("the day")[2].splitlines()[1:]]
     assert table[0].startswith("wedged-pods      healed by restart")
@@ -216,6 +217,27 @@ async def test_the_engine_finds_servers_from_the_folder_of_who_plays(
     with pytest.raises(FirebreakError, match="did not become ready") as ended_early:
         await EngineProcess.start(a_state(tmp_path / "lab"))
     assert f"{tmp_path}/servers/temporal is not one" in str(ended_early.value)
+
+
+@pytest.mark.parametrize("why", [TransientError("not ready"), asyncio.CancelledError()], ids=["too late", "Ctrl-C"])
+async def test_an_engine_that_is_not_waited_for_any_more_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: BaseException
+) -> None:
+    """The lab is stopped after it, and its directory removed: none may go on in there."""
+    begun: list[EngineProcess] = []
+
+    async def given_up(engine: EngineProcess) -> None:
+        assert engine.process.alive
+        begun.append(engine)
+        raise why
+
+    monkeypatch.setattr(EngineProcess, "ready", given_up)
+    with pytest.raises(type(why)):
+        await EngineProcess.start(a_state(tmp_path / "lab"))
+    (engine,) = begun
+    alive = engine.process.alive
+    await engine.stop()
+    assert not alive
 
 
 def a_state(lab_dir: Path) -> LabState:
