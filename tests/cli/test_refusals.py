@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from firebreak.domain.errors import SettingsInvalid
+from firebreak.locator import runbooks_dir
 from firebreak.servers.cache import cache_dir
 from firebreak.settings import Settings, load_settings
 
@@ -176,6 +177,18 @@ def test_a_secrets_directory_that_is_not_there_stops_the_start(typed: Any, place
     ran = typed("up", FIREBREAK_SECRETS_DIR=str(place / "secrets"))
     assert ran.returncode == 2
     assert "FIREBREAK_SECRETS_DIR" in ran.stderr
+
+
+def test_a_prometheus_that_does_not_answer_hides_no_problem_of_a_document(typed: Any, place: Path) -> None:
+    """What is wrong without it is told all the same; then why it could not be asked."""
+    (place / "x.yaml").write_text("kind: rumbook\n")
+    shipped = str(runbooks_dir() / "catalog")
+    ran = typed("lint", "x.yaml", shipped, "--prometheus", "http://127.0.0.1:9")
+    assert ran.returncode == 2
+    first, *_, last = ran.stdout.splitlines()
+    assert first.startswith("x.yaml:1:7: `kind` must be one of runbook")
+    assert last.endswith("documents, 1 problem")
+    assert "http://127.0.0.1:9 cannot be asked" in ran.stderr
 
 
 def test_a_gateway_whose_port_is_taken_says_so(typed: Any, taken_port: int) -> None:
