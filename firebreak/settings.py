@@ -214,7 +214,8 @@ def _stripped(value: SecretStr) -> SecretStr:
 
 _BESIDE = {"FIREBREAK_SECRETS_DIR", "FIREBREAK_CACHE_DIR", "FIREBREAK_WRITE_GOLDEN"}
 _SERVERS = "FIREBREAK_SERVER_"
-"""Names in the environment that are no fields of Settings: secrets, the servers' cache and paths, a test's switch."""
+"""Names in the environment that are no fields of Settings: secrets, the servers' cache and paths, a test's switch.
+Which servers there are is known, and an unknown one refused, where they are looked for."""
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -64,10 +64,11 @@ def find(spec: ServerSpec, *, cache: Cache | None = None, environ: Mapping[str, 
     """The server as it is on this machine now, without network or build; None when it must be got first.
 
     An explicit setting is taken as it is (its version is the person's business); raises SettingsInvalid when it names
-    nothing that can be used.
+    nothing that can be used, or no server of ours.
     """
     env = os.environ if environ is None else environ
     store = Cache.default() if cache is None else cache
+    _refuse_unknown(env, {spec.setting, *(known.setting for known in CATALOGUE.values())})
     if explicit := env.get(spec.setting):
         path = named_path(spec.setting, explicit)
         usable = path.is_dir() if spec.is_data else path.is_file() and os.access(path, os.X_OK)
@@ -81,6 +82,14 @@ def find(spec: ServerSpec, *, cache: Cache | None = None, environ: Mapping[str, 
         if on_path and has_pinned_version(spec, Path(on_path)):
             return Found(spec, Path(on_path).absolute(), Origin.PATH)
     return Found(spec, store.path(spec), Origin.CACHE) if store.has(spec) else None
+
+
+def _refuse_unknown(env: Mapping[str, str], known: Collection[str]) -> None:
+    """A typo would cost a build, and start another binary than the one that was named."""
+    strange = sorted(name for name in env if name.startswith("FIREBREAK_SERVER") and name not in known)
+    if strange:
+        told = f"unknown settings: {', '.join(strange)}"
+        raise SettingsInvalid(told, advice=f"Known are {', '.join(sorted(known))}.")
 
 
 def require(name: str, *, cache: Cache | None = None) -> Path:

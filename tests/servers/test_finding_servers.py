@@ -91,6 +91,19 @@ def test_a_setting_that_names_nothing_is_refused(cache: Cache, tmp_path: Path) -
         find(SPEC, cache=cache, environ={SPEC.setting: str(tmp_path / "absent")})
 
 
+@pytest.mark.parametrize(
+    "name", ["FIREBREAK_SERVER_PINED", "FIREBREAK_SERVERS_PINNED", "FIREBREAK_SERVER_KUBE-APISERVER"]
+)
+def test_a_setting_for_no_server_is_refused_with_the_known_names(cache: Cache, tmp_path: Path, name: str) -> None:
+    """A typo does not lead to a build, or to another binary than the one that was meant."""
+    put_in_cache(cache)
+    named = program(tmp_path / "mine", "another 9")
+    with pytest.raises(SettingsInvalid, match=f"unknown settings: {name}") as refused:
+        find(SPEC, cache=cache, environ={name: str(named), "PATH": ""})
+    assert "FIREBREAK_SERVER_KUBE_APISERVER" in refused.value.next_step()
+    assert "FIREBREAK_SERVER_PINNED" in refused.value.next_step()
+
+
 def test_path_comes_before_the_cache_when_its_version_is_the_pinned_one(cache: Cache, tmp_path: Path) -> None:
     """An installed server of the right version is used as it is."""
     put_in_cache(cache)
