@@ -486,7 +486,7 @@ def elsewhere(story: Story) -> None:
     )
     story.verdict(0.03, 0, truth=Truth.INCONCLUSIVE, may_act=False, conditions=unknown)
     story.called(0.04, f"{why}; nothing was judged, since nothing of it is measured here")
-    story.message(0.2, "pager", "person_needed", receipt=f"{INCIDENT}-page")
+    story.message(0.2, "pager", "person_needed", pager="trigger_high", receipt=f"{INCIDENT}-page")
     story.resolved(60.0)
     over = f"all its alerts have resolved ({why})"
     story.add(60.1, EntryKind.RECOVERY_SEEN, "recovery", {"conditions": [], "reason": over})
