@@ -128,12 +128,13 @@ class IntakeWatch:
                 self._left = await self._left_open()
         await self._write_down()
         late = oldest is not None and self._wait.of(oldest.receipt, oldest.accepted_at) >= self._limit
+        waits = ids.delivery_record("intake", oldest.receipt, oldest.accepted_at) if oldest is not None else ""
+        opened = tuple(dict.fromkeys((*(self._left or ()), *self._paged)))
         if late and oldest is not None and not self._paged:
-            record = ids.delivery_record("intake", oldest.receipt, oldest.accepted_at)
-            await self._page(record, oldest)
-            self._paged = (record,)  # only now: what could not be written is tried at the next look
-        elif not late and (self._paged or self._left):
-            for record in dict.fromkeys((*(self._left or ()), *self._paged)):
+            await self._page(waits, oldest)
+            self._paged = (waits,)  # only now: what could not be written is tried at the next look
+        elif not late and waits not in opened:  # else it waits on: a clock that was set back makes it look young
+            for record in opened:
                 done = EntryDraft(
                     incident_id=record,
                     key=_TAKEN_UP,

@@ -180,6 +180,26 @@ async def test_an_old_page_that_nobody_ended_silences_no_new_one(inbox: Any, sto
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH, PagerAction.RESOLVE_HIGH]
 
 
+async def test_a_clock_that_is_set_back_ends_no_page_of_what_waits_on(inbox: Any, store: Any, clock: Any) -> None:
+    """Just after a restart, when the wall clock alone says how long it has waited: one page, ended once it is taken."""
+    receipt = await accept(inbox, clock)
+    clock.forward(61)
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    gone = [0.0]
+    again = IntakeWatch(inbox, store, clock, incidents=store, elapsed=lambda: gone[-1])
+    await again.look()
+    clock.forward(-3600)
+    for seconds in (2.0, 90.0):
+        gone.append(seconds)
+        await again.look()
+    clock.forward(3600)
+    assert await pages(store, clock) == []
+    await inbox.settle([(receipt, Disposition.OPENED, "inc-1")])
+    await again.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+
+
 async def test_a_page_whose_writing_failed_is_written_later(inbox: Any, store: Any, clock: Any) -> None:
     """The store was away at the very moment: the next look pages."""
 
