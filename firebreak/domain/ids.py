@@ -65,6 +65,11 @@ def delivery_record(kind: str, receipt: int, accepted_at: datetime | None) -> st
     return delivery_key(kind, receipt, accepted_at).replace("/", "-")
 
 
+def unread_inbox_record(since: datetime) -> str:
+    """Record of a time in which the inbox cannot be read: `inbox-20261121-090000`, of when that began."""
+    return f"inbox-{since.astimezone(UTC):%Y%m%d-%H%M%S}"
+
+
 def own_alert_record(fingerprint: str, starts_at: datetime) -> str:
     """Record of an alert about the engine itself, of one start: `engine-1f0a9c3e-1795291200`."""
     return f"{own_alert_records(fingerprint)}{int(starts_at.timestamp())}"

@@ -8,11 +8,9 @@ its own workflow has neither ended it nor paged in time, a person is paged from 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -21,24 +19,23 @@ from firebreak.documents.durations import spoken
 from firebreak.domain import ids
 from firebreak.domain.alert import AcceptedAlert, UnreadableDelivery
 from firebreak.domain.codec import to_data
-from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import UnreadableRestore
-from firebreak.domain.message import Message, MessageDraft, NoticeKind, NoticeText, PagerAction
+from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.attempts import message_entry
 from firebreak.engine.clock import SetBack
 from firebreak.engine.damage import KEPT, unreadable_restore
-from firebreak.engine.told import FALLBACK, mark
+from firebreak.engine.standing_page import StandingPage
 from firebreak.engine.waited import IntakeWait, OpenSince
-from firebreak.postmortem.notice_next import INTAKE
+from firebreak.postmortem.notice_next import INBOX_FILE, INTAKE
 
 log = structlog.get_logger()
 
 LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
-_WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record
-_FAULTS = 100  # newest records that are searched for pages that an earlier engine left open
+_WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record: alerts wait
+_UNREAD, _READ = "unread", "read"  # the inbox cannot be read
 _NAMED = 5  # open incidents in one page
 LONG_STEP = timedelta(minutes=1)
 """A clock that was set back by less is where it was before a person could do anything."""
@@ -47,10 +44,11 @@ RESTORE_GRACE = timedelta(minutes=1)
 
 
 class IntakeWatch:
-    """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up.
+    """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up; and one for
+    as long as the inbox cannot be read, when nobody knows what waits.
 
     When the ledger cannot be written (which may be why it waits) the page goes out directly, by `pager` and the
-    fallback key, and is written down as soon as that can be. `elapsed`: seconds of a clock that nobody sets."""
+    fallback key. `elapsed`: seconds of a clock that nobody sets."""
 
     def __init__(
         self,
@@ -68,8 +66,6 @@ class IntakeWatch:
         self._ledger = ledger
         self._clock = clock
         self._limit = limit
-        self._pager = pager
-        self._pager_key = pager_key
         self._incidents = incidents
         self._elapsed = elapsed
         self._set_back = SetBack(clock, elapsed)
@@ -77,9 +73,15 @@ class IntakeWatch:
         self._open_since = OpenSince()
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._damaged: set[str] = set()  # records of restores that cannot be read, paged for
-        self._paged: tuple[str, ...] = ()  # records of the pages that are open
-        self._left: tuple[str, ...] | None = None  # those of an earlier engine; None = not asked for yet
-        self._unwritten: tuple[EntryDraft, ...] = ()  # of a page that went out directly: why, and that it did
+        self._blind_since: tuple[float, datetime] | None = None  # by both clocks; None = the inbox can be read
+
+        def page(begun: str, over: str) -> StandingPage:
+            return StandingPage(
+                begun, over, ledger=ledger, clock=clock, pager=pager, pager_key=pager_key, incidents=incidents
+            )
+
+        self._waiting = page(_WAITING, _TAKEN_UP)
+        self._unread = page(_UNREAD, _READ)
 
     async def run(self) -> None:
         while True:
@@ -120,53 +122,46 @@ class IntakeWatch:
         self._set_back.settled(by)  # only now: what could not be told is told at the next look
 
     async def _look_at_intake(self) -> None:
-        now = self._clock.now()
-        self._wait.looked(now, self._elapsed())
-        oldest = await self._inbox.oldest()
-        if self._left is None:
-            with contextlib.suppress(LedgerError):  # asked again at the next look: no page waits for it
-                self._left = await self._left_open()
-        await self._write_down()
-        late = oldest is not None and self._wait.of(oldest.receipt, oldest.accepted_at) >= self._limit
-        waits = ids.delivery_record("intake", oldest.receipt, oldest.accepted_at) if oldest is not None else ""
-        opened = tuple(dict.fromkeys((*(self._left or ()), *self._paged)))
-        if late and oldest is not None and not self._paged:
-            await self._page(waits, oldest)
-            self._paged = (waits,)  # only now: what could not be written is tried at the next look
-        elif not late and waits not in opened:  # else it waits on: a clock that was set back makes it look young
-            for record in opened:
-                done = EntryDraft(
-                    incident_id=record,
-                    key=_TAKEN_UP,
-                    kind=EntryKind.RECOVERY_SEEN,
-                    at=now,
-                    body={"reason": "the waiting alerts have been taken up"},
-                )
-                end = notices.pager(record, NoticeKind.HEALED, "pager/closed-high", PagerAction.RESOLVE_HIGH, now)
-                await self._ledger.append([done], messages=[end])
-            self._paged, self._left = (), None if self._left is None else ()
-
-    async def _write_down(self) -> None:
-        """A page that went out directly, as soon as that can be: it stands for all that wait then, and the outbox ends
-        it like any other, however long the pager is away."""
-        if not self._unwritten:
-            return
+        now, elapsed = self._clock.now(), self._elapsed()
+        self._wait.looked(now, elapsed)
+        for page in (self._waiting, self._unread):
+            await page.catch_up()
         try:
-            await self._ledger.append(self._unwritten)
-        except LedgerError as error:
-            log.warning("intake_watch.unwritten", record=self._unwritten[0].incident_id, error=str(error))
-        else:
-            self._paged = (*self._paged, self._unwritten[0].incident_id)
-            self._unwritten = ()
+            oldest = await self._inbox.oldest()
+        except Exception as error:
+            await self._look_without_inbox(error, now, elapsed)
+            raise
+        self._blind_since = None
+        try:
+            await self._look_at_oldest(oldest)
+        finally:
+            await self._unread.end("the inbox can be read again")
 
-    async def _left_open(self) -> tuple[str, ...]:
-        """Pages of an engine that ran before, to be ended: starting it again is what mends this as a rule. None of them
-        stands for the alert that waits now, which has its own."""
-        if self._incidents is None:
-            return ()
-        faults = await self._incidents.engine_faults(limit=_FAULTS)
-        records = [fault.incident_id for fault in faults if fault.key == _WAITING]
-        return tuple([r for r in records if await self._ledger.find(r, _TAKEN_UP) is None])
+    async def _look_at_oldest(self, oldest: AcceptedAlert | UnreadableDelivery | None) -> None:
+        late = oldest is not None and self._wait.of(oldest.receipt, oldest.accepted_at) >= self._limit
+        waits = "" if oldest is None else _record_of(oldest)
+        if late and oldest is not None and not self._waiting.stands:
+            await self._page(oldest)
+        elif not late and waits not in self._waiting.records:  # else it waits on, and a clock that was set back makes
+            await self._waiting.end("the waiting alerts have been taken up")  # it look young
+
+    async def _look_without_inbox(self, error: Exception, now: datetime, elapsed: float) -> None:
+        """What has got its 200 may wait there, and nobody sees it: the dispatchers cannot read it, either."""
+        self._blind_since = self._blind_since or (elapsed, now)
+        began, began_at = self._blind_since
+        if elapsed - began < self._limit.total_seconds() or self._unread.records:
+            return
+        reason = (
+            f"the inbox cannot be read since {began_at:%H:%M:%S} UTC ({error}): nobody takes up the alerts that were "
+            "accepted. Look for them at Alertmanager, and handle them by hand meanwhile."
+        )
+        await self._unread.begin(
+            ids.unread_inbox_record(began_at),
+            reason,
+            title="Firebreak needs a person: its inbox cannot be read, nor its record written",
+            where=INBOX_FILE,
+            next_step=error.next_step() if isinstance(error, FirebreakError) else "Look at the engine's log.",
+        )
 
     async def _look_at_restores(self) -> None:
         if self._incidents is None:
@@ -224,50 +219,30 @@ class IntakeWatch:
         )
         await self._ledger.append([entry], messages=[page])
 
-    async def _page(self, incident_id: str, oldest: AcceptedAlert | UnreadableDelivery) -> None:
-        now = self._clock.now()
-        waiting = await self._inbox.backlog()
+    async def _page(self, oldest: AcceptedAlert | UnreadableDelivery) -> None:
+        try:
+            waiting = f"{await self._inbox.backlog()} accepted alerts wait"
+        except FirebreakError:  # the page waits for no count
+            waiting = "accepted alerts wait"
         since = f"{oldest.accepted_at:%H:%M:%S} UTC" if oldest.accepted_at else "nobody can read when"
         if isinstance(oldest, AcceptedAlert):
             told = {"alert": to_data(oldest.alert)}
         else:
             told = {"stored": oldest.stored[:KEPT]}
         reason = (
-            f"{waiting} accepted alerts wait, the oldest since {since}: no worker takes them "
+            f"{waiting}, the oldest since {since}: no worker takes them "
             "up. Look at the engine's workers and at Temporal; handle the alerts by hand meanwhile."
         )
-        entry = EntryDraft(
-            incident_id=incident_id,
-            key=_WAITING,
-            kind=EntryKind.ENGINE_FAULT,
-            at=now,
-            body={
-                "where": INTAKE,
-                "error": reason,
-                "next_step": "Start the workers.",
-                **told,
-            },
-        )
-        page = notices.pager(
-            incident_id, NoticeKind.PERSON_NEEDED, "pager/waiting", PagerAction.TRIGGER_HIGH, now, reason=reason
-        )
-        try:
-            await self._ledger.append([entry], messages=[page])
-        except LedgerError as error:
-            await self._page_directly(entry, page, reason, error)
-            raise
-
-    async def _page_directly(self, entry: EntryDraft, page: MessageDraft, reason: str, error: LedgerError) -> None:
-        if self._pager is None or not self._pager_key or self._unwritten:
-            return
-        text = NoticeText(
+        await self._waiting.begin(
+            _record_of(oldest),
+            reason,
             title="Firebreak needs a person: alerts wait, and its record cannot be written",
-            lines=(reason, str(error), error.next_step()),
+            where=INTAKE,
+            next_step="Start the workers.",
+            **told,
         )
-        receipt = await self._pager.send(
-            self._pager_key, PagerAction.TRIGGER_HIGH, incident_id=entry.incident_id, text=text, details={}
-        )
-        key: dict[str, Any] = {"routing": FALLBACK, "marks": {FALLBACK: mark(self._pager_key)}}  # whose resolve ends it
-        message = Message(number=0, draft=page, attempts=0, next_try_at=entry.at)
-        sent = message_entry(message, EntryKind.MESSAGE_DELIVERED, self._clock.now(), receipt=receipt, **key)
-        self._unwritten = (entry, sent)
+
+
+def _record_of(oldest: AcceptedAlert | UnreadableDelivery) -> str:
+    """Of the page for as long as it is the oldest that waits."""
+    return ids.delivery_record("intake", oldest.receipt, oldest.accepted_at)

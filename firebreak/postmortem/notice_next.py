@@ -23,8 +23,10 @@ from firebreak.postmortem.notice_subject import (
 
 CLOSE = "firebreak close {id} --reason ..."
 _OBSERVED = "do it by hand if you agree; mode observe writes nothing."
-INTAKE = "intake"
-"""Where the fault is when accepted alerts wait: `firebreak/engine/watch.py` resolves its page by itself."""
+INTAKE, INBOX_FILE = "intake", "inbox file"
+_ENDS_ITSELF = {INTAKE: "the alerts are taken up", INBOX_FILE: "the inbox can be read"}
+"""Where the fault is when accepted alerts wait, or nobody can read them: `firebreak/engine/watch.py` resolves those
+pages by itself."""
 
 
 def _after_classified(case: Case, told: Mapping[str, Any]) -> str:
@@ -89,8 +91,8 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
     fault = of_the_engine(case)
     if fault is not None:
         step = wording.clean(fault.next_step or "Look at the engine's log.", 200)
-        if fault.where == INTAKE:
-            return f"{step} This page ends by itself once the alerts are taken up."
+        if fault.where in _ENDS_ITSELF:
+            return f"{step} This page ends by itself once {_ENDS_ITSELF[fault.where]}."
         return f"{step} Then end this page: {CLOSE.format(id=case.incident_id)}"
     first = _first(case)
     if case.called_after_the_end:

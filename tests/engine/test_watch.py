@@ -135,6 +135,20 @@ async def test_the_page_says_how_many_wait_and_keeps_the_alert(inbox: Any, store
     assert entry.body["alert"]["labels"]["alertname"] == "PayDown"
 
 
+async def test_a_page_waits_for_no_count(inbox: Any, store: Any, clock: Any) -> None:
+    """The oldest alert can be read, and not how many wait behind it."""
+
+    class Uncounted(Unreadable):
+        async def backlog(self) -> int:
+            raise LedgerError("the file is damaged")
+
+    uncounted: Any = Uncounted(inbox, None)
+    await accept(inbox, clock)
+    clock.forward(61)
+    await IntakeWatch(uncounted, store, clock).look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+
+
 async def test_a_new_engine_does_not_page_again_for_the_same_alert(inbox: Any, store: Any, clock: Any) -> None:
     """Restarted while it waits: the record knows that somebody was paged."""
     await accept(inbox, clock)
@@ -355,6 +369,95 @@ async def test_a_waiting_alert_that_cannot_be_read_pages(inbox: Any, store: Any,
     await inbox.settle([(receipt, Disposition.PARKED, "")])
     await watch.look()
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+
+
+class Unreadable:
+    """The inbox, which cannot be read for a while."""
+
+    def __init__(self, inbox: Any, fault: Exception | None) -> None:
+        self._inbox = inbox
+        self.fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+    async def oldest(self, **which: Any) -> Any:
+        if self.fault is not None:
+            raise self.fault
+        return await self._inbox.oldest(**which)
+
+
+@pytest.mark.parametrize("fault", [LedgerError("the file is damaged"), RuntimeError("a bug of ours")])
+async def test_an_inbox_that_cannot_be_read_pages_once(inbox: Any, store: Any, clock: Any, fault: Exception) -> None:
+    """Nobody knows what waits in it: after a minute by the clock that nobody sets, ended at the first good look."""
+    gone = [0.0]
+    unreadable: Any = Unreadable(inbox, fault)
+    watch = IntakeWatch(unreadable, store, clock, incidents=store, elapsed=lambda: gone[-1])
+    for seconds, expected in ((0.0, []), (59.0, []), (61.0, [PagerAction.TRIGGER_HIGH]), (90.0, [])):
+        gone.append(seconds)
+        with pytest.raises(type(fault)):
+            await watch.look()
+        assert await pages(store, clock) == expected
+    unreadable.fault = None
+    for expected in ([PagerAction.RESOLVE_HIGH], []):
+        await watch.look()
+        assert await pages(store, clock) == expected
+    begun, over = await store.entries(ids.unread_inbox_record(clock.at))
+    assert str(fault) in begun.body["error"]
+    assert over.kind is EntryKind.RECOVERY_SEEN
+
+
+async def test_an_inbox_that_can_be_read_now_and_then_pages_nobody(inbox: Any, store: Any, clock: Any) -> None:
+    """Each good look shows what waits; the time counts from the last one."""
+    gone = [0.0]
+    unreadable: Any = Unreadable(inbox, LedgerError("the disk refused to read"))
+    watch = IntakeWatch(unreadable, store, clock, elapsed=lambda: gone[-1])
+    for _ in range(3):
+        unreadable.fault, fault = LedgerError("the disk refused to read"), None
+        with pytest.raises(LedgerError):
+            await watch.look()
+        gone.append(gone[-1] + 40)
+        unreadable.fault = fault
+        await watch.look()
+        gone.append(gone[-1] + 2)
+    assert await pages(store, clock) == []
+
+
+async def test_a_page_for_an_inbox_that_cannot_be_read_outlives_the_engine(inbox: Any, store: Any, clock: Any) -> None:
+    """One that is started meanwhile pages nobody anew, and ends the page once it can read."""
+    unreadable: Any = Unreadable(inbox, LedgerError("the file is damaged"))
+    for expected in ([PagerAction.TRIGGER_HIGH], []):
+        gone = [0.0]
+        watch = IntakeWatch(unreadable, store, clock, incidents=store, elapsed=lambda gone=gone: gone[-1])
+        for seconds in (0.0, 61.0):
+            gone.append(seconds)
+            with pytest.raises(LedgerError):
+                await watch.look()
+        assert await pages(store, clock) == expected
+        clock.forward(120)
+    unreadable.fault = None
+    await watch.look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+
+
+async def test_neither_inbox_nor_ledger_is_a_direct_page(inbox: Any, store: Any, clock: Any) -> None:
+    """A broken disk: one page by the fallback key, ended by the outbox once both work again."""
+    ledger: Any = Full(store)
+    pager: Any = Pager()
+    unreadable: Any = Unreadable(inbox, LedgerError("the disk refused to read"))
+    gone = [0.0]
+    watch = IntakeWatch(unreadable, ledger, clock, pager=pager, pager_key="fallback", elapsed=lambda: gone[-1])
+    for seconds in (0.0, 61.0, 63.0):
+        gone.append(seconds)
+        with pytest.raises(LedgerError):
+            await watch.look()
+    record = ids.unread_inbox_record(clock.at)
+    assert pager.sent == [("fallback", PagerAction.TRIGGER_HIGH, record)]
+    ledger.full, unreadable.fault = False, None
+    await watch.look()
+    (end,) = await store.due(clock.at, limit=9)
+    assert (end.draft.incident_id, end.draft.pager) == (record, PagerAction.RESOLVE_HIGH)
+    assert not needless(end.draft, await store.entries(record))
 
 
 def promised(clock: Any, *, step: int = 0, poll: float = 10) -> RestoreRecord:

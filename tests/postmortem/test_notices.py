@@ -13,7 +13,7 @@ import pytest
 from firebreak.domain.errors import ContractError
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
-from firebreak.postmortem.notice_next import INTAKE
+from firebreak.postmortem.notice_next import INBOX_FILE, INTAKE
 from firebreak.postmortem.notices import render_notice
 
 Tell = Callable[..., tuple[TimelineEntry, ...]]
@@ -446,6 +446,12 @@ def test_the_call_about_waiting_alerts_says_that_it_ends_by_itself(tell: Tell) -
     notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(INTAKE, error="7 alerts wait", next_step="Start them."))
     assert notice.title.startswith("Firebreak itself needs a person: 7 alerts wait")
     assert "Next: Start them. This page ends by itself once the alerts are taken up." in notice.lines
+
+
+def test_the_call_about_an_inbox_that_cannot_be_read_says_that_it_ends_by_itself(tell: Tell) -> None:
+    """So does that one."""
+    notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(INBOX_FILE, error="damaged", next_step="Stop the engine."))
+    assert "Next: Stop the engine. This page ends by itself once the inbox can be read." in notice.lines
 
 
 def test_a_fault_within_an_incident_leaves_the_call_about_that(tell: Tell) -> None:
