@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 
 from firebreak.domain import ids
 from firebreak.domain.alert import AcceptedAlert, Disposition, UnreadableDelivery
-from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.domain.errors import AppendConflict, ChainBroken, FirebreakError, LedgerError
 from firebreak.engine.damage import unreadable_delivery
 from firebreak.engine.deliveries import Deliveries
 from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
@@ -171,11 +171,10 @@ class Dispatcher:
         """False when it must be tried again later (the rest of its group, too)."""
         try:
             settled = await self._deliveries.take(accepted)
-        except (RPCError, OSError, LedgerError) as error:  # Temporal or the store is away, which is no fault of the
-            # alert: the row stays, and the unclassified deadline or the intake's watch pages
-            log.warning("dispatcher.away", receipt=accepted.receipt, error=str(error))
-            return False
         except Exception as error:  # noqa: BLE001 # a poison alert must not stop the others: it is parked, and pages
+            if _is_outage(error):  # the row stays, and the unclassified deadline or the intake's watch pages
+                log.warning("dispatcher.away", receipt=accepted.receipt, error=str(error))
+                return False
             self._failures[accepted.receipt] += 1
             log.error("dispatcher.alert_failed", receipt=accepted.receipt, error=repr(error))
             if self._failures[accepted.receipt] < PARK_AFTER:
@@ -229,3 +228,9 @@ class Dispatcher:
         record = ids.delivery_record("parked", accepted.receipt, accepted.accepted_at)
         await tell_fault(self._parts, record, "dispatcher", reason, accepted.alert)
         return Disposition.PARKED, reason
+
+
+def _is_outage(error: Exception) -> bool:
+    """Temporal or the store is away, which is no fault of the alert. Damage of what it meets is none: it does not pass;
+    nor is a conflict that comes again and again."""
+    return isinstance(error, (RPCError, OSError, LedgerError)) and not isinstance(error, (ChainBroken, AppendConflict))

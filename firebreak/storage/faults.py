@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from firebreak.domain.errors import AppendConflict, FirebreakError, LedgerError
+from firebreak.domain.errors import AppendConflict, ChainBroken, FirebreakError, LedgerError
 
 _MEANING: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Free disk space under the data directory; writing goes on by itself."),
@@ -68,7 +68,8 @@ def is_storage_fault(error: BaseException) -> bool:
 
 
 def translated(error: Exception, path: Path) -> Exception:
-    """The LedgerError for a database error; errors of ours and programming errors are returned as they are."""
+    """The LedgerError for a database error (ChainBroken for text that is no UTF-8: waiting does not mend it); errors of
+    ours and programming errors are returned as they are."""
     if isinstance(error, FirebreakError):
         return error
     code = sqlite_code(error)
@@ -77,6 +78,9 @@ def translated(error: Exception, path: Path) -> Exception:
     if code in _MEANING:
         sentence, advice = _MEANING[code]
         return LedgerError(f"{path.name}: {sentence} ({getattr(error, 'orig', error)})", advice=advice)
+    inner = error.orig if isinstance(error, DBAPIError) else error
+    if code is None and isinstance(inner, sqlite3.OperationalError):  # none of SQLite's: the driver could not decode
+        return ChainBroken(f"{path.name} holds what cannot be read: {inner}", advice=UNREADABLE)
     if isinstance(error, (sqlite3.Error, SQLAlchemyError)):
         return LedgerError(f"{path.name}: {getattr(error, 'orig', error)}")
     return error

@@ -20,7 +20,7 @@ from temporalio.worker import Worker
 from activities.messages import GatherResult
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, Alert, Disposition, IntakeClass
-from firebreak.domain.errors import LedgerError
+from firebreak.domain.errors import AppendConflict, ChainBroken, LedgerError
 from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
@@ -365,27 +365,30 @@ async def test_an_alert_of_the_engine_about_itself_is_a_page(office: Any) -> Non
 class Poisoned:
     """The incidents of the store, save that one alert makes it stumble."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, fault: Exception) -> None:
         self._store = store
+        self._fault = fault
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def open_or_join(self, incident: Incident, **more: Any) -> Any:
         if incident.alert.labels["alertname"] == "Poison":
-            raise ValueError("a bug of ours")
+            raise self._fault
         return await self._store.open_or_join(incident, **more)
 
 
-async def test_an_alert_that_cannot_be_handled_is_parked_and_pages(office: Any) -> None:
-    """It stops no other one, is tried three times, and ends as a page."""
+@pytest.mark.parametrize("kind", [ValueError, ChainBroken, AppendConflict])
+async def test_an_alert_that_cannot_be_handled_is_parked_and_pages(office: Any, kind: type[Exception]) -> None:
+    """A bug, damage in the record, a conflict that lasts: it stops no other one, is tried three times, and ends as a
+    page."""
     (poison,) = await office.accept(office.alert("Poison", service="order"))
     (good,) = await office.accept(office.alert())
-    async with office.dispatching(incidents=Poisoned(office.store)):
+    async with office.dispatching(incidents=Poisoned(office.store, kind("what is wrong"))):
         assert (await office.settled(good))[0][0] is Disposition.OPENED
         ((disposition, reason),) = await office.settled(poison)
     assert disposition is Disposition.PARKED
-    assert "a bug of ours" in reason
+    assert "what is wrong" in reason
     (fault,) = await office.store.engine_faults(limit=9)
     assert fault.incident_id.startswith(f"parked-{poison}-")
     assert waiting(office, fault.incident_id) == {"pager/fault": "trigger_high"}

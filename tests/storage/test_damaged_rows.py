@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from firebreak.domain.alert import AcceptedAlert, IntakeClass, UnreadableDelivery
+from firebreak.domain.errors import ChainBroken
 from firebreak.domain.incident import UnreadableRestore
 from firebreak.domain.message import Channel, PagerAction, UnreadableMessage
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
@@ -229,3 +230,18 @@ async def test_a_damaged_restore_hides_no_other(
     unreadable: list[UnreadableRestore] = []
     assert await store.open_restores(unreadable=unreadable) == (whole,)
     assert [(one.incident_id, one.place) for one in unreadable] == [("inc-a", "1.0")]
+
+
+# --- the record ---
+
+
+async def test_an_entry_that_is_no_utf_8_is_damage_and_no_outage(
+    store: TimelineStore, in_timeline: Damage, make: Make
+) -> None:
+    """Who waited for it to pass would wait for ever."""
+    await store.append([make.draft()])
+    await in_timeline("DROP TRIGGER entries_never_change")
+    assert await in_timeline(f"UPDATE entries SET body = {NO_UTF8}") == 1
+    for read in (lambda: store.find("inc-a", "k"), lambda: store.entries("inc-a")):
+        with pytest.raises(ChainBroken, match="UTF-8"):
+            await read()
