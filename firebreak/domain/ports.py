@@ -320,8 +320,15 @@ class InboxPort(Protocol):
 
     async def backlog(self) -> int: ...
 
-    async def oldest(self) -> AcceptedAlert | UnreadableDelivery | None:
-        """The delivery that has waited longest for a disposition, of any class."""
+    async def oldest(self, *, after: int = 0) -> AcceptedAlert | UnreadableDelivery | None:
+        """The delivery that has waited longest for a disposition, of any class and of those that came after that
+        receipt."""
+
+    async def newest(self) -> int:
+        """Receipt of the last delivery; 0 before the first."""
+
+    async def taken_up(self, *, after: int) -> frozenset[IntakeClass]:
+        """Classes of which a delivery that came after that receipt has its disposition."""
 
 
 class RoutesPort(Protocol):

@@ -1,4 +1,4 @@
-"""A page that stands for as long as something lasts: begun once, and ended by whichever engine runs when that is over."""
+"""A page that stands for as long as something lasts: begun once, ended by whichever engine runs when that is over."""
 
 from __future__ import annotations
 

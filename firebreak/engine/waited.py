@@ -44,6 +44,43 @@ class IntakeWait:
         return max(seen, now - accepted_at) if young else seen
 
 
+class Standstill:
+    """What comes after an alert that waits, and that somebody was paged about: for as long as nothing of it is taken
+    up, that page stands for it, too. Where it is taken up as ever, and then stands still, that is news."""
+
+    def __init__(self) -> None:
+        self._known: int | None = None  # last receipt that the open pages stand for; None = there is no page
+        self._at_looks: deque[int] = deque(maxlen=3)  # last receipts that there were then
+        self._flows: set[Hashable] = set()  # classes of which something that came later was taken up at once
+
+    def over(self) -> None:
+        """Nothing waits for long any more."""
+        self._known = None
+        self._at_looks.clear()
+        self._flows.clear()
+
+    def looked(self, newest: int) -> tuple[int, int]:
+        """At each look while a page is open, with the last receipt that there is. After which receipt the oldest that
+        waits is asked for, and after which it is asked what has been taken up: a delivery that came since the last look
+        but one was taken up within seconds."""
+        self._at_looks.append(newest)
+        self._known = newest if self._known is None else self._known
+        return self._known, max(self._known, self._at_looks[0])
+
+    def taken_up(self, classes: Collection[Hashable]) -> None:
+        self._flows.update(classes)
+
+    def is_news(self, intake_class: Hashable | None) -> bool:
+        """The oldest of what came later, of that class (None: nobody can read which), has waited for too long."""
+        return bool(self._flows) if intake_class is None else intake_class in self._flows
+
+    def stands_for_all(self, *, paged: bool) -> None:
+        """What waits now needs no page, or has just got one."""
+        self._known = self._at_looks[-1]
+        if paged:
+            self._flows.clear()
+
+
 class OpenSince:
     """Of promises whose time limit counts by the wall clock: where it was set back, and the time at which one was made
     is still to come, what this process has seen of it counts as well."""

@@ -27,7 +27,7 @@ from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.clock import SetBack
 from firebreak.engine.damage import KEPT, unreadable_restore
 from firebreak.engine.standing_page import StandingPage
-from firebreak.engine.waited import IntakeWait, OpenSince
+from firebreak.engine.waited import IntakeWait, OpenSince, Standstill
 from firebreak.postmortem.notice_next import INBOX_FILE, INTAKE
 
 log = structlog.get_logger()
@@ -70,6 +70,8 @@ class IntakeWatch:
         self._elapsed = elapsed
         self._set_back = SetBack(clock, elapsed)
         self._wait = IntakeWait(limit)
+        self._wait_behind = IntakeWait(limit)  # of the oldest alert that no open page stands for
+        self._behind = Standstill()
         self._open_since = OpenSince()
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._damaged: set[str] = set()  # records of restores that cannot be read, paged for
@@ -124,6 +126,7 @@ class IntakeWatch:
     async def _look_at_intake(self) -> None:
         now, elapsed = self._clock.now(), self._elapsed()
         self._wait.looked(now, elapsed)
+        self._wait_behind.looked(now, elapsed)
         for page in (self._waiting, self._unread):
             await page.catch_up()
         try:
@@ -142,8 +145,23 @@ class IntakeWatch:
         waits = "" if oldest is None else _record_of(oldest)
         if late and oldest is not None and not self._waiting.stands:
             await self._page(oldest)
-        elif not late and waits not in self._waiting.records:  # else it waits on, and a clock that was set back makes
-            await self._waiting.end("the waiting alerts have been taken up")  # it look young
+        elif late:
+            await self._look_behind()
+        elif waits not in self._waiting.records:  # else it waits on, and a clock that was set back makes it look young
+            await self._waiting.end("the waiting alerts have been taken up")
+            self._behind.over()
+
+    async def _look_behind(self) -> None:
+        """One alert that nobody can take up hides no standstill of all others."""
+        known, recent = self._behind.looked(await self._inbox.newest())
+        self._behind.taken_up(await self._inbox.taken_up(after=recent))
+        behind = await self._inbox.oldest(after=known)
+        if behind is None or self._wait_behind.of(behind.receipt, behind.accepted_at) < self._limit:
+            return
+        news = self._behind.is_news(behind.intake_class if isinstance(behind, AcceptedAlert) else None)
+        if news:
+            await self._page(behind, others=True)
+        self._behind.stands_for_all(paged=news)
 
     async def _look_without_inbox(self, error: Exception, now: datetime, elapsed: float) -> None:
         """What has got its 200 may wait there, and nobody sees it: the dispatchers cannot read it, either."""
@@ -219,7 +237,8 @@ class IntakeWatch:
         )
         await self._ledger.append([entry], messages=[page])
 
-    async def _page(self, oldest: AcceptedAlert | UnreadableDelivery) -> None:
+    async def _page(self, oldest: AcceptedAlert | UnreadableDelivery, *, others: bool = False) -> None:
+        """`others`: beside those that somebody was paged about."""
         try:
             waiting = f"{await self._inbox.backlog()} accepted alerts wait"
         except FirebreakError:  # the page waits for no count
@@ -229,9 +248,10 @@ class IntakeWatch:
             told = {"alert": to_data(oldest.alert)}
         else:
             told = {"stored": oldest.stored[:KEPT]}
+        whose = "the oldest of which nobody was told" if others else "the oldest"
         reason = (
-            f"{waiting}, the oldest since {since}: no worker takes them "
-            "up. Look at the engine's workers and at Temporal; handle the alerts by hand meanwhile."
+            f"{waiting}, {whose} since {since}: no worker takes them up. Look at the engine's workers and at Temporal; "
+            "handle the alerts by hand meanwhile."
         )
         await self._waiting.begin(
             _record_of(oldest),

@@ -48,8 +48,8 @@ class InboxStore(Store):
         ]
 
         def unit(raw: sqlite3.Connection) -> tuple[int, ...]:
-            last = raw.execute("SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'").fetchone()
-            receipts = tuple(range((last[0] if last else 0) + 1, (last[0] if last else 0) + 1 + len(packed)))
+            first = _newest(raw) + 1
+            receipts = tuple(range(first, first + len(packed)))
             _ACCEPT.run_each(raw, [{"receipt": receipt, **row} for receipt, row in zip(receipts, packed, strict=True)])
             return receipts
 
@@ -90,10 +90,20 @@ class InboxStore(Store):
         (count,) = await self._read(lambda connection: _BACKLOG.run(driver(connection)).fetchone())
         return int(count)
 
-    async def oldest(self) -> AcceptedAlert | UnreadableDelivery | None:
-        """The delivery that has waited longest for a disposition, of any class."""
-        found = _deliveries(await self._read(lambda connection: _OLDEST.rows(driver(connection))))
+    async def oldest(self, *, after: int = 0) -> AcceptedAlert | UnreadableDelivery | None:
+        """The delivery that has waited longest for a disposition, of any class and of those that came after that
+        receipt."""
+        found = _deliveries(await self._read(lambda connection: _OLDEST.rows(driver(connection), after=after)))
         return found[0] if found else None
+
+    async def newest(self) -> int:
+        """Receipt of the last delivery that there was; 0 before the first."""
+        return await self._peek(_newest)
+
+    async def taken_up(self, *, after: int) -> frozenset[IntakeClass]:
+        """Classes of which a delivery that came after that receipt has its disposition. Reads all that came since."""
+        rows = await self._read(lambda connection: _TAKEN_UP.rows(driver(connection), after=after))
+        return frozenset(IntakeClass(row[0]) for row in rows if row[0] in set(IntakeClass))
 
     async def probe(self) -> None:
         """Write and sync one row for nothing: LedgerError when an alert could not be kept now."""
@@ -127,9 +137,15 @@ _CLAIM = Sql(
 )
 _strays = (_all.where(*_waits, place) for place in beside(deliveries.c.intake_class, list(IntakeClass)))
 _STRAYS = Sql(union_all(*_strays).limit(bindparam("limit")))
-_first = select(deliveries.c.receipt).where(*_waits).order_by(deliveries.c.receipt + 0).limit(1)
-"""`+ 0`: sorted by the number itself, SQLite would rather walk all deliveries that ever were."""
+_number = deliveries.c.receipt + 0
+"""By the number itself SQLite would rather walk all deliveries that ever were than those that wait."""
+_first = select(deliveries.c.receipt).where(*_waits, _number > bindparam("after")).order_by(_number).limit(1)
 _OLDEST = Sql(_all.where(deliveries.c.receipt == _first.scalar_subquery()))
+_TAKEN_UP = Sql(
+    select(deliveries.c.intake_class)
+    .where(deliveries.c.receipt > bindparam("after"), deliveries.c.disposition.is_not(None))
+    .distinct()
+)
 _BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
 _SETTLE = Sql(
@@ -138,6 +154,11 @@ _SETTLE = Sql(
     .values(disposition=bindparam("disposition"), detail=bindparam("detail"))
 )
 _BEAT = Sql(update(probe).where(probe.c.id == 1).values(beats=probe.c.beats + 1))
+
+
+def _newest(raw: sqlite3.Connection) -> int:
+    last = raw.execute("SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'").fetchone()
+    return int(last[0]) if last else 0
 
 
 def _deliveries(rows: Sequence[tuple[Any, ...]]) -> list[AcceptedAlert | UnreadableDelivery]:

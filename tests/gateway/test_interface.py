@@ -93,8 +93,14 @@ class RememberingInbox:
     async def settle(self, dispositions: object) -> None:
         raise AssertionError
 
-    async def oldest(self) -> AcceptedAlert | None:
+    async def oldest(self, *, after: int = 0) -> AcceptedAlert | None:
         return None
+
+    async def newest(self) -> int:
+        return 0
+
+    async def taken_up(self, *, after: int) -> frozenset[IntakeClass]:
+        return frozenset()
 
     async def backlog(self) -> int:
         return 0

@@ -49,6 +49,18 @@ async def test_a_delivery_is_settled_once(inbox: InboxStore, make: Make) -> None
     assert await inbox.backlog() == 1
 
 
+async def test_what_came_after_a_receipt_is_told_apart(inbox: InboxStore, make: Make) -> None:
+    """The oldest of it that waits, and of which classes something has been settled."""
+    assert (await inbox.newest(), await inbox.oldest(after=0)) == (0, None)
+    batch = [(make.alert(f"f{n}"), P1 if n % 2 else OTHER) for n in range(5)]
+    await inbox.accept(batch, source="s", truncated=0, accepted_at=make.time())
+    await inbox.settle([(2, Disposition.OPENED, "inc-a"), (5, Disposition.IGNORED, "")])
+    assert await inbox.newest() == 5
+    found = [await inbox.oldest(after=receipt) for receipt in (0, 1, 3, 4)]
+    assert [None if one is None else one.receipt for one in found] == [1, 3, 4, None]
+    assert [await inbox.taken_up(after=receipt) for receipt in (0, 2, 5)] == [{P1, OTHER}, {OTHER}, set()]
+
+
 async def test_each_inbox_has_a_name_of_its_own(
     inbox_path: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
