@@ -249,8 +249,9 @@ class IncidentsPort(Protocol):
         """The most alerts that one body left out that opened it, joined it, repeated or resolved an alert of it. Never
         falls, and rises in the transaction in which the body's alert is written down."""
 
-    async def close_requests(self) -> tuple[TimelineEntry, ...]:
-        """CLOSE_REQUESTED entries of incidents that are still open."""
+    async def close_requests(self, *, unreadable: list[UnreadableRow] | None = None) -> tuple[TimelineEntry, ...]:
+        """CLOSE_REQUESTED entries of incidents that are still open. What cannot be read hides no other: it comes in
+        `unreadable`, by its incident's id."""
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]: ...
 

@@ -91,9 +91,13 @@ class Sweeper:
             self._faults.add(name)
 
     async def _closes(self) -> None:
-        for request in await self._parts.incidents.close_requests():
+        unreadable: list[UnreadableRow] = []
+        for request in await self._parts.incidents.close_requests(unreadable=unreadable):
             if request.seq not in self._told:
                 await self._spared(f"close of {request.incident_id}", self._close(request))
+        for damaged in unreadable:
+            if await self._is_ours(damaged.id):
+                await self._tell_once(f"close of {damaged.id}", damaged.fault)
 
     async def _restores(self, *, look: bool) -> None:
         unreadable: list[UnreadableRestore] = []

@@ -178,10 +178,17 @@ class IncidentsStore(Store):
         """The most alerts that one body about it left out, so far."""
         return await self._peek(lambda raw: _truncated(raw, incident_id))
 
-    async def close_requests(self) -> tuple[TimelineEntry, ...]:
-        """CLOSE_REQUESTED entries of incidents that are still open, in order."""
-        found = await self._peek(lambda raw: [entry_of(row) for row in _CLOSE_REQUESTS.run(raw)])
-        return tuple(sorted(found, key=lambda entry: entry.seq))
+    async def close_requests(self, *, unreadable: list[UnreadableRow] | None = None) -> tuple[TimelineEntry, ...]:
+        """CLOSE_REQUESTED entries of incidents that are still open, in order. What cannot be read hides no other: it
+        comes in `unreadable`."""
+        found = []
+        for row in sorted(await self._peek(_CLOSE_REQUESTS.rows)):
+            try:
+                found.append(entry_of(row))
+            except ChainBroken as damage:
+                if unreadable is not None:
+                    unreadable.append(UnreadableRow(id=row[_INCIDENT], fault=str(damage)))
+        return tuple(found)
 
     async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]:
         """The newest `limit` incidents, newest first. ChainBroken when one of them cannot be read."""
@@ -259,6 +266,8 @@ _CLOSE_REQUESTS = Sql(
         incidents.c.closed_at.is_(None),
     )
 )
+
+_INCIDENT = entries.c.keys().index("incident_id")
 
 
 def _owner(raw: sqlite3.Connection, incident: Incident, last: Delivered, rearm: timedelta) -> tuple[str, int] | None:

@@ -166,3 +166,29 @@ async def test_a_restore_that_cannot_be_watched_leaves_the_others_their_turn(
 
         await eventually(started)
     await office.client.get_workflow_handle(watched).terminate()
+
+
+async def test_a_wish_to_close_that_cannot_be_read_pages_and_hides_no_other(
+    office: Any, eventually: Eventually
+) -> None:
+    """One byte of it is no UTF-8: the other incident hears of its own, and a person of this one, once."""
+    other = office.alert("OrderDown", service="order", deployment="order-v1")
+    async with office.dispatching():
+        (_, damaged), (_, whole) = await office.settled(*await office.accept(office.alert(), other))
+    for incident in (damaged, whole):
+        await office.asked_to_close(incident)
+    with closing(sqlite3.connect(office.folder / "timeline.sqlite")) as raw, raw:
+        raw.execute("DROP TRIGGER entries_never_change")
+        spoilt = "UPDATE entries SET body = CAST(X'7B22FF' AS TEXT) WHERE key = 'close-requested' AND incident_id = ?"
+        assert raw.execute(spoilt, (damaged,)).rowcount == 1
+    for _ in range(2):
+        async with office.dispatching():
+
+            async def both() -> bool:
+                return "close_requested" in await office.signals(whole) and bool(pages(office))
+
+            await eventually(both)
+    ((record, says),) = pages(office).items()
+    assert record.startswith("sweeper-")
+    assert f"close of {damaged} cannot be looked after" in says
+    assert await office.signals(damaged) == []

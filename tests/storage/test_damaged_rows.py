@@ -10,8 +10,9 @@ import pytest
 
 from firebreak.domain.alert import AcceptedAlert, IntakeClass, UnreadableDelivery
 from firebreak.domain.errors import ChainBroken
-from firebreak.domain.incident import UnreadableRestore
+from firebreak.domain.incident import UnreadableRestore, UnreadableRow
 from firebreak.domain.message import Channel, PagerAction, UnreadableMessage
+from firebreak.domain.timeline import EntryKind
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
 if TYPE_CHECKING:
@@ -245,3 +246,23 @@ async def test_an_entry_that_is_no_utf_8_is_damage_and_no_outage(
     for read in (lambda: store.find("inc-a", "k"), lambda: store.entries("inc-a")):
         with pytest.raises(ChainBroken, match="UTF-8"):
             await read()
+
+
+@pytest.mark.parametrize("damage", [f"body = {NO_UTF8}", "body = '{'", "body = '[]'", "at = 'soon'"])
+async def test_a_damaged_wish_to_close_hides_no_other(
+    store: TimelineStore, in_timeline: Damage, make: Make, damage: str
+) -> None:
+    """It is named by its incident; one that is whole is read as ever."""
+    names = []
+    for number in range(2):
+        incident = make.incident(make.alert(f"f{number}"), correlation=f"c{number}")
+        wish = make.draft(incident.id, "close-requested", kind=EntryKind.CLOSE_REQUESTED)
+        opened, joined = make.draft(incident.id, "opened"), make.draft(incident.id, "joined")
+        await store.open_or_join(incident, opened=opened, joined=joined, messages=[])
+        await store.append([wish])
+        names.append(incident.id)
+    await in_timeline("DROP TRIGGER entries_never_change")
+    await in_timeline(f"UPDATE entries SET {damage} WHERE key = 'close-requested' AND incident_id = '{names[0]}'")
+    unreadable: list[UnreadableRow] = []
+    assert [one.incident_id for one in await store.close_requests(unreadable=unreadable)] == names[1:]
+    assert [one.id for one in unreadable] == names[:1]
