@@ -44,7 +44,9 @@ class Settings(BaseSettings):
         description="Bearer token of the webhook. Empty: made once, kept in data_dir/webhook-token.",
     )
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="Bytes; more gets 413 and a page.")
-    backlog_limit: int = Field(default=100_000, gt=0, description="Undecided alerts at which the gateway answers 503.")
+    backlog_limit: int = Field(
+        default=100_000, gt=0, description="Undecided alerts of one class, beyond which the gateway answers 503 to it."
+    )
 
     # Temporal: empty address = the embedded dev server of `firebreak up`
     temporal_address: str = Field(default="", description="host:port of your own cluster; empty = embedded server.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -40,10 +41,13 @@ PARSE_ON_THREAD = 256 * 1024
 
 
 class Inbox(InboxPort, Protocol):
-    """An inbox that can say whether it would keep an alert now."""
+    """An inbox that can say whether it would keep an alert now, and of which class how many wait."""
 
     async def probe(self) -> None:
         """Write and sync something: LedgerError when an alert could not be kept."""
+
+    async def backlogs(self) -> Mapping[IntakeClass, int]:
+        """Deliveries without a disposition, of each class."""
 
 
 class Accepted(BaseModel):
@@ -169,7 +173,7 @@ class _Intake:
         self._poke = poke
         self._metrics = metrics
         self._clock = clock
-        self._backlog = 0
+        self._backlogs: Counter[IntakeClass] = Counter()
         self._counted_at = float("-inf")
         self._told = Told()
 
@@ -184,10 +188,9 @@ class _Intake:
                 "token",
                 {"WWW-Authenticate": 'Bearer realm="firebreak"'},
             )
-        if await self._too_many_wait():
-            sentence = f"more than {self._settings.backlog_limit} alerts wait to be looked at"
-            advice = "Check that the worker runs (`firebreak up` or `firebreak worker`); Alertmanager sends them again."
-            return self._refuse(503, FirebreakError(sentence, advice=advice), "backlog", {"Retry-After": RETRY_AFTER})
+        await self._count()
+        if all(self._too_many_wait(of) for of in IntakeClass):  # whatever the body holds
+            return self._too_many()
         try:
             body = await read_body(request, self._settings.max_body_bytes)
         except BodyTooLarge as error:
@@ -210,6 +213,8 @@ class _Intake:
             return self._refuse(400 if error.reason in _NOT_JSON else 422, error, error.reason)
         now = self._clock()
         classed = [(alert, intake_class(alert.labels)) for alert in parsed.alerts]
+        if classed and self._too_many_wait(_most_urgent(of for _, of in classed)):
+            return self._too_many()
         receipts = await self._inbox.accept(classed, source=SOURCE, truncated=parsed.truncated, accepted_at=now)
         self._metrics.accept_seconds.observe(time.perf_counter() - began)
         self._kept([of for _, of in classed])
@@ -246,17 +251,24 @@ class _Intake:
 
     def _kept(self, classes: Sequence[IntakeClass]) -> None:
         self._metrics.accepted.inc(len(classes))
-        self._backlog += len(classes)
+        self._backlogs.update(classes)
         if classes:
             self._poke(set(classes))
 
-    async def _too_many_wait(self) -> bool:
+    async def _count(self) -> None:
         now = time.monotonic()
         if now - self._counted_at > BACKLOG_LOOK:
             self._counted_at = now
-            self._backlog = await self._inbox.backlog()
-            self._metrics.backlog.set(self._backlog)
-        return self._backlog > self._settings.backlog_limit
+            self._backlogs = Counter(await self._inbox.backlogs())
+            self._metrics.backlog.set(self._backlogs.total())
+
+    def _too_many_wait(self, of: IntakeClass) -> bool:
+        return self._backlogs[of] > self._settings.backlog_limit
+
+    def _too_many(self) -> Response:
+        sentence = f"more than {self._settings.backlog_limit} alerts of its class wait to be looked at"
+        advice = "Check that the worker runs (`firebreak up` or `firebreak worker`); Alertmanager sends them again."
+        return self._refuse(503, FirebreakError(sentence, advice=advice), "backlog", {"Retry-After": RETRY_AFTER})
 
     def _refuse(
         self, status: int, error: FirebreakError, reason: str, headers: dict[str, str] | None = None
@@ -267,3 +279,8 @@ class _Intake:
 
 
 _NOT_JSON = frozenset({"json", "encoding", "nesting"})
+
+
+def _most_urgent(classes: Iterable[IntakeClass]) -> IntakeClass:
+    """Of one body, which is taken whole or not at all: a flood of the others keeps no P1 candidate out."""
+    return IntakeClass.P1_CANDIDATE if IntakeClass.P1_CANDIDATE in classes else IntakeClass.OTHER

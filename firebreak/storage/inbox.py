@@ -90,6 +90,13 @@ class InboxStore(Store):
         (count,) = await self._read(lambda connection: _BACKLOG.run(driver(connection)).fetchone())
         return int(count)
 
+    async def backlogs(self) -> dict[IntakeClass, int]:
+        """The same of each class; those of no class that there is count as P1 candidates, whose dispatcher has them."""
+        rows = await self._read(lambda connection: _BACKLOGS.rows(driver(connection)))
+        known = {of: sum(count for name, count in rows if name == of) for of in IntakeClass}
+        strays = sum(count for name, count in rows if name not in known)
+        return {**known, IntakeClass.P1_CANDIDATE: known[IntakeClass.P1_CANDIDATE] + strays}
+
     async def oldest(self, *, after: int = 0) -> AcceptedAlert | UnreadableDelivery | None:
         """The delivery that has waited longest for a disposition, of any class and of those that came after that
         receipt."""
@@ -147,6 +154,7 @@ _TAKEN_UP = Sql(
     .distinct()
 )
 _BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
+_BACKLOGS = Sql(select(deliveries.c.intake_class, func.count()).where(*_waits).group_by(deliveries.c.intake_class))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
 _SETTLE = Sql(
     update(deliveries)

@@ -141,10 +141,36 @@ async def test_alerts_that_wait_make_the_gateway_answer_503(gateway: Gateway, bo
     assert (await gateway.post(body)).status_code == 200
     answer = await gateway.post(body)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "more than 50 alerts wait" in answer.json()["error"]
+    assert "more than 50 alerts of its class wait" in answer.json()["error"]
     assert "worker" in answer.json()["next_step"]
     assert await gateway.inbox.backlog() == 51
     assert gateway.count("requests_rejected_total", reason="backlog") == 1
+
+
+@pytest.mark.parametrize("flood", [P1, OTHER])
+async def test_a_flood_of_one_class_keeps_no_alert_of_the_other_out(
+    gateway: Gateway, body: dict[str, Any], flood: IntakeClass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own limit; a body of both is one with a P1 candidate. What the gateway counts is all of them."""
+    monkeypatch.setattr(app_module, "BACKLOG_LOOK", -1.0)
+    (alert,) = parse_webhook(json.dumps(body).encode()).alerts
+    await gateway.inbox.accept([(alert, flood)] * 51, source="earlier", truncated=0, accepted_at=gateway.now)
+    (urgent,) = body["alerts"]
+    other = urgent | {"labels": urgent["labels"] | {"severity": "warning"}}
+    answers = [
+        (await gateway.post(body | {"alerts": alerts})).status_code for alerts in ([urgent], [other], [other, urgent])
+    ]
+    assert answers == ([503, 200, 503] if flood is P1 else [200, 503, 200])
+    await gateway.post(body | {"alerts": []})
+    assert gateway.count("backlog") == await gateway.inbox.backlog() == 51 + (1 if flood is P1 else 3)
+
+
+async def test_where_too_many_of_both_classes_wait_no_body_is_read(gateway: Gateway, body: dict[str, Any]) -> None:
+    """Whatever it may hold, there is no room: not even what is wrong with it is looked at."""
+    (alert,) = parse_webhook(json.dumps(body).encode()).alerts
+    both = [(alert, P1), (alert, OTHER)] * 51
+    await gateway.inbox.accept(both, source="earlier", truncated=0, accepted_at=gateway.now)
+    assert (await gateway.post_bytes(b"no JSON")).status_code == 503
 
 
 async def test_a_backlog_that_others_made_or_settled_counts(
@@ -154,7 +180,7 @@ async def test_a_backlog_that_others_made_or_settled_counts(
     monkeypatch.setattr(app_module, "BACKLOG_LOOK", -1.0)
     alerts = parse_webhook(json.dumps(body).encode()).alerts
     receipts = await gateway.inbox.accept(
-        [(alerts[0], OTHER)] * 51, source="earlier", truncated=0, accepted_at=gateway.now
+        [(alerts[0], P1)] * 51, source="earlier", truncated=0, accepted_at=gateway.now
     )
     assert (await gateway.post(body)).status_code == 503
     await gateway.inbox.settle([(receipt, Disposition.DUPLICATE, "") for receipt in receipts])

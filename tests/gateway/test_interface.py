@@ -21,7 +21,7 @@ from firebreak.gateway.app import create_app
 from firebreak.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tests.gateway.conftest import Gateway
 
@@ -104,6 +104,9 @@ class RememberingInbox:
 
     async def backlog(self) -> int:
         return 0
+
+    async def backlogs(self) -> Mapping[IntakeClass, int]:
+        return {}
 
     async def probe(self) -> None:
         return None

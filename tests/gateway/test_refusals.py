@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -390,6 +390,9 @@ class FullInbox:
 
     async def backlog(self) -> int:
         return 0
+
+    async def backlogs(self) -> Mapping[IntakeClass, int]:
+        return {}
 
     async def probe(self) -> None:
         raise LedgerError("inbox.sqlite: the disk is full", advice="Free disk space.")

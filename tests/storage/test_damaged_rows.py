@@ -91,6 +91,7 @@ async def test_a_delivery_of_no_class_is_seen_with_the_urgent_ones(
     assert unreadable == []
     assert await inbox.claim(P1, limit=9, unreadable=unreadable) == ()
     assert sorted(one.receipt for one in unreadable) == [1, 2, 3]
+    assert await inbox.backlogs() == {P1: 3, OTHER: 1}
 
 
 # --- outbox ---

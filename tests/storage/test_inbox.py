@@ -35,6 +35,8 @@ async def test_each_class_claims_its_own_oldest_first(inbox: InboxStore, make: M
     assert [accepted.receipt for accepted in await inbox.claim(P1, limit=9)] == [2, 4, 6]
     assert [accepted.receipt for accepted in await inbox.claim(OTHER, limit=9)] == [1, 3, 5]
     assert await inbox.backlog() == 6
+    await inbox.settle([(2, Disposition.OPENED, "inc-a")])
+    assert await inbox.backlogs() == {P1: 2, OTHER: 3}
 
 
 async def test_a_delivery_is_settled_once(inbox: InboxStore, make: Make) -> None:

@@ -167,6 +167,7 @@ async def test_inbox_queries_use_an_index(inbox: InboxStore, inbox_path: Path) -
             lambda: inbox.taken_up(after=1),
             inbox.newest,
             inbox.backlog,
+            inbox.backlogs,
             lambda: inbox.disposition(1),
             lambda: inbox.settle([(1, Disposition.IGNORED, "")]),
         ],
