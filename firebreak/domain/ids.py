@@ -70,6 +70,10 @@ def unread_inbox_record(since: datetime) -> str:
     return f"inbox-{since.astimezone(UTC):%Y%m%d-%H%M%S}"
 
 
+OWN_ALERTS = "engine-"
+"""What the records of all alerts about the engine itself begin with."""
+
+
 def own_alert_record(fingerprint: str, starts_at: datetime) -> str:
     """Record of an alert about the engine itself, of one start: `engine-1f0a9c3e-1795291200`."""
     return f"{own_alert_records(fingerprint)}{int(starts_at.timestamp())}"
@@ -77,7 +81,7 @@ def own_alert_record(fingerprint: str, starts_at: datetime) -> str:
 
 def own_alert_records(fingerprint: str) -> str:
     """What the records of all its starts begin with."""
-    return f"engine-{fingerprint}-"
+    return f"{OWN_ALERTS}{fingerprint}-"
 
 
 def own_alert_start(record: str, fingerprint: str) -> datetime | None:

@@ -31,7 +31,7 @@ from firebreak.engine.compose import Routes, build_chat, build_pager
 from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
-from firebreak.engine.start_checks import check_documents, check_pager, check_record
+from firebreak.engine.start_checks import check_documents, check_inbox, check_pager, check_record
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import beat_file, beating, last_beat, ready_file
 from firebreak.servers.errors import ServerUnavailable
@@ -93,6 +93,7 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
         run_dir = data_dir / "run"
         reaped = await reap_leftovers(run_dir)
         await check_record(settings)
+        await check_inbox(settings)
         rulebook = await check_documents(settings)
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})

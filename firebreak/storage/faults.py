@@ -32,11 +32,12 @@ _MEANING: dict[int, tuple[str, str]] = {
     ),
     sqlite3.SQLITE_CORRUPT: (
         "the file is damaged",
-        "Stop the engine, keep the data directory as it is, check the disk, and restore the file from a copy.",
+        "Stop the engine, keep the data directory as it is, check the disk, and put back a copy of the whole "
+        "directory: one of this file alone is of another time than the others.",
     ),
     sqlite3.SQLITE_NOTADB: (
         "the file is not a Firebreak store",
-        "Check the data directory setting; if it is right, keep the file and restore it from a copy.",
+        "Check the data directory setting; if it is right, keep the directory and put back a copy of all of it.",
     ),
     sqlite3.SQLITE_BUSY: (
         "another process kept the file locked for too long",

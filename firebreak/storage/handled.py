@@ -6,10 +6,11 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import and_, bindparam, case, func, or_, select
 
+from firebreak.domain import ids
 from firebreak.domain.codec import format_time
-from firebreak.storage.schema import alerts
+from firebreak.storage.schema import alerts, entries
 from firebreak.storage.sql import Sql
 
 
@@ -34,6 +35,32 @@ def was_seen(raw: sqlite3.Connection, fingerprint: str, delivery: Delivered) -> 
     return delivery.receipt > 0 and _SEEN.run(raw, alert=fingerprint, **delivery.columns).fetchone() is not None
 
 
+def newest_of_inbox(raw: sqlite3.Connection, inbox: str) -> tuple[int, str] | None:
+    """(receipt, time of acceptance as it is stored) of the last delivery of that inbox that the record keeps; None for
+    none. Reads all alerts, and all records of the engine's own."""
+    found = (_NEWEST.rows(raw, inbox=inbox), _NEWEST_OWN.rows(raw, inbox=inbox))
+    return max(((int(row[0]), str(row[1])) for rows in found for row in rows), default=None)
+
+
+_NEWEST = Sql(
+    select(alerts.c.receipt, alerts.c.accepted_at)
+    .where(alerts.c.inbox == bindparam("inbox"))
+    .order_by(alerts.c.receipt.desc())
+    .limit(1)
+)
+_body = case((func.json_valid(entries.c.body) == 1, entries.c.body))  # a damaged one stops no start
+_receipt = func.json_extract(_body, "$.receipt")
+_NEWEST_OWN = Sql(
+    select(_receipt, func.json_extract(_body, "$.accepted_at"))
+    .where(
+        entries.c.incident_id >= ids.OWN_ALERTS,
+        entries.c.incident_id < f"{ids.OWN_ALERTS}~",
+        func.json_extract(_body, "$.inbox") == bindparam("inbox"),
+        func.typeof(_receipt) == "integer",
+    )
+    .order_by(_receipt.desc())
+    .limit(1)
+)
 _unknown = or_(alerts.c.inbox == "", bindparam("inbox") == "")
 _SEEN = Sql(
     select(alerts.c.receipt)

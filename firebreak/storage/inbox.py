@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -112,6 +113,20 @@ class InboxStore(Store):
         rows = await self._read(lambda connection: _TAKEN_UP.rows(driver(connection), after=after))
         return frozenset(IntakeClass(row[0]) for row in rows if row[0] in set(IntakeClass))
 
+    async def name(self) -> str:
+        """Which inbox the receipts are of; empty when that is lost."""
+        row = await self._peek(lambda raw: raw.execute("SELECT inbox FROM identity WHERE id = 1").fetchone())
+        return str(row[0]) if row else ""
+
+    async def holds(self, receipt: int, accepted_at: str) -> bool:
+        """Whether it has that delivery, accepted at that time (as it is stored)."""
+        row = await self._peek(lambda raw: _ACCEPTED_AT.run(raw, of=receipt).fetchone())
+        return row is not None and row[0] == accepted_at
+
+    async def rename(self) -> None:
+        """As of a new inbox: all that it hands out from now on is new."""
+        await self._write(lambda raw: _RENAME.run(raw, inbox=secrets.token_hex(8)))
+
     async def probe(self) -> None:
         """Write and sync one row for nothing: LedgerError when an alert could not be kept now."""
         await self._write(_BEAT.run)
@@ -156,6 +171,8 @@ _TAKEN_UP = Sql(
 _BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
 _BACKLOGS = Sql(select(deliveries.c.intake_class, func.count()).where(*_waits).group_by(deliveries.c.intake_class))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
+_ACCEPTED_AT = Sql(select(deliveries.c.accepted_at).where(deliveries.c.receipt == bindparam("of")))
+_RENAME = Sql(update(identity).where(identity.c.id == 1).values(inbox=bindparam("inbox")))
 _SETTLE = Sql(
     update(deliveries)
     .where(deliveries.c.receipt == bindparam("of"), *_waits)

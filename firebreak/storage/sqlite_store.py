@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from firebreak.storage.database import driver
+from firebreak.storage.handled import newest_of_inbox
 from firebreak.storage.inbox import InboxStore
 from firebreak.storage.incidents import IncidentsStore
 from firebreak.storage.ledger import LedgerStore
@@ -33,6 +35,10 @@ class TimelineStore(LedgerStore, IncidentsStore, OutboxStore, RestoresStore):
         report = await self._read(lambda connection: verify_connection(connection, self._database.path))
         report.raise_if_broken()
         return report
+
+    async def newest_of_inbox(self, inbox: str) -> tuple[int, str] | None:
+        """(receipt, time of acceptance as it is stored) of the last delivery of that inbox that changed something."""
+        return await self._read(lambda connection: newest_of_inbox(driver(connection), inbox))
 
 
 if TYPE_CHECKING:  # the type checker compares the classes with their ports here

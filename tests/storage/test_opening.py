@@ -228,7 +228,7 @@ async def test_a_file_that_is_no_store_is_refused(timeline_path: Path, *, read_o
     _overwrite(timeline_path, b"this is a letter, not a database\n" * 200)
     with pytest.raises(LedgerError, match="not a Firebreak store") as caught:
         await TimelineStore.open(timeline_path, read_only=read_only)
-    assert "restore it from a copy" in caught.value.next_step()
+    assert "put back a copy of all of it" in caught.value.next_step()
     assert _bytes(timeline_path).startswith(b"this is a letter")
 
 
