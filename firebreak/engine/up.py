@@ -21,10 +21,11 @@ from pathlib import Path
 
 import structlog
 
+from activities import notices
 from activities.rulebook import Rulebook
 from firebreak.connectors.slack import PACE
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import FirebreakError
+from firebreak.domain.errors import FirebreakError, LedgerError
 from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_chat, build_pager
@@ -39,6 +40,7 @@ from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
 from firebreak.servers.temporal import start_temporal
 from firebreak.settings import Settings
+from firebreak.storage.opened_files import OpenedFiles
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 
 log = structlog.get_logger()
@@ -90,39 +92,57 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with locked(settings.data_dir) as data_dir:
-        run_dir = data_dir / "run"
-        reaped = await reap_leftovers(run_dir)
-        await check_record(settings)
-        await check_inbox(settings)
-        rulebook = await check_documents(settings)
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})
-        async with AsyncExitStack() as stack:
-            watch_intake = await stack.enter_async_context(_people(settings, rulebook))
-            address, children = settings.temporal_address, []
-            if not address:
-                server = await start_temporal(
-                    db_file=data_dir / "temporal.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True
-                )
-                stack.push_async_callback(server.stop)
-                address = server.address
-                children.append(_Child(process=server.process, started_at=time.monotonic()))
-            roles = [*(["gateway"] if gateway else []), *(c.value for c in IntakeClass)]
-            for role in roles:
-                ready_file(data_dir, role).unlink(missing_ok=True)
-                process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
-                stack.push_async_callback(process.stop)
-                children.append(
-                    _Child(process=process, started_at=time.monotonic(), beat_file=beat_file(data_dir, role))
-                )
-            if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
-                return
-            port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
-            announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
-            watch_intake()
-            async with beating(data_dir, "up"):
-                await _watch(children, beat_file(data_dir, "up"), stop)
-            log.info("engine.stopping")
+        replaced = await _run(settings, data_dir, stop, announce, gateway=gateway, replaced=None)
+        while replaced is not None:  # all begins anew, with the file that is there now
+            log.error("engine.file_replaced", file=replaced.name)
+            replaced = await _run(settings, data_dir, stop, announce, gateway=gateway, replaced=replaced)
+
+
+async def _run(
+    settings: Settings,
+    data_dir: Path,
+    stop: asyncio.Event,
+    announce: Callable[[Running], None],
+    *,
+    gateway: bool,
+    replaced: Path | None,
+) -> Path | None:
+    """Until it is to stop, or until the file that it returns is another one than the one that was opened. `replaced`:
+    the one for which it was begun anew."""
+    run_dir = data_dir / "run"
+    reaped = await reap_leftovers(run_dir)
+    await check_record(settings)
+    await check_inbox(settings)
+    rulebook = await check_documents(settings)
+    async with AsyncExitStack() as stack:
+        watch_intake = await stack.enter_async_context(_people(settings, rulebook, replaced))
+        files = OpenedFiles([data_dir / TIMELINE_FILE, data_dir / INBOX_FILE])
+        address, children = settings.temporal_address, []
+        if not address:
+            server = await start_temporal(
+                db_file=data_dir / "temporal.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True
+            )
+            stack.push_async_callback(server.stop)
+            address = server.address
+            children.append(_Child(process=server.process, started_at=time.monotonic()))
+        roles = [*(["gateway"] if gateway else []), *(c.value for c in IntakeClass)]
+        for role in roles:
+            ready_file(data_dir, role).unlink(missing_ok=True)
+            process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
+            stack.push_async_callback(process.stop)
+            children.append(_Child(process=process, started_at=time.monotonic(), beat_file=beat_file(data_dir, role)))
+        if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
+            return None
+        port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
+        announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
+        watch_intake()
+        async with beating(data_dir, "up"):
+            another = await _watch(children, beat_file(data_dir, "up"), stop, files)
+        log.info("engine.stopping")
+    files.set_logs_aside()  # only now nobody of ours has them open
+    return another
 
 
 async def _all_ready(data_dir: Path, processes: Sequence[ManagedProcess], stop: asyncio.Event) -> bool:
@@ -150,12 +170,15 @@ async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
     return False
 
 
-async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) -> None:
-    """Start again what ended: at once the first time, later with growing waits. What hangs is ended first."""
+async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, files: OpenedFiles) -> Path | None:
+    """Start again what ended: at once the first time, later with growing waits. What hangs is ended first. Until it is
+    to stop, or until one of `files` was replaced: a child that is started again would open another one than we."""
     ours = OwnBeats()
     for child in children:
         child.beats.ready(time.monotonic())
     while not stop.is_set():
+        if (replaced := files.replaced()) is not None:
+            return replaced
         now = time.monotonic()
         for child in children:
             if child.process.alive:
@@ -170,6 +193,8 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) ->
                 log.error("engine.child_ended", name=child.process.name, code=child.process.exit_code, again_in=wait)
                 child.start_at, child.fails = now + wait, child.fails + 1
             if now >= child.start_at:
+                if (replaced := files.look()) is not None:
+                    return replaced
                 child.start_at, child.started_at = 0.0, now
                 child.begun(now)
                 try:
@@ -179,10 +204,11 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event) ->
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK):
                 await stop.wait()
+    return None
 
 
 @asynccontextmanager
-async def _people(settings: Settings, rulebook: Rulebook) -> AsyncIterator[Callable[[], None]]:
+async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None) -> AsyncIterator[Callable[[], None]]:
     """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do, also
     when they cannot be started. What it yields begins the watch: workers that start have a right to find alerts."""
     async with AsyncExitStack() as stack:
@@ -192,6 +218,8 @@ async def _people(settings: Settings, rulebook: Rulebook) -> AsyncIterator[Calla
         chat = None if slack is None else await stack.enter_async_context(slack)
         pager = await stack.enter_async_context(build_pager(settings))
         clock = SystemClock()
+        if replaced is not None:
+            await _tell_replaced(store, replaced, clock)
         fallback = settings.fallback_pager_key.get_secret_value()
         sender = OutboxSender(
             OutboxParts(
@@ -222,6 +250,20 @@ async def _people(settings: Settings, rulebook: Rulebook) -> AsyncIterator[Calla
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tell_replaced(store: TimelineStore, path: Path, clock: SystemClock) -> None:
+    now = clock.now()
+    reason = (
+        f"{path.name} was replaced while the engine ran, which has opened its data anew. Alerts that the former file "
+        "held, and that nobody had taken up, are not handled: look for them at Alertmanager. Its log is kept "
+        "(`*-wal.former-*`)."
+    )
+    entry, page = notices.fault(f"replaced-{now:%Y%m%d-%H%M%S}", "data directory", reason, now)
+    try:
+        await store.append([entry], messages=[page])
+    except LedgerError as error:  # no reason not to go on: it is in the log, too
+        log.error("engine.replaced_untold", error=str(error))
 
 
 async def _sent(store: TimelineStore, clock: SystemClock) -> None:

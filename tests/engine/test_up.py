@@ -312,6 +312,30 @@ async def test_a_child_that_hangs_is_ended_and_started_again(engine: Engine) -> 
 
 @pytest.mark.servers
 @pytest.mark.faults
+async def test_a_file_that_is_replaced_under_the_engine_is_opened_anew(engine: Engine, tmp_path: Path) -> None:
+    """By all of its processes, on the same port: what is taken then is handled, and a person hears of what was not."""
+    InboxStore.database(tmp_path / "copy").prepare()
+    await engine.start()
+    port, before = engine.port, engine.pid("p1")
+    os.replace(tmp_path / "copy", engine.data / INBOX_FILE)
+
+    async def again() -> bool:
+        return engine.pid("p1") not in (0, before) and await engine.post(port) == 200
+
+    await engine.eventually(again, PATIENCE)
+
+    async def opened() -> bool:
+        return len(engine.incidents()) == 1
+
+    await engine.eventually(opened, PATIENCE)
+    with closing(sqlite3.connect(f"file:{engine.data / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+        ((record, pager),) = raw.execute("SELECT incident_id, pager FROM messages WHERE key = 'pager/fault'")
+    assert record.startswith("replaced-")
+    assert pager == "trigger_high"
+
+
+@pytest.mark.servers
+@pytest.mark.faults
 async def test_what_was_taken_before_a_kill_of_it_all_is_handled_by_the_next_start(engine: Engine) -> None:
     """kill -9 of `up` right after the 200: no child outlives it, and the next start opens the incident."""
     await engine.start()

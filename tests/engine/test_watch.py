@@ -494,11 +494,11 @@ async def test_an_inbox_that_can_be_read_now_and_then_pages_nobody(inbox: Any, s
 async def test_a_page_for_an_inbox_that_cannot_be_read_outlives_the_engine(inbox: Any, store: Any, clock: Any) -> None:
     """One that is started meanwhile pages nobody anew, and ends the page once it can read."""
     unreadable: Any = Unreadable(inbox, LedgerError("the file is damaged"))
+    gone = [0.0]
     for expected in ([PagerAction.TRIGGER_HIGH], []):
-        gone = [0.0]
-        watch = IntakeWatch(unreadable, store, clock, incidents=store, elapsed=lambda gone=gone: gone[-1])
+        watch = IntakeWatch(unreadable, store, clock, incidents=store, elapsed=lambda: gone[-1])
         for seconds in (0.0, 61.0):
-            gone.append(seconds)
+            gone.append(gone[-1] + seconds)
             with pytest.raises(LedgerError):
                 await watch.look()
         assert await pages(store, clock) == expected
