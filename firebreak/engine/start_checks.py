@@ -33,9 +33,10 @@ def check_pager(settings: Settings) -> None:
 
 
 async def check_record(settings: Settings) -> None:
-    """The whole stored chain. ChainBroken stops the start and pages the fallback key."""
+    """The whole stored chain. ChainBroken stops the start and pages the fallback key. There is none before the first
+    start, nor after one that ended before its schema was on disk."""
     path = settings.data_dir / TIMELINE_FILE
-    if not path.exists():
+    if await asyncio.to_thread(TimelineStore.database(path).is_new):
         return
     report = await asyncio.to_thread(verify_store, path)
     if report.ok:

@@ -71,6 +71,20 @@ class Database:
                 advice="Start this version's engine once (it migrates the store), or use the version that wrote it.",
             )
 
+    def is_new(self) -> bool:
+        """Whether nothing was ever kept in it: there is no file, or one without a table, as a first start leaves it
+        that is killed, or meets a full disk, before its schema is on disk. LedgerError when that cannot be read."""
+        try:
+            if not self.path.exists():
+                return True
+            with closing(self._read_only()) as raw:
+                (tables,) = raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from None
+        except OSError as error:
+            raise LedgerError(f"{self.path.name}: {error.strerror} ({self.path.parent})") from None
+        return not tables
+
     def present_revision(self) -> str | None:
         """Revision in the file; None for an empty one. Raises sqlite3.Error."""
         with closing(self._read_only()) as raw:

@@ -266,6 +266,17 @@ async def test_a_first_start_has_no_inbox_to_check(tmp_path: Path) -> None:
     assert not (tmp_path / INBOX_FILE).exists()
 
 
+async def test_a_record_without_a_schema_is_that_of_a_first_start(tmp_path: Path, pager: Any) -> None:
+    """It was killed, or the disk was full, before anything was kept: the next one begins anew, and pages nobody."""
+    (tmp_path / TIMELINE_FILE).touch()
+    await check_record(stopped(tmp_path, pager))
+    assert pager.got == []
+
+
+def stopped(data_dir: Path, pager: Any) -> Settings:
+    return Settings(data_dir=data_dir, pagerduty_url=pager.url, fallback_pager_key=SecretStr("k" * 32))
+
+
 # --- documents ---------------------------------------------------------------------------------------------------
 
 

@@ -203,6 +203,47 @@ def _open_as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
         path.parent.chmod(0o755)
 
 
+def _died_before_its_schema(path: Path, died: str) -> None:
+    """As a kill -9, or a full disk, leaves the file of a first start."""
+    if died == "while it was made":
+        _overwrite(path, b"")
+        return
+    other = path.with_name("first-start.sqlite")
+    with closing(sqlite3.connect(other, isolation_level=None)) as raw:
+        raw.execute("PRAGMA journal_mode = WAL")
+        raw.execute("PRAGMA cache_size = 1")  # so that the log holds some of it, without a commit
+        raw.execute("BEGIN IMMEDIATE")
+        for number in range(50):
+            raw.execute(f"CREATE TABLE t{number} (a TEXT)")
+        for end in ("", "-wal"):
+            _overwrite(Path(f"{path}{end}"), _bytes(Path(f"{other}{end}")))
+    assert _bytes(Path(f"{path}-wal"))
+
+
+@pytest.mark.parametrize("died", ["while it was made", "in its migration"])
+@pytest.mark.parametrize("store_class", [TimelineStore, InboxStore])
+async def test_what_a_first_start_left_before_its_schema_is_new_and_becomes_a_store(
+    store_class: type[TimelineStore] | type[InboxStore], tmp_path: Path, died: str
+) -> None:
+    """Nothing was ever kept in it; from its first table on it is new no more."""
+    path = tmp_path / "s.sqlite"
+    database = store_class.database(path)
+    assert database.is_new()
+    _died_before_its_schema(path, died)
+    assert database.is_new()
+    async with await store_class.open(path):
+        pass
+    assert not database.is_new()
+    assert database.present_revision() == store_class.revision
+
+
+async def test_whether_a_file_is_new_is_not_guessed(timeline_path: Path) -> None:
+    """Something else under the name is neither new nor a store."""
+    _overwrite(timeline_path, b"this is a letter, not a database\n" * 200)
+    with pytest.raises(LedgerError, match="not a Firebreak store"):
+        TimelineStore.database(timeline_path).is_new()
+
+
 async def test_a_missing_store_is_explained(tmp_path: Path) -> None:
     """Reading where nothing is makes no file and says which setting to look at."""
     with pytest.raises(LedgerError, match="there is no timeline") as caught:
