@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 
@@ -12,12 +15,18 @@ from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import build_pager, build_rulebook
+from firebreak.servers.errors import RegistryDamaged
+from firebreak.servers.process import Entry, Registry, reap_leftovers
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 from firebreak.storage.verify import verify_store
 
 log = structlog.get_logger()
 
+RECORD, RECORD_STOPS = "record", "Firebreak does not start: its record cannot be used"
+"""Part and title of the page when the timeline stops the start."""
+
+_WAITING = "Until it runs nothing is handled, and nobody else is called: look at Alertmanager for what fires."
 _NO_END = "This page does not end by itself: resolve it at the pager once the engine runs."
 _NAMED = 5  # open incidents whose names a page carries
 
@@ -32,18 +41,41 @@ def check_pager(settings: Settings) -> None:
     log.warning("engine.nobody_to_page", problem=problem)
 
 
+@asynccontextmanager
+async def or_paged(settings: Settings, part: str, title: str) -> AsyncIterator[None]:
+    """What goes wrong in it stops the start, and pages the fallback key first: nobody knows what waits behind it. Under
+    one key a day for each `part`: a supervisor that starts the engine again and again makes one page."""
+    try:
+        yield
+    except (FirebreakError, OSError) as error:
+        step = error.next_step() if isinstance(error, FirebreakError) else "Look at the disk of the data directory."
+        await _page(settings, f"{part}-{SystemClock().now():%Y%m%d}", title, str(error), step, _WAITING, _NO_END)
+        raise
+
+
+async def end_leftovers(settings: Settings, run_dir: Path) -> tuple[Entry, ...]:
+    """What an earlier run left alive, ended now. A damaged list of it stops no start: who holds the directory's lock is
+    its only engine, and the kernel has ended the children of the one before with their parent."""
+    async with or_paged(settings, "leftovers", "Firebreak does not start: what an earlier run left cannot be ended"):
+        try:
+            return await reap_leftovers(run_dir)
+        except RegistryDamaged as error:
+            kept = Registry(run_dir).put_aside()
+            log.error("engine.leftovers_unknown", error=str(error), kept=str(kept))
+            return ()
+
+
 async def check_record(settings: Settings) -> None:
-    """The whole stored chain. ChainBroken stops the start and pages the fallback key. There is none before the first
-    start, nor after one that ended before its schema was on disk."""
+    """The whole stored chain. LedgerError (ChainBroken where it was changed) stops the start and pages the fallback
+    key. There is none before the first start, nor after one that ended before its schema was on disk."""
     path = settings.data_dir / TIMELINE_FILE
-    if await asyncio.to_thread(TimelineStore.database(path).is_new):
-        return
-    report = await asyncio.to_thread(verify_store, path)
-    if report.ok:
-        return
-    error = ChainBroken(f"the record in {path} does not hold from entry {report.first_broken_seq}: {report.reason}")
-    await _page(settings, "record", "Firebreak does not start: its record was changed", str(error), error.next_step())
-    raise error
+    async with or_paged(settings, RECORD, RECORD_STOPS):
+        if await asyncio.to_thread(TimelineStore.database(path).is_new):
+            return
+        report = await asyncio.to_thread(verify_store, path)
+        if not report.ok:
+            broken = report.first_broken_seq
+            raise ChainBroken(f"the record in {path} does not hold from entry {broken}: {report.reason}")
 
 
 async def check_inbox(settings: Settings) -> None:

@@ -32,16 +32,17 @@ from firebreak.engine.compose import Routes, build_chat, build_pager
 from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
-from firebreak.engine.start_checks import check_documents, check_inbox, check_pager, check_record
+from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
+from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import beat_file, beating, last_beat, ready_file
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
-from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
+from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.temporal import start_temporal
 from firebreak.settings import Settings
 from firebreak.storage.opened_files import OpenedFiles
-from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
+from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, TimelineStore
 
 log = structlog.get_logger()
 
@@ -112,9 +113,8 @@ async def _run(
     """Until it is to stop, or until the file that it returns is another one than the one that was opened. `replaced`:
     the one for which it was begun anew."""
     run_dir = data_dir / "run"
-    reaped = await reap_leftovers(run_dir)
+    reaped = await end_leftovers(settings, run_dir)
     await check_record(settings)
-    await check_inbox(settings)
     rulebook = await check_documents(settings)
     async with AsyncExitStack() as stack:
         watch_intake = await stack.enter_async_context(_people(settings, rulebook, replaced))
@@ -122,7 +122,7 @@ async def _run(
         address, children = settings.temporal_address, []
         if not address:
             server = await start_temporal(
-                db_file=data_dir / "temporal.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True
+                db_file=data_dir / TEMPORAL_FILE, port=free_port(), run_dir=run_dir, die_with_parent=True
             )
             stack.push_async_callback(server.stop)
             address = server.address
@@ -210,10 +210,10 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, fi
 @asynccontextmanager
 async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None) -> AsyncIterator[Callable[[], None]]:
     """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do, also
-    when they cannot be started. What it yields begins the watch: workers that start have a right to find alerts."""
+    when they cannot be started, or there is no inbox. What it yields begins the watch: workers that start have a right
+    to find alerts."""
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / TIMELINE_FILE))
-        inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / INBOX_FILE))
+        store = await stack.enter_async_context(opened_record(settings))
         slack = build_chat(settings)
         chat = None if slack is None else await stack.enter_async_context(slack)
         pager = await stack.enter_async_context(build_pager(settings))
@@ -235,13 +235,17 @@ async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None)
                 file_pace=FILE_PACE,
             )
         )
-        watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)
         tasks = [asyncio.create_task(sender.run())]
+        watch: IntakeWatch | None = None
         try:
-            yield lambda: tasks.append(asyncio.create_task(watch.run()))
+            inbox = await stack.enter_async_context(opened_inbox(settings))
+            watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)
+            watching = watch.run
+            yield lambda: tasks.append(asyncio.create_task(watching()))
         except (FirebreakError, OSError):  # it does not start, perhaps never will: first, who is due is called
             try:
-                await watch.look()
+                if watch is not None:
+                    await watch.look()
                 await _sent(store, clock)
             except FirebreakError as error:  # the reason of the stop is the other one
                 log.error("engine.nobody_paged", error=str(error))

@@ -24,9 +24,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from firebreak.servers.environment import with_absolute_paths
-from firebreak.servers.errors import ServerUnavailable
+from firebreak.servers.errors import RegistryDamaged, ServerUnavailable
 
 GRACE = timedelta(seconds=10)
 """How long a process has to end after SIGTERM before it is killed."""
@@ -84,6 +85,13 @@ class Entry:
         return self.boot == boot_id() and start_time(self.pid) == self.started
 
 
+def _entry(item: Mapping[str, Any]) -> Entry:
+    entry = Entry(**item)
+    if not isinstance(entry.pid, int) or not 0 < entry.pid < 2**31:
+        raise ValueError(f"{entry.pid!r} is no process id")
+    return entry
+
+
 class Registry:
     """The processes of one run directory, in start order; every change is on disk before the call returns."""
 
@@ -92,16 +100,19 @@ class Registry:
         self._path = run_dir / "processes.json"
 
     def entries(self) -> tuple[Entry, ...]:
-        """What is written down. Raises ServerUnavailable when the file cannot be read as a registry."""
+        """What is written down. Raises RegistryDamaged when the file cannot be read as a registry."""
         try:
-            return tuple(Entry(**item) for item in json.loads(self._path.read_text())["processes"])
+            return tuple(_entry(item) for item in json.loads(self._path.read_text())["processes"])
         except FileNotFoundError:
             return ()
-        except (ValueError, TypeError, KeyError) as error:
-            raise ServerUnavailable(
-                f"the process registry {self._path} is damaged: {error}",
-                advice="Look with `ps` for servers left by an earlier run, end them, then delete that file.",
-            ) from None
+        except (ValueError, TypeError, KeyError, RecursionError, OSError) as error:
+            raise RegistryDamaged(f"the process registry {self._path} is damaged: {error}") from None
+
+    def put_aside(self) -> Path:
+        """Rename a damaged file, so that a new one is begun: where it is now. Raises OSError."""
+        aside = self._path.with_suffix(".damaged")
+        os.replace(self._path, aside)
+        return aside
 
     def add(self, entry: Entry) -> None:
         """Write one process down."""
@@ -144,7 +155,8 @@ class Registry:
 async def reap_leftovers(run_dir: Path, *, grace: timedelta = GRACE) -> tuple[Entry, ...]:
     """End what an earlier run in `run_dir` left alive, the last started first, and return it.
 
-    Only a process whose pid and start time both match is touched. Raises ServerUnavailable on a damaged registry.
+    Only a process whose pid and start time both match is touched. Raises RegistryDamaged, and ServerUnavailable for one
+    that cannot be ended.
     """
     registry = Registry(run_dir)
     known = registry.entries()

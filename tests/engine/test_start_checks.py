@@ -20,8 +20,9 @@ from firebreak.domain.errors import ChainBroken, ContractError, LedgerError, Set
 from firebreak.domain.ids import incident_id, label_fingerprint, own_alert_record
 from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.start_checks import check_documents, check_inbox, check_pager, check_record
-from firebreak.servers.process import free_port
+from firebreak.engine.start_checks import check_documents, check_inbox, check_pager, check_record, end_leftovers
+from firebreak.servers.errors import ServerUnavailable
+from firebreak.servers.process import Entry, Registry, free_port
 from firebreak.settings import Settings, load_settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 
@@ -275,6 +276,46 @@ async def test_a_record_without_a_schema_is_that_of_a_first_start(tmp_path: Path
 
 def stopped(data_dir: Path, pager: Any) -> Settings:
     return Settings(data_dir=data_dir, pagerduty_url=pager.url, fallback_pager_key=SecretStr("k" * 32))
+
+
+async def test_a_record_that_cannot_be_opened_stops_the_start_and_pages_once(tmp_path: Path, pager: Any) -> None:
+    """However often a supervisor starts it: one key at the pager, and what to do."""
+    (tmp_path / TIMELINE_FILE).write_bytes(b"no database at all" * 100)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="not a Firebreak store"):
+            await check_record(stopped(tmp_path, pager))
+    assert [event["event_action"] for event in pager.got] == ["trigger", "trigger"]
+    assert len({event["dedup_key"] for event in pager.got}) == 1
+    told = str(pager.got[0]["payload"])
+    assert "does not start" in told
+    assert "restore it from a copy" in told
+
+
+# --- what an earlier run left ------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_list_of_processes_keeps_no_engine_from_starting(tmp_path: Path, pager: Any) -> None:
+    """The kernel ended them with their parent, whose lock is free; the list is kept for who wants to look."""
+    (tmp_path / "processes.json").write_text("{")
+    assert await end_leftovers(stopped(tmp_path, pager), tmp_path) == ()
+    assert (tmp_path / "processes.damaged").read_text() == "{"
+    assert Registry(tmp_path).entries() == ()
+    assert pager.got == []
+
+
+async def test_a_leftover_that_cannot_be_ended_stops_the_start_and_pages(
+    tmp_path: Path, pager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang in the kernel for hours, and who is on call would not know."""
+
+    async def hangs(run_dir: Path) -> tuple[Entry, ...]:
+        raise ServerUnavailable("p1 (pid 7) of an earlier run cannot be killed", advice="Restart the machine.")
+
+    monkeypatch.setattr("firebreak.engine.start_checks.reap_leftovers", hangs)
+    with pytest.raises(ServerUnavailable):
+        await end_leftovers(stopped(tmp_path, pager), tmp_path)
+    (event,) = pager.got
+    assert "Restart the machine." in str(event["payload"])
 
 
 # --- documents ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -391,6 +391,26 @@ async def test_who_is_due_to_be_called_is_called_also_when_it_cannot_start(engin
     assert process.exit_code not in (0, None)
     assert sorted(event["event_action"] for event in pager.got) == ["trigger", "trigger"]
     assert sorted(event["dedup_key"].split("-")[0] for event in pager.got) == ["engine", "intake"]
+
+
+async def test_who_is_due_to_be_called_is_called_also_when_the_inbox_is_damaged(engine: Engine, pager: Any) -> None:
+    """The start ends with a sentence; all that waits in a good record goes out first, and a page that says why."""
+    engine.data.mkdir()
+    entry, page = notices.fault("engine-1", "workflow", "look at it", datetime.now(UTC))
+    async with await TimelineStore.open(engine.data / TIMELINE_FILE) as store:
+        # One after the other, as all calls of one record: they outlast the page about the inbox.
+        await store.append([entry], messages=[replace(page, key=f"pager/{number}") for number in range(5)])
+    (engine.data / INBOX_FILE).write_bytes(os.urandom(8192))
+    settings = {
+        "FIREBREAK_PAGERDUTY_URL": pager.url,
+        "FIREBREAK_FALLBACK_PAGER_KEY": "k" * 32,
+        "FIREBREAK_TEMPORAL_ADDRESS": "127.0.0.1:1",  # it comes to no such thing
+    }
+    process = await ManagedProcess.start(engine.launch(**settings), engine.folder)
+    assert await process.exited(timedelta(seconds=PATIENCE))
+    assert process.exit_code == 2
+    assert "firebreak: inbox.sqlite: the file is not a Firebreak store" in process.tail()
+    assert sorted(event["dedup_key"].split("-")[0] for event in pager.got) == [*5 * ["engine"], "inbox"]
 
 
 async def test_a_part_that_does_not_start_stops_the_start(engine: Engine) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from firebreak.servers.errors import ServerUnavailable
+from firebreak.servers.errors import RegistryDamaged, ServerUnavailable
 from firebreak.servers.process import (
     Entry,
     Launch,
@@ -161,12 +161,22 @@ def test_a_parent_that_dies_before_writing_it_down_leaves_nothing(tmp_path: Path
     assert not mark.exists()
 
 
-async def test_a_damaged_registry_is_said_and_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"processes": [7]}',
+        '{"processes": [{"name": "p1", "pid": 7.5, "started": 1, "boot": "b"}]}',
+        '{"processes": [{"name": "p1", "pid": -7, "started": 1, "boot": "b"}]}',
+    ],
+)
+async def test_a_damaged_registry_is_said_and_not_overwritten(tmp_path: Path, text: str) -> None:
     """What cannot be read may name processes that live."""
-    (tmp_path / "processes.json").write_text("{")
-    with pytest.raises(ServerUnavailable, match="damaged"):
+    (tmp_path / "processes.json").write_text(text)
+    with pytest.raises(RegistryDamaged, match="damaged"):
         await reap_leftovers(tmp_path)
-    assert (tmp_path / "processes.json").read_text() == "{"
+    assert (tmp_path / "processes.json").read_text() == text
 
 
 async def test_processes_stop_in_the_given_order(tmp_path: Path) -> None:
