@@ -238,7 +238,7 @@ async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None)
         tasks = [asyncio.create_task(sender.run())]
         watch: IntakeWatch | None = None
         try:
-            inbox = await stack.enter_async_context(opened_inbox(settings))
+            inbox = await stack.enter_async_context(opened_inbox(settings, store))
             watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)
             watching = watch.run
             yield lambda: tasks.append(asyncio.create_task(watching()))

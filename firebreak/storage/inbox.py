@@ -98,6 +98,10 @@ class InboxStore(Store):
         strays = sum(count for name, count in rows if name not in known)
         return {**known, IntakeClass.P1_CANDIDATE: known[IntakeClass.P1_CANDIDATE] + strays}
 
+    async def was_handled(self) -> bool:
+        """Whether any delivery ever became something that the timeline tells of."""
+        return bool(await self._read(lambda connection: _HANDLED.run(driver(connection)).fetchone()))
+
     async def oldest(self, *, after: int = 0) -> AcceptedAlert | UnreadableDelivery | None:
         """The delivery that has waited longest for a disposition, of any class and of those that came after that
         receipt."""
@@ -170,6 +174,7 @@ _TAKEN_UP = Sql(
 )
 _BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
 _BACKLOGS = Sql(select(deliveries.c.intake_class, func.count()).where(*_waits).group_by(deliveries.c.intake_class))
+_HANDLED = Sql(select(deliveries.c.receipt).where(deliveries.c.disposition != Disposition.IGNORED.value).limit(1))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
 _ACCEPTED_AT = Sql(select(deliveries.c.accepted_at).where(deliveries.c.receipt == bindparam("of")))
 _RENAME = Sql(update(identity).where(identity.c.id == 1).values(inbox=bindparam("inbox")))
