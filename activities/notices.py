@@ -7,7 +7,7 @@ from typing import Any
 
 from firebreak.domain.alert import Alert
 from firebreak.domain.codec import to_data
-from firebreak.domain.incident import Mode
+from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
@@ -61,6 +61,21 @@ def relapsed(
 ) -> tuple[MessageDraft, ...]:
     """What was healed is broken again. The step is named: the engine goes on from there, and the page says so."""
     return person_needed(incident_id, key, reason, now, tier=tier, step=step)
+
+
+def joined_late(
+    incident_id: str, outcome: IncidentOutcome, now: datetime
+) -> tuple[EntryDraft, tuple[MessageDraft, ...]]:
+    """An alert joined, and the incident ends before anybody has looked at it: a call that comes after the incident's
+    last word, and that only `firebreak close` ends."""
+    if outcome is IncidentOutcome.CLOSED_BY_HAND:
+        what = "after its close was asked for: nobody has looked at it"
+    else:
+        what = f"just before it closed as {outcome.value}: no look at the evidence has seen it"
+    reason = f"an alert joined {incident_id} {what} (firebreak timeline {incident_id})"
+    key, body = "person/late", {"reason": reason, "urgency": "high"}
+    entry = EntryDraft(incident_id=incident_id, key=key, kind=EntryKind.PERSON_CALLED, at=now, body=body)
+    return entry, person_needed(incident_id, key, reason, now)
 
 
 def healed(incident_id: str, key: str, now: datetime) -> tuple[MessageDraft, ...]:

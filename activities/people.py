@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 
 from temporalio import activity
 
@@ -13,13 +12,11 @@ from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
 from firebreak.domain.errors import IncidentClosed, LedgerError, PermanentError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
-from firebreak.domain.message import MessageDraft, NoticeText, PagerAction
+from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
 _FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
-_HEALTHY = (IncidentOutcome.HEALED, IncidentOutcome.RECOVERED)
-
 
 EvidenceForACall = Callable[[str], Awaitable[EntryDraft | None]]
 
@@ -91,9 +88,9 @@ class PeopleHands:
     @translated
     async def close(self, given: CloseInput) -> bool:
         """One keyed record. Its messages are rows of the same transaction: a repeat adds nothing. An alert that has
-        joined since the last look: False when nothing was done (it must be looked at first), a page of its own when
-        the incident ends as healthy (what was done is over, and the sender may not tell of the alert again for hours).
-        """
+        joined since the last look, or since a person asked for the close: False when nothing was done (it must be
+        looked at first), else a page of its own (what was done is over, and the sender may not tell of the alert again
+        for hours)."""
         now = self._clock.now()
         draft = EntryDraft(
             incident_id=given.incident_id,
@@ -103,25 +100,13 @@ class PeopleHands:
             actor=given.by,
             body={"outcome": given.outcome.value, "reason": given.reason},
         )
-        messages = notices.closing(given.incident_id, now)
-        late = (
-            f"an alert joined {given.incident_id} just before it closed as {given.outcome.value}: no look at the "
-            f"evidence has seen it (firebreak timeline {given.incident_id})"
-        )
+        nothing_done = given.outcome is IncidentOutcome.NOTHING_DONE
         closed = await self._casebook.ledger.close_incident(
             draft,
             given.outcome,
-            messages=messages,
+            messages=notices.closing(given.incident_id, now),
             cancel_all=True,
-            unless_joined=given.outcome is IncidentOutcome.NOTHING_DONE,
-            if_joined=_called_about(given.incident_id, late, now) if given.outcome in _HEALTHY else None,
+            unless_joined=nothing_done,
+            if_joined=None if nothing_done else notices.joined_late(given.incident_id, given.outcome, now),
         )
         return closed is not None
-
-
-def _called_about(incident_id: str, reason: str, now: datetime) -> tuple[EntryDraft, tuple[MessageDraft, ...]]:
-    """A call that comes after the incident's last word: only `firebreak close` ends it."""
-    key = "person/late"
-    body = {"reason": reason, "urgency": "high"}
-    entry = EntryDraft(incident_id=incident_id, key=key, kind=EntryKind.PERSON_CALLED, at=now, body=body)
-    return entry, notices.person_needed(incident_id, key, reason, now)

@@ -187,8 +187,9 @@ class LedgerPort(Protocol):
         if_joined: tuple[EntryDraft, Sequence[MessageDraft]] | None = None,
     ) -> Appended | None:
         """Keyed: closes once, releases targets, cancels unsent deadlines, in one transaction. Where an alert has joined
-        since the last look at the evidence began: with `unless_joined` None, and nothing is changed; and `if_joined` is
-        written, too. What is closed already is found, whatever joined."""
+        since the last look at the evidence began (CLOSED_BY_HAND: since a person asked for it): with `unless_joined`
+        None, and nothing is changed; and `if_joined` is written, too. What is closed already is found, whatever
+        joined."""
 
     async def end_restore(
         self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]

@@ -193,19 +193,21 @@ class Sweeper:
             log.warning("sweeper.close_failed", incident=request.incident_id, error=str(error), next_step=step)
             return True
         # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
+        by_hand = IncidentOutcome.CLOSED_BY_HAND
         ending = EntryDraft(
             incident_id=request.incident_id,
             key="close",
             kind=EntryKind.INCIDENT_CLOSED,
             at=self._parts.clock.now(),
             actor=f"person:{fact.by}",
-            body={"outcome": IncidentOutcome.CLOSED_BY_HAND.value, "reason": fact.reason},
+            body={"outcome": by_hand.value, "reason": fact.reason},
         )
         await self._parts.ledger.close_incident(
             ending,
-            IncidentOutcome.CLOSED_BY_HAND,
+            by_hand,
             messages=notices.closing(request.incident_id, ending.at),
             cancel_all=True,
+            if_joined=notices.joined_late(request.incident_id, by_hand, ending.at),
         )
         return True
 

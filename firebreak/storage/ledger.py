@@ -6,10 +6,11 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import bindparam, case, delete, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.errors import ChainBroken, IncidentClosed, TargetHeld
+from firebreak.domain.ids import close_key
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.ports import RestoreRecord
@@ -151,7 +152,8 @@ class LedgerStore(Store):
         def unit(raw: sqlite3.Connection) -> Appended | None:
             ended = find_entry(raw, draft.incident_id, draft.key) is not None
             asked = not ended and (unless_joined or told)
-            late = asked and _JOINED_SINCE.run(raw, incident=draft.incident_id).fetchone()
+            joined = _JOINED_SINCE_THE_WISH if outcome is IncidentOutcome.CLOSED_BY_HAND else _JOINED_SINCE
+            late = asked and joined.run(raw, incident=draft.incident_id).fetchone()
             if late and unless_joined:
                 return None
             (done,) = append_entries(raw, items)
@@ -175,17 +177,26 @@ _LOOKS = or_(
 )
 _began = case((func.json_valid(_looks.c.body) == 1, func.json_extract(_looks.c.body, "$.read_up_to")))
 """Older records lack it; and a damaged one must not keep its incident from ever closing."""
-_JOINED_SINCE = Sql(
-    select(entries.c.seq).where(
-        entries.c.incident_id == bindparam("incident"),
-        entries.c.kind == EntryKind.ALERT_JOINED.value,
-        entries.c.seq
-        > select(func.coalesce(func.max(func.coalesce(_began, _looks.c.seq)), 0))
-        .where(_looks.c.incident_id == bindparam("incident"), _LOOKS)
-        .scalar_subquery(),
-    )
+
+
+def _joined_after(seq: ColumnElement[int]) -> Sql:
+    """Alerts that joined an incident after the entry of that number."""
+    mine = (entries.c.incident_id == bindparam("incident"), entries.c.kind == EntryKind.ALERT_JOINED.value)
+    return Sql(select(entries.c.seq).where(*mine, entries.c.seq > seq))
+
+
+_JOINED_SINCE = _joined_after(
+    select(func.coalesce(func.max(func.coalesce(_began, _looks.c.seq)), 0))
+    .where(_looks.c.incident_id == bindparam("incident"), _LOOKS)
+    .scalar_subquery()
 )
-"""Alerts that joined an incident after the last look at the evidence began: it takes a moment until it is written."""
+"""After the last look at the evidence began: it takes a moment until it is written."""
+_JOINED_SINCE_THE_WISH = _joined_after(
+    select(func.coalesce(func.max(_looks.c.seq), 0))
+    .where(_looks.c.incident_id == bindparam("incident"), _looks.c.key == close_key())
+    .scalar_subquery()
+)
+"""After a person asked for the end: it may take long until a story, or Temporal, is there to write it."""
 
 
 _open_incident = update(incidents).where(incidents.c.id == bindparam("incident"), incidents.c.closed_at.is_(None))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from firebreak.domain import ids
 from firebreak.domain.alert import Disposition
 from firebreak.domain.incident import IncidentOutcome
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.message import Channel, PagerAction
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.starts import Starts
 from firebreak.engine.sweeper import Sweeper
 from workflows.messages import CloseRequested, IncidentInput
@@ -260,6 +261,27 @@ async def test_a_close_by_hand_is_not_lost_with_the_workflow(office: Any, eventu
         ((disposition, _),) = await office.settled(*await office.accept(office.alert("Another")))
     assert disposition is Disposition.OPENED
     assert pages(office) == {}
+
+
+async def test_an_alert_that_joins_what_the_sweeper_closes_by_hand_is_a_page(office: Any) -> None:
+    """It came after the wish, and no story was there to carry that out: the sender may not tell of it again for
+    hours."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+    await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+    await office.asked_to_close(incident_id)
+    joined = EntryDraft(
+        incident_id=incident_id, key="joined/x", kind=EntryKind.ALERT_JOINED, at=datetime.now(UTC), body={}
+    )
+    await office.store.append([joined])
+    await sweeper(office)._closes()
+    kinds = [entry.kind for entry in await office.store.entries(incident_id)]
+    assert kinds[-2:] == [EntryKind.INCIDENT_CLOSED, EntryKind.PERSON_CALLED]
+    due = await office.store.due(datetime.now(UTC), limit=9, channel=Channel.PAGER)
+    assert [message.draft.pager for message in due] == [PagerAction.RESOLVE_HIGH]  # before the call, which stays
+    with closing(sqlite3.connect(f"file:{office.folder / 'timeline.sqlite'}?mode=ro", uri=True)) as raw:
+        (state,) = raw.execute("SELECT state FROM messages WHERE key = 'pager/person/late'").fetchone()
+    assert state == "waiting"
 
 
 async def test_a_workflow_that_ends_with_its_close_on_the_way_calls_nobody(office: Any) -> None:

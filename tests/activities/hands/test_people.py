@@ -13,13 +13,14 @@ import activities.call_evidence
 from activities import notices
 from activities.call_evidence import BUDGET
 from activities.messages import CloseInput, KeepInput, PersonInput, RecoveryInput
+from firebreak.domain import ids
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.errors import LedgerError, PermissionDenied
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.plan import StepStatus
 from firebreak.domain.target import ResourceKind
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import NextLook
 from firebreak.postmortem.notices import render_notice
 from workflows.options import SWIFT_LIMIT
@@ -87,6 +88,37 @@ async def test_an_alert_that_joined_as_all_was_well_is_a_page_of_its_own(world: 
     assert "no look at the evidence has seen it" in called[0]
     action, state, due = world.messages(incident)["pager/person/late"]
     assert (action, state, due) == ("trigger_high", "waiting", world.due())
+
+
+async def asked_to_close(world: Any, incident: Any) -> None:
+    """What `firebreak close` writes."""
+    wish = EntryDraft(
+        incident_id=incident.id,
+        key=ids.close_key(),
+        kind=EntryKind.CLOSE_REQUESTED,
+        at=world.clock.at,
+        body={"reason": "enough", "by": "ada"},
+    )
+    await world.store.append([wish])
+
+
+@pytest.mark.parametrize(("joins", "calls"), [("before", 0), ("after", 1)])
+async def test_an_alert_that_joined_after_a_person_asked_for_the_end_is_a_page(
+    world: Any, joins: str, calls: int
+) -> None:
+    """The story may be long in hearing of it; who closed it by hand knew of what had joined before."""
+    incident = await world.opened()
+    if joins == "before":
+        await world.opened(alertname="PaySlow")
+    await asked_to_close(world, incident)
+    if joins == "after":
+        await world.opened(alertname="PaySlow")
+    for _ in range(2):
+        await world.closed_by_hand(incident)
+    called = [body["reason"] for body in await world.bodies(incident, EntryKind.PERSON_CALLED)]
+    assert len(called) == calls
+    assert all("after its close was asked for" in reason for reason in called)
+    assert ("pager/person/late" in world.messages(incident)) is bool(calls)
 
 
 async def test_an_alert_that_a_look_has_seen_is_no_such_page(world: Any) -> None:
