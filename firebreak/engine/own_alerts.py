@@ -7,12 +7,14 @@ can be at a time, but Alertmanager may merge alerts and move the start, and two 
 - An alert that began before somebody was paged about its fingerprint is what that open page is about. One that began
   since has ended in between, unheard: it is a page of its own.
 - What resolves a fingerprint ends the open pages of all starts up to then.
+- A page that was closed by hand is over, though its alert may fire on: who closed it has it for `REARM`, then what is
+  told again pages anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from activities import notices
 from firebreak.domain import ids
@@ -22,18 +24,29 @@ from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.engine.parts import DispatcherParts
 
+REARM = timedelta(minutes=5)
+"""How long after a close by hand the same alert pages nobody, as with an incident: the sender repeats what still fires,
+and what was on its way at the close is no news."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """`last` = its last change: a page, or the end of one."""
+    """`last` = its last change by a delivery: a page, or its end. `closed_at`: when a person closed that page."""
 
     id: str
     starts_at: datetime  # to the second
     last: TimelineEntry
+    closed_at: datetime | None
 
     @property
-    def open(self) -> bool:
+    def paged(self) -> bool:
+        """And nothing that was delivered has ended it, though a person may have."""
         return self.last.kind is EntryKind.ENGINE_FAULT
+
+    def has_somebody(self, accepted_at: datetime) -> bool:
+        """Whether a person has it when that is accepted: the page is open, or was closed by hand just now. (More than
+        REARM before its close: the clock was set back.)"""
+        return self.paged and (self.closed_at is None or abs(accepted_at - self.closed_at) <= REARM)
 
     @property
     def accepted_at(self) -> datetime:
@@ -52,7 +65,7 @@ async def take(parts: DispatcherParts, accepted: AcceptedAlert) -> tuple[Disposi
     if not covered:
         return Disposition.IGNORED, "nobody was paged about this alert"
     for record in covered:
-        if record.open and not _was_seen(accepted, record):
+        if record.paged and not _was_seen(accepted, record):
             await _end(parts, accepted, record)
     return Disposition.RESOLVED, covered[0].id
 
@@ -61,7 +74,8 @@ async def _fires(parts: DispatcherParts, accepted: AcceptedAlert, records: list[
     """The record of its page."""
     alert = accepted.alert
     name = ids.own_alert_record(alert.fingerprint, alert.starts_at)
-    told = [r for r in records if r.open and (r.id == name or alert.starts_at <= r.accepted_at)]
+    told = [r for r in records if r.id == name or alert.starts_at <= r.accepted_at]
+    told = [r for r in told if r.has_somebody(accepted.accepted_at)]
     if told:
         return told[0].id
     newest = max(records, key=lambda record: record.last.seq, default=None)
@@ -96,9 +110,10 @@ async def _records(parts: DispatcherParts, fingerprint: str) -> list[_Record]:
     found = []
     for name in await parts.ledger.records(ids.own_alert_records(fingerprint)):
         starts_at = ids.own_alert_start(name, fingerprint)
-        last = _last_change(await parts.ledger.entries(name)) if starts_at else None
+        entries = await parts.ledger.entries(name) if starts_at else ()
+        last = _last_change(entries)
         if starts_at and last:
-            found.append(_Record(name, starts_at, last))
+            found.append(_Record(name, starts_at, last, _closed_at(entries, last)))
     return sorted(found, key=lambda record: record.starts_at, reverse=True)
 
 
@@ -110,6 +125,12 @@ def _delivery(accepted: AcceptedAlert) -> dict[str, object]:
 def _last_change(entries: tuple[TimelineEntry, ...]) -> TimelineEntry | None:
     changes = (EntryKind.ENGINE_FAULT, EntryKind.RECOVERY_SEEN)
     return next((entry for entry in reversed(entries) if entry.kind in changes), None)
+
+
+def _closed_at(entries: tuple[TimelineEntry, ...], page: TimelineEntry) -> datetime | None:
+    """By the very page: one that came back is another."""
+    wish = ids.close_key(notices.page_key(page.key))
+    return next((entry.at for entry in entries if entry.key == wish), None)
 
 
 def _was_seen(accepted: AcceptedAlert, record: _Record) -> bool:

@@ -13,8 +13,9 @@ import pytest
 from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Disposition, IntakeClass
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine import own_alerts
+from firebreak.gateway.untaken import oversize_alert
 
 pytestmark = pytest.mark.servers
 
@@ -198,3 +199,60 @@ async def test_an_alert_whose_fingerprint_begins_with_the_other_is_another(offic
     assert len(await handled(office, one, other)) == 2
     told = await handled(office, delivery(office, 3, 3, resolved=True))
     assert [action for _, action in told] == ["trigger_high", "trigger_high", "resolve_high"]
+
+
+async def closed_by_hand(office: Any, record: str, page: str, minutes: float) -> None:
+    """What `firebreak close` writes about that page."""
+    at = datetime(2026, 11, 21, 9, tzinfo=UTC) + timedelta(minutes=minutes)
+    wish = EntryDraft(
+        incident_id=record,
+        key=ids.close_key(page),
+        kind=EntryKind.CLOSE_REQUESTED,
+        at=at,
+        body={"reason": "I have it", "by": "ada"},
+    )
+    await office.store.append([wish], messages=[notices.fault_handled(record, page, at)])
+
+
+async def test_what_fires_on_after_a_close_by_hand_pages_anew(office: Any) -> None:
+    """Not at once, since who closed it knows; and once for each close, also when deliveries are handled again."""
+    first, soon, later = delivery(office, 1, 0), delivery(office, 2, 31), delivery(office, 3, 36)
+    _, record = await own_alerts.take(office.parts, first)
+    await closed_by_hand(office, record, "pager/fault", 30)
+    assert len(await handled(office, soon)) == 2, "the page and its end"
+    told = await handled(office, later, delivery(office, 4, 240))
+    assert [action for _, action in told] == ["trigger_high", "resolve_high", "trigger_high"]
+    assert len(await handled(office, first, later)) == 3, "handled again, as after a crash"
+    again = ids.delivery_key("fault", later.receipt, later.accepted_at)
+    await closed_by_hand(office, record, notices.page_key(again), 250)
+    assert len(await handled(office, delivery(office, 5, 251), first, later)) == 4
+    assert [action for _, action in await handled(office, delivery(office, 6, 500))][4:] == ["trigger_high"]
+
+
+async def test_a_close_of_an_earlier_page_is_none_of_the_one_that_came_back(office: Any) -> None:
+    """It was asked for just as the alert fired anew: that page is open, and no second one goes out."""
+    told = (delivery(office, 1, 0), delivery(office, 2, 1, resolved=True), delivery(office, 3, 2))
+    assert len(await handled(office, *told)) == 3
+    (_, record) = await own_alerts.take(office.parts, told[2])
+    await closed_by_hand(office, record, "pager/fault", 2)
+    assert [action for _, action in await handled(office, delivery(office, 4, 60))].count("trigger_high") == 2
+
+
+async def test_the_end_of_an_alert_that_was_closed_by_hand_lets_it_page_at_once(office: Any) -> None:
+    """It ended and fires again: that is news, however short ago the close was."""
+    _, record = await own_alerts.take(office.parts, delivery(office, 1, 0))
+    await closed_by_hand(office, record, "pager/fault", 1)
+    told = await handled(office, delivery(office, 2, 2, resolved=True), delivery(office, 3, 3))
+    assert [action for _, action in told] == ["trigger_high", "resolve_high", "resolve_high", "trigger_high"]
+
+
+async def test_a_body_that_is_too_large_again_after_a_close_pages_anew(office: Any) -> None:
+    """Within the hour it is the same alert: whoever closed it too early hears of it."""
+    at = datetime(2026, 11, 21, 9, 2, tzinfo=UTC)
+    first = replace(delivery(office, 1, 2), alert=oversize_alert(limit=9, at=at))
+    _, record = await own_alerts.take(office.parts, first)
+    await closed_by_hand(office, record, "pager/fault", 10)
+    for minutes, pages in ((12, 1), (20, 2), (30, 2)):
+        more = replace(delivery(office, minutes, minutes), alert=oversize_alert(limit=9, at=at))
+        told = [action for _, action in await handled(office, more)]
+        assert told.count("trigger_high") == pages
