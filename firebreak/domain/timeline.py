@@ -29,6 +29,7 @@ class EntryKind(StrEnum):
     PERSON_CALLED = "person.called"  # high urgency was asked for, with its reason
     MESSAGE_DELIVERED = "message.delivered"
     MESSAGE_FAILED = "message.failed"
+    MESSAGE_TAKEN_BACK = "message.taken_back"  # a call, when it was due: it may have been on its way
     RESTORE_OPENED = "restore.opened"
     RESTORE_ENDED = "restore.ended"
     SCORE_SET = "score.set"  # a person's own health score (row A2)

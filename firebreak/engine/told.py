@@ -32,9 +32,11 @@ def _delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
 
 
 def _perhaps_delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
-    """As `_delivered`, and the triggers whose answer was lost."""
+    """As `_delivered`, and the triggers whose answer was lost, or that were taken back when they were due: one that was
+    on its way then is open at the pager, and a kill may have come before that was written down."""
     for entry in entries:
         lost = entry.kind is EntryKind.MESSAGE_FAILED and entry.body.get("may_have_arrived")
+        lost = lost or entry.kind is EntryKind.MESSAGE_TAKEN_BACK
         if entry.kind is EntryKind.MESSAGE_DELIVERED or (lost and entry.body.get("pager") in ENDS.values()):
             yield entry.body
 

@@ -138,6 +138,7 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
     EntryKind.PERSON_CALLED: lambda body: _joined("a person is called", reading.text(body, "reason")),
     EntryKind.MESSAGE_DELIVERED: lambda body: _message(body, "delivered"),
     EntryKind.MESSAGE_FAILED: lambda body: _message(body, "failed"),
+    EntryKind.MESSAGE_TAKEN_BACK: lambda body: _message(body, "taken back when it was due, perhaps on its way"),
     EntryKind.RESTORE_OPENED: lambda body: _joined(
         f"{_step(body)} stays in force until its restore", reading.text(body, "reason")
     ),

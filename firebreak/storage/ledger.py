@@ -28,11 +28,12 @@ from firebreak.storage.entries import (
     select_entries,
 )
 from firebreak.storage.faults import UNREADABLE
-from firebreak.storage.outbox import cancel_messages, cancel_waiting_after, enqueue_messages
+from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.restores import keep_restores
 from firebreak.storage.schema import documents, entries, incidents, target_locks
 from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store
+from firebreak.storage.taken_back import cancel_messages, cancel_waiting_after
 
 MOST_RECORDS = 100
 """Of one beginning that are found."""
@@ -72,7 +73,7 @@ class LedgerStore(Store):
                     holder = _take_target(raw, target, drafts[0].incident_id)
                     if holder != drafts[0].incident_id:
                         raise TargetHeld.by(holder, target)  # undoes all of this unit
-                cancel_messages(raw, cancel)
+                cancel_messages(raw, cancel, drafts[0].at if drafts else None)
                 enqueue_messages(raw, messages)
                 keep_restores(raw, restores)
                 if phase is not None:

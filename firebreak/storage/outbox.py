@@ -61,7 +61,8 @@ class MessageState(StrEnum):
 _WAITING: ColumnElement[str] = literal_column(f"'{MessageState.WAITING.value}'")
 
 
-def _waiting(table: FromClause) -> ColumnElement[bool]:
+def waiting(table: FromClause) -> ColumnElement[bool]:
+    """Condition of what was neither sent nor taken back nor given up."""
     return table.c.state == _WAITING
 
 
@@ -196,7 +197,7 @@ def _is_first(*of: ColumnElement[bool]) -> ColumnElement[bool]:
     """No earlier message of the same incident and channel (among those `of` a kind) waits."""
     before = tuple_(_earlier.c.due_at, _earlier.c.number) < tuple_(rows.c.due_at, rows.c.number)
     lane = (_earlier.c.incident_id == rows.c.incident_id, _earlier.c.channel == rows.c.channel)
-    return ~exists(select(1).where(_waiting(_earlier), *lane, before, *of)).correlate(rows)
+    return ~exists(select(1).where(waiting(_earlier), *lane, before, *of)).correlate(rows)
 
 
 def _front(*conditions: ColumnElement[bool]) -> Select[Any]:
@@ -214,18 +215,18 @@ def _its_time(channel: Channel | None) -> tuple[ColumnElement[bool], ...]:
     """`due_at` is in the index of what waits: no row is read of what waits for its time, which most of them do, and for
     long. Nothing is tried again before it is due."""
     its = () if channel is None else (rows.c.channel == channel.value,)
-    return (_waiting(rows), *its, rows.c.due_at <= bindparam("now"))
+    return (waiting(rows), *its, rows.c.due_at <= bindparam("now"))
 
 
 def _due(channel: Channel | None) -> Sql:
     tried = or_(rows.c.next_try_at <= bindparam("now"), rows.c.next_try_at > NEVER)
-    lost = (select(*COLUMNS).where(_waiting(rows), *place) for place in strays(channel))
+    lost = (select(*COLUMNS).where(waiting(rows), *place) for place in strays(channel))
     return Sql(union_all(_front(*_its_time(channel), tried), *lost))
 
 
 def _count_due(channel: Channel | None) -> Sql:
     """How many `_due` may have to look at, by the index alone; `most` at most."""
-    places = (_its_time(channel), *((_waiting(rows), *place) for place in strays(channel)))
+    places = (_its_time(channel), *((waiting(rows), *place) for place in strays(channel)))
     found = union_all(*(select(rows.c.due_at).where(*place) for place in places))
     return Sql(select(func.count()).select_from(found.limit(bindparam("most")).subquery()))
 
@@ -233,7 +234,7 @@ def _count_due(channel: Channel | None) -> Sql:
 _CHANNELS = (None, *Channel)
 _DUE = {channel: _due(channel) for channel in _CHANNELS}
 _COUNT_DUE = {channel: _count_due(channel) for channel in _CHANNELS}
-_NEXT_DUE = Sql(_front(_waiting(rows)).with_only_columns(func.min(rows.c.next_try_at)))
+_NEXT_DUE = Sql(_front(waiting(rows)).with_only_columns(func.min(rows.c.next_try_at)))
 _ENQUEUE = Sql(
     insert(rows)
     .values({column.name: bindparam(column.name) for column in rows.c if column.name != "number"})
@@ -244,7 +245,7 @@ _DELIVERED = Sql(
     .where(rows.c.number == bindparam("of"), rows.c.state != MessageState.DELIVERED.value)
     .values(state=MessageState.DELIVERED.value, receipt=bindparam("receipt"), attempts=bindparam("attempts"))
 )
-_failed = update(rows).where(rows.c.number == bindparam("of"), _waiting(rows))
+_failed = update(rows).where(rows.c.number == bindparam("of"), waiting(rows))
 _GIVEN_UP = Sql(_failed.values(state=MessageState.GIVEN_UP.value, attempts=bindparam("attempts")))
 _DROPPED = Sql(_failed.values(state=MessageState.GIVEN_UP.value))
 _AGAIN = Sql(
@@ -256,12 +257,8 @@ _AGAIN = Sql(
 )
 _NEWEST = Sql(select(entries.c.at).order_by(entries.c.seq.desc()).limit(1))
 _NEWEST_MESSAGE = Sql(select(func.max(rows.c.number)))
-_TIMES = Sql(select(rows.c.number, rows.c.due_at, rows.c.next_try_at).where(_waiting(rows)))
+_TIMES = Sql(select(rows.c.number, rows.c.due_at, rows.c.next_try_at).where(waiting(rows)))
 _MOVE = Sql(_failed.values(due_at=bindparam("due_at"), next_try_at=bindparam("next_try_at")))
-_cancel = update(rows).where(_waiting(rows), rows.c.incident_id == bindparam("incident"))
-_cancel = _cancel.values(state=MessageState.CANCELLED.value)
-_CANCEL = Sql(_cancel.where(rows.c.key == bindparam("message")))
-_CANCEL_AFTER = Sql(_cancel.where(rows.c.due_at > bindparam("after")))
 
 
 def enqueue_messages(raw: sqlite3.Connection, drafts: Sequence[MessageDraft]) -> None:
@@ -287,14 +284,3 @@ def enqueue_messages(raw: sqlite3.Connection, drafts: Sequence[MessageDraft]) ->
             for draft in drafts
         ],
     )
-
-
-def cancel_messages(raw: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> None:
-    """Take back messages that were not sent yet, by (incident, message key)."""
-    for incident_id, key in keys:
-        _CANCEL.run(raw, incident=incident_id, message=key)
-
-
-def cancel_waiting_after(raw: sqlite3.Connection, incident_id: str, at: datetime) -> None:
-    """Take back the incident's unsent messages that are due after `at`."""
-    _CANCEL_AFTER.run(raw, incident=incident_id, after=format_time(at))

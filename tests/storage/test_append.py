@@ -272,6 +272,40 @@ async def test_closing_takes_back_the_deadline_and_lets_go_of_the_targets(store:
     assert await store.lock_target(make.target(), "inc-other") == "inc-other"
 
 
+@pytest.mark.parametrize("how", ["cancel", "close"])
+@pytest.mark.parametrize(("at", "doubt"), [(30, False), (58.9, False), (59.5, True), (61, True)])
+async def test_a_call_that_is_taken_back_when_it_is_due_may_be_on_its_way(
+    store: TimelineStore, make: Make, how: str, at: float, doubt: bool
+) -> None:
+    """The record says so, also where it falls due while the change is being written; of one in good time it says
+    nothing. (A close takes nothing back that is due.)"""
+    incident = make.incident()
+    call = make.message("deadline", incident=incident.id, due=60, pager=PagerAction.TRIGGER_HIGH)
+    low = make.message("notice", incident=incident.id, due=60)
+    await store.open_or_join(
+        incident, opened=make.draft(incident.id, "opened"), joined=make.draft("", "joined"), messages=[call, low]
+    )
+    if how == "cancel":
+        cancel = [(incident.id, "deadline"), (incident.id, "notice")]
+        await store.append([make.draft(incident.id, "verify", at=at)], cancel=cancel)
+    else:
+        await store.close_incident(
+            make.draft(incident.id, "close", at=at), IncidentOutcome.HEALED, messages=[], cancel_all=True
+        )
+    back = [e.body["key"] for e in await store.entries(incident.id) if e.kind is EntryKind.MESSAGE_TAKEN_BACK]
+    assert back == (["deadline"] if doubt and not (how == "close" and at > 60) else [])
+
+
+async def test_a_call_that_waits_for_its_next_try_is_not_on_its_way(store: TimelineStore, make: Make) -> None:
+    """What the one before may have done, its own entry says."""
+    call = make.message("deadline", due=60, pager=PagerAction.TRIGGER_HIGH)
+    await store.append([make.draft()], messages=[call])
+    (message,) = await store.due(make.time(60), limit=9)
+    await store.failed(message, next_try_at=make.time(90), entry=None)
+    await store.append([make.draft(key="verify", at=70)], cancel=[("inc-a", "deadline")])
+    assert [entry.key for entry in await store.entries("inc-a")] == ["k", "verify"]
+
+
 async def test_a_phase_is_not_set_after_the_close(store: TimelineStore, make: Make) -> None:
     """A late record does not reopen what is closed."""
     incident = make.incident()

@@ -98,6 +98,81 @@ async def test_a_page_whose_answer_was_lost_is_resolved(desk: Any, monkeypatch: 
     assert ("pager", "resolve_high") in desk.people.sent
 
 
+class Killed(BaseException):
+    """The process dies here: no handler of ours runs, and what was on disk stays."""
+
+
+async def healed(desk: Any) -> None:
+    """A tier's last step is verified now, in one transaction with what it takes back."""
+    verified = EntryDraft(
+        incident_id=desk.incident_id,
+        key="verify/0.0",
+        kind=EntryKind.VERIFICATION,
+        at=desk.now,
+        body={"outcome": "verified", "tier": 0, "step": 0},
+    )
+    told = notices.healed(desk.incident_id, "healed/0.0", desk.now)
+    await desk.store.append([verified], messages=told, cancel=[(desk.incident_id, notices.DEADLINE)])
+
+
+async def closed(desk: Any) -> None:
+    """Its hold is over."""
+    end = EntryDraft(
+        incident_id=desk.incident_id,
+        key="close",
+        kind=EntryKind.INCIDENT_CLOSED,
+        at=desk.now,
+        body={"outcome": "healed", "reason": "it held"},
+    )
+    messages = notices.closing(desk.incident_id, desk.now)
+    await desk.store.close_incident(end, IncidentOutcome.HEALED, messages=messages, cancel_all=True)
+
+
+async def test_a_page_that_was_on_its_way_when_the_sender_was_killed_is_resolved(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pager has it, the healing takes it back before that is written down, and `up` is killed: the next one ends
+    it, once."""
+    send = desk.people.send
+
+    async def killed(key: str, action: PagerAction, **more: Any) -> str:
+        told: str = await send(key, action, **more)
+        if action is PagerAction.TRIGGER_HIGH:
+            await healed(desk)
+            raise Killed
+        return told
+
+    await desk.tell(*desk.classified(deadline=60))
+    await desk.all()
+    desk.clock.forward(60)
+    with monkeypatch.context() as dying:
+        dying.setattr(desk.people, "send", killed)
+        with pytest.raises(Killed):
+            await desk.sender.drain()
+    assert desk.state("deadline") == ("cancelled", 0)
+    desk.sender = desk._sender(desk.people)
+    await desk.all()
+    desk.clock.forward(600)
+    await closed(desk)
+    await desk.all()
+    high = [what for channel, what in desk.people.sent if what.endswith("_high")]
+    assert high == ["trigger_high", "resolve_high"]
+
+
+async def test_a_deadline_that_is_taken_back_in_time_asks_for_no_end(desk: Any) -> None:
+    """An ordinary healing calls nobody, and tells the pager of nothing that it never heard of; nor does its close."""
+    await desk.tell(*desk.classified(deadline=60))
+    await desk.all()
+    desk.clock.forward(30)
+    await healed(desk)
+    await desk.all()
+    desk.clock.forward(600)
+    await closed(desk)
+    await desk.all()
+    assert [what for _, what in desk.people.sent if what.endswith("_high")] == []
+    assert await desk.entries(EntryKind.MESSAGE_TAKEN_BACK) == []
+
+
 async def test_a_page_that_was_refused_first_and_then_lost_is_resolved(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
