@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from activities.rulebook import Rulebook
-from firebreak.domain.errors import ChainBroken, FirebreakError, LedgerError, SettingsInvalid
+from firebreak.domain.errors import ChainBroken, FirebreakError, SettingsInvalid
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
@@ -76,37 +76,6 @@ async def check_record(settings: Settings) -> None:
         if not report.ok:
             broken = report.first_broken_seq
             raise ChainBroken(f"the record in {path} does not hold from entry {broken}: {report.reason}")
-
-
-async def check_inbox(settings: Settings) -> None:
-    """An inbox that cannot be opened stops the start, and pages the fallback key: alerts may wait there. One that was
-    put back from a copy, beside a record that knows of later receipts, gets a new name: it counts them again, and each
-    alert that gets such a receipt would pass for one that has been handled."""
-    path = settings.data_dir / INBOX_FILE
-    if not path.exists():
-        return
-    try:
-        async with await InboxStore.open(path) as inbox:
-            await _name_anew(settings, inbox)
-    except LedgerError as error:
-        title = "Firebreak does not start: its inbox cannot be used"
-        await _page(settings, "inbox", title, str(error), error.next_step(), _NO_END)
-        raise
-
-
-async def _name_anew(settings: Settings, inbox: InboxStore) -> None:
-    name, path = await inbox.name(), settings.data_dir / TIMELINE_FILE
-    if not name or not path.exists():
-        return
-    try:
-        async with await TimelineStore.open(path) as store:
-            newest = await store.newest_of_inbox(name)
-    except LedgerError as error:  # of the record, and no fault of the inbox: whoever needs it opens it, too
-        log.error("engine.inbox_not_compared", error=str(error))
-        return
-    if newest is not None and not await inbox.holds(*newest):
-        await inbox.rename()
-        log.warning("engine.inbox_named_anew", known_up_to=newest[0], holds_up_to=await inbox.newest())
 
 
 async def check_documents(settings: Settings) -> Rulebook:

@@ -10,12 +10,16 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from activities import notices
 from firebreak.domain.errors import LedgerError
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.start_checks import RECORD, RECORD_STOPS, or_paged
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
+
+log = structlog.get_logger()
 
 INBOX = "inbox"
 TEMPORAL_FILE = "temporal.sqlite"
@@ -44,7 +48,9 @@ async def opened_record(settings: Settings) -> AsyncIterator[TimelineStore]:
 
 @asynccontextmanager
 async def opened_inbox(settings: Settings, record: TimelineStore) -> AsyncIterator[InboxStore]:
-    """The inbox, made where there is none. LedgerError when it cannot be opened."""
+    """The inbox, made where there is none. LedgerError when it cannot be opened. One that was put back from a copy,
+    beside a record that knows of later receipts, gets a new name: it counts them again, and each alert that gets such a
+    receipt would pass for one that has been handled."""
     database = InboxStore.database(settings.data_dir / INBOX_FILE)
     async with AsyncExitStack() as stack:
         async with or_paged(settings, INBOX, "Firebreak does not start: its inbox cannot be used"):
@@ -56,7 +62,16 @@ async def opened_inbox(settings: Settings, record: TimelineStore) -> AsyncIterat
                     "Look at Alertmanager for what fires, and handle what no incident tells of (firebreak incidents).",
                 )
             inbox = await stack.enter_async_context(await InboxStore.open(database.path))
+            await _name_anew(record, inbox)
         yield inbox
+
+
+async def _name_anew(record: TimelineStore, inbox: InboxStore) -> None:
+    name = await inbox.name()
+    newest = await record.newest_of_inbox(name) if name else None
+    if newest is not None and not await inbox.holds(*newest):
+        await inbox.rename()
+        log.warning("engine.inbox_named_anew", known_up_to=newest[0], holds_up_to=await inbox.newest())
 
 
 async def _was_used(data_dir: Path, *, made: bool) -> bool:
