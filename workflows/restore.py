@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 from temporalio import workflow
 
@@ -11,6 +12,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.restores import RestoreHands
     from workflows.messages import RestoreEnd, RestoreWatch
     from workflows.options import RECORD, swiftly
+
+SOONEST = timedelta(seconds=1)
+"""Least time between two looks: the workers, which say when to look again, may be behind Temporal's clock for longer
+than they want to wait."""
 
 
 @workflow.defn(name="Restore")
@@ -33,6 +38,6 @@ class RestoreWorkflow:
                 return RestoreEnd(outcome=seen.outcome)
             given = dataclasses.replace(given, since=seen.since)
             if seen.again_at is not None:
-                await workflow.sleep(max((seen.again_at - workflow.now()).total_seconds(), 0.05))
+                await workflow.sleep(max(seen.again_at - workflow.now(), SOONEST))
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(dataclasses.replace(watch, since=given.since))

@@ -83,6 +83,7 @@ class PlayedHands:
     close_script: list[bool] = field(default_factory=list)
     recovery_script: list[bool] = field(default_factory=list)
     restore_script: list[bool] = field(default_factory=list)
+    restore_again: timedelta = timedelta(milliseconds=30)
     failing: set[str] = field(default_factory=set)  # for good
     stumbling: set[str] = field(default_factory=set)  # in a way that another try may mend
     calls: list[tuple[str, Any]] = field(default_factory=list)
@@ -175,7 +176,7 @@ class PlayedHands:
     async def check(self, given: RestoreInput) -> RestoreResult:
         self._called("restore", given)
         ended = self.restore_script.pop(0)
-        again = datetime.now(UTC) + timedelta(milliseconds=30)
+        again = datetime.now(UTC) + self.restore_again
         if ended:
             return RestoreResult(ended=True, outcome="restored")
         since = self.seen_at(len(self.restore_script))
