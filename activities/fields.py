@@ -104,7 +104,7 @@ def moved_fields(obj: Mapping[str, Any], changes: Iterable[FieldChange]) -> tupl
             found.append(str(error))
             continue
         if now != canonical(json.loads(change.before)):
-            found.append(f"{change.path} was {change.before} when this was planned and is {now} now")
+            found.append(f"{change.path} was {change.before} and is {now} now")
     return tuple(found)
 
 

@@ -45,8 +45,9 @@ class VerifyHands:
     async def verify(self, given: VerifyInput) -> VerifyResult:
         """Healthy and carrying traffic, for the hold time, counted from the effect; or the time limit has passed. Only
         what was measured as still broken is "not verified" (row B1: then the next tier may act): what cannot be seen is
-        undecided, which pages (issue item 7). Where the clock was set back, by however much, the time limit counts once
-        more at most; no evidence counts of a time that has been before."""
+        undecided, which pages (issue item 7), and so is what somebody else has changed since. Where the clock was set
+        back, by however much, the time limit counts once more at most; no evidence counts of a time that has been
+        before."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
         done = await self._casebook.found(given.incident_id, step_entry("verify", at))
         if done is not None:
@@ -63,6 +64,8 @@ class VerifyHands:
         deadline = since + rule.within
         progress = await self._progress(step, effect)
         results = await self._judge(rule, entry.at + rule.settle)
+        if progress.state is ProgressState.CHANGED:  # neither a healing nor a failure is this step's any more
+            return await self._decide(at, plan, StepStatus.UNDECIDED, progress.reason, results, progress, effect)
         unmet = [r for r in results if r.truth is not Truth.TRUE]
         broken = any(r.truth is Truth.FALSE for r in unmet)
         stuck = progress.state is ProgressState.FAILED

@@ -10,7 +10,7 @@ cannot both win, and a write that was only slow is recognised when it lands late
     apply(intent) -> Effect       raises TransientError when the outcome is not known: then
     read_back(intent) -> Effect   APPLIED or NOT_APPLIED, from the object itself
     prepare_undo(...) -> CheckResult; [Intent with undo=True]; apply(...)     the same path with the inverse changes
-    progress(effect) -> Progress  how far the world has followed
+    progress(effect) -> Progress  whether it is still in force, and how far the world has followed
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ from firebreak.domain.action import (
     StepContext,
 )
 from firebreak.domain.codec import format_time
-from firebreak.domain.errors import NotYet, PermanentError, PreconditionFailed, TargetChanged, TransientError
+from firebreak.domain.errors import (
+    NotYet,
+    PermanentError,
+    PreconditionFailed,
+    TargetChanged,
+    TargetNotFound,
+    TransientError,
+)
 from firebreak.domain.ids import step_annotation
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject, PatchKind
 from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, ResourceKind, TargetRef
@@ -142,7 +149,23 @@ class Action(ABC):
         """Reads, judges, and says what would be written, or why nothing will be. Never writes. `params`: a `Params`."""
 
     async def progress(self, effect: Effect) -> Progress:
-        """How far the world has followed an applied effect. Default: a field is as it is at once."""
+        """How far the world has followed an applied effect; CHANGED once that is not in force any more. One read of
+        the object tells. Raises what the API server says, but for an object that is gone."""
+        ref = effect.target.ref
+        try:
+            obj = await self.cluster.get(ref, timeout=self.call_timeout)
+        except TargetNotFound:
+            return Progress(state=ProgressState.CHANGED, reason=f"{ref.text} is gone since it was written")
+        if obj["metadata"]["uid"] != effect.target.uid:
+            return Progress(state=ProgressState.CHANGED, reason=f"{ref.text} is another object now")
+        moved = moved_fields(obj, inverse(effect.changes))
+        if moved:
+            reason = f"{ref.text} was changed by somebody else since it was written: {'; '.join(moved)}"
+            return Progress(state=ProgressState.CHANGED, reason=reason)
+        return await self.followed(effect, obj)
+
+    async def followed(self, effect: Effect, obj: KubeObject) -> Progress:
+        """How far the world has followed what `obj` holds as it was written. Default: a field is as it is at once."""
         return Progress(state=ProgressState.DONE, reason=f"{effect.target.ref.text} holds the written value")
 
     async def look_ahead(self, params: Mapping[str, Any], context: StepContext) -> Proposal | CheckResult:

@@ -71,12 +71,10 @@ class RestartWorkload(Action):
         budgets = await self.cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, ref.namespace, timeout=self.call_timeout)
         return await budget_objection(self.cluster, obj, ref.kind, budgets, timeout=self.call_timeout)
 
-    async def progress(self, effect: Effect) -> Progress:
-        """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason."""
+    async def followed(self, effect: Effect, obj: KubeObject) -> Progress:
+        """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason. A later
+        restart or roll-back by somebody else has replaced our time stamp, so it does not come here."""
         ref = effect.target.ref
-        obj = await self.cluster.get(ref, timeout=self.call_timeout)
-        if obj["metadata"]["uid"] != effect.target.uid:
-            return Progress(state=ProgressState.FAILED, reason=f"{ref.text} is another object now")
         status = rollout(obj, ref.kind)
         if status.state is not ProgressState.RUNNING:
             return status

@@ -100,12 +100,9 @@ class ShiftTraffic(Action):
             params = params.model_copy(update={"min_ready_share": 0.0})
         return await self._too_small(intent.target.ref, obj, intent.changes, params)
 
-    async def progress(self, effect: Effect) -> Progress:
+    async def followed(self, effect: Effect, obj: KubeObject) -> Progress:
         """DONE when every gateway has accepted this generation of the route and found its backends."""
         ref = effect.target.ref
-        obj = await self.cluster.get(ref, timeout=self.call_timeout)
-        if obj["metadata"]["uid"] != effect.target.uid:
-            return Progress(state=ProgressState.FAILED, reason=f"{ref.text} is another object now")
         parents = (obj.get("status") or {}).get("parents") or ()
         if not parents:
             reason = f"no gateway has set a status on {ref.text}: perhaps no controller serves it"

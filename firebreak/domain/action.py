@@ -111,6 +111,7 @@ class ProgressState(StrEnum):
     RUNNING = "running"
     FAILED = "failed"  # a stuck roll-out is a failure
     UNKNOWN = "unknown"  # it cannot be read now
+    CHANGED = "changed"  # what was written is not in force any more: somebody else has changed it since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from firebreak.domain.action import CheckOutcome, EffectOutcome
+from firebreak.domain.action import CheckOutcome, EffectOutcome, ProgressState
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
 from firebreak.postmortem.in_force import wrote_nothing
@@ -170,7 +170,8 @@ def _judged(part: ActionPart, entry: TimelineEntry, verified_at: datetime) -> di
     if outcome == "verified":  # what wrote nothing did not heal: whoever had made it so did, or it healed by itself
         state = StepState.VERIFIED_AS_IT_WAS if wrote_nothing(part) else StepState.VERIFIED
         return told | {"state": state, "verified_at": verified_at}
-    bad = _NOT_GOOD.get(outcome)
+    changed = reading.text(entry.body, "progress", "state") == ProgressState.CHANGED.value
+    bad = StepState.CHANGED if changed else _NOT_GOOD.get(outcome)
     return told if bad is None else told | {"state": bad}
 
 

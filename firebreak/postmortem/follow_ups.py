@@ -92,6 +92,8 @@ def _not_known(actions: Sequence[ActionPart]) -> Iterator[str]:
         if part.state in (StepState.UNKNOWN, StepState.INTENDED):
             at = part.target or "the target"
             yield f"Look at {at} by hand: the outcome of {_name(part)} is not known{_why(part)}"
+        elif part.state is StepState.CHANGED:
+            yield f"Find out who changed {part.target or 'the target'} after {_name(part)} had written it{_why(part)}"
         elif part.state is StepState.UNDECIDED:
             how = _as_it_was(part) or ", which is still in force,"
             yield f"See by hand whether {_name(part)}{_where(part)}{how} helped{_why(part)}"

@@ -50,7 +50,7 @@ def undoable(part: ActionPart, rule: str) -> bool:
 
 def _sentence(part: ActionPart, restore: RestorePart | None) -> str:
     fields = ", ".join(_back(change) for change in part.changes) or "put it back"
-    verb = "is" if part.effect in WROTE else "may be"
+    verb = "is" if part.effect in WROTE and part.state is not StepState.CHANGED else "may be"
     told = f"Step {wording.clean(part.step_id, 60)} {verb} still in force: {fields} by hand, or keep it on purpose"
     more = [f"Object: {part.target}"] if part.target else []
     if part.state in _UNDO_DID_NOT:

@@ -153,6 +153,7 @@ class StepState(StrEnum):
     UNKNOWN = "outcome unknown"
     NOT_VERIFIED = "not verified"
     UNDECIDED = "not known whether it healed"
+    CHANGED = "changed by somebody else since it was written"
     VERIFIED = "verified"
     VERIFIED_AS_IT_WAS = "verified, though it was already so and nothing was written"
     UNDONE = "undone"

@@ -105,6 +105,9 @@ def _first(case: Case) -> str:
     if unsure:
         what = unsure[-1].target or "the target"
         return f"look at {wording.clean(what, 90)} first: what {step_words(unsure[-1])} did there is not certain."
+    if changed := [a for a in case.actions if a.state is StepState.CHANGED]:
+        what = wording.clean(changed[-1].target or "the target", 90)
+        return f"look at {what} first: somebody else has changed it since {step_words(changed[-1])} wrote it."
     if undecided := [a for a in case.actions if a.state is StepState.UNDECIDED]:
         return f"see first whether {step_words(undecided[-1])}, which is in force, helped; nobody could tell."
     if case.in_force:
@@ -128,7 +131,7 @@ def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
     if case.closed_at is not None:
         return _when_over(case)
-    if part is not None and part.state is StepState.UNDECIDED:
+    if part is not None and part.state in (StepState.UNDECIDED, StepState.CHANGED):
         return "nothing more is tried, and nothing is undone; a person is paged."
     return _after_tier(case, part)
 

@@ -10,7 +10,9 @@ from firebreak.postmortem import reading, wording
 from firebreak.postmortem.in_force import PAGE_ACTION
 from firebreak.postmortem.model import ActionPart, Case, FaultLine, StepState
 
-_STOPPED = frozenset({StepState.UNKNOWN, StepState.UNDECIDED, StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK})
+_STOPPED = frozenset(
+    {StepState.UNKNOWN, StepState.UNDECIDED, StepState.CHANGED, StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK}
+)
 """After these nothing more is written: a person is called (`firebreak/plans/next_move.py`)."""
 
 

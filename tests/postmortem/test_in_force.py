@@ -65,6 +65,16 @@ def test_an_undone_step_is_not_in_force(tell: Tell, outcome: str) -> None:
     assert _left(_with(tell("by_hand"), EntryKind.UNDO_RECORDED, _undo(outcome))) == ()
 
 
+def test_a_step_that_somebody_changed_is_not_said_to_be_in_force(tell: Tell) -> None:
+    """It is to be looked at: perhaps it was put back, perhaps it was changed to something else."""
+    progress = {"state": "changed", "reason": "changed since", "details": []}
+    body = {"tier": 1, "step": 0, "outcome": "undecided", "reason": "changed since", "progress": progress}
+    entries = _with(tell("by_hand"), EntryKind.VERIFICATION, body)
+    (line,) = _left(entries)
+    assert line.startswith("Step to-v1 may be still in force")
+    assert any(told.startswith("Find out who changed") for told in build(entries, phases=()).follow_ups)
+
+
 @pytest.mark.parametrize("outcome", ["not_applied", "refused", "unknown"])
 def test_an_effect_that_wrote_nothing_or_is_not_known_is_not_told_as_in_force(tell: Tell, outcome: str) -> None:
     """An unknown outcome has a follow-up of its own: look first."""

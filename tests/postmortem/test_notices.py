@@ -273,6 +273,20 @@ def test_a_step_of_which_nobody_can_tell_says_that_it_is_in_force(tell: Tell) ->
     assert any("restart_workload pay-v1, which is in force, helped" in line for line in page.lines)
 
 
+def test_a_step_that_somebody_changed_sends_the_person_to_its_object(tell: Tell) -> None:
+    """Nobody is told that it is in force: it is not, or not as it was written."""
+    entries = _up_to(tell("paged"), EntryKind.VERIFICATION)
+    progress = {"state": "changed", "reason": "it was changed by somebody else since it was written", "details": []}
+    last = replace(entries[-1], body={**entries[-1].body, "outcome": "undecided", "progress": progress})
+    told = render_notice(NoticeKind.STEP_FAILED, (*entries[:-1], last), body={"tier": 0, "step": 0})
+    assert "changed by somebody else since it was written" in told.title
+    assert any("nothing more is tried" in line for line in told.lines)
+    page = render_notice(NoticeKind.PERSON_NEEDED, (*entries[:-1], last), body={"reason": "changed"})
+    (line,) = (line for line in page.lines if "first: somebody else has changed it" in line)
+    assert "look at lab/shop/Deployment/pay-v1" in line
+    assert not any("in force" in line for line in page.lines)
+
+
 def test_a_step_that_was_taken_back_says_what_is_as_before(tell: Tell) -> None:
     """Before and after of the way back, and that the engine goes on."""
     told = render_notice(NoticeKind.STEP_UNDONE, tell("undone"), body={"tier": 1, "step": 0})

@@ -15,7 +15,7 @@ from activities.actions import build, discover, specs
 from activities.actions.base import Action
 from activities.fields import inverse, moved_fields
 from firebreak.connectors.kubernetes import KubernetesCluster
-from firebreak.domain.action import CheckOutcome, CheckResult, EffectOutcome, Intent, StepContext
+from firebreak.domain.action import CheckOutcome, CheckResult, EffectOutcome, Intent, ProgressState, StepContext
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.errors import PermissionDenied, PreconditionFailed, TargetChanged, TargetNotFound, TransientError
 from firebreak.domain.ids import step_annotation
@@ -327,6 +327,20 @@ async def test_read_back_tells_applied_from_not_applied(name: str, stage: MakeSt
     assert found.changes == intent.changes
     assert (await play.action.apply(intent)).outcome is EffectOutcome.ALREADY_APPLIED
     assert play.port.writes_sent == 1
+
+
+@every_mutating_action
+async def test_what_was_written_is_in_force_until_somebody_changes_it(name: str, stage: MakeStage) -> None:
+    """By its touched fields, and by its UID: a later restart, or weights that were put back, are not our work."""
+    play = await stage(name)
+    effect = await play.action.apply(await play.intent())
+    assert (await play.action.progress(effect)).state is not ProgressState.CHANGED
+    await play.world.edit(play.scene.target, play.scene.meddle)
+    found = await play.action.progress(effect)
+    assert (found.state, "changed by somebody else" in found.reason) == (ProgressState.CHANGED, True)
+    await play.world.replace(play.scene.target)
+    found = await play.action.progress(effect)
+    assert (found.state, "another object" in found.reason) == (ProgressState.CHANGED, True)
 
 
 @every_mutating_action

@@ -96,6 +96,7 @@ async def test_undo_of_a_created_key_removes_it(real_world: RealWorld, context: 
     effect = await action.apply(intent)
     assert (await action.progress(effect)).state is ProgressState.DONE
     await real_world.edit(ref, {"data": {"other": "1"}})
+    assert (await action.progress(effect)).state is ProgressState.DONE, "what somebody did beside it changes nothing"
     undo_key = f"{given.step_key}/undo"
     back = await action.prepare_undo(intent, effect, step_key=undo_key, stamp=given.stamp)
     assert back.outcome is CheckOutcome.READY, back.reason

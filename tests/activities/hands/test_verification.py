@@ -273,6 +273,37 @@ async def test_a_stuck_roll_out_is_a_failure(world: Any, sick: bool, status: Ste
     assert "stuck" in seen.record.reason
 
 
+@pytest.mark.parametrize("cured", [False, True], ids=["ill", "cured by somebody"])
+@pytest.mark.parametrize("how", ["put back", "replaced", "deleted"])
+async def test_what_is_not_in_force_any_more_is_not_judged_by_what_followed(
+    world: Any, fake_world: Any, how: str, cured: bool
+) -> None:
+    """Somebody else is at work: neither did the step fail, so that the next tier may act, nor did it heal, so that it
+    is to be taken back one day. Told at the first look."""
+    world.sick()
+    incident = await world.opened()
+    plan = (await world.gather(incident)).plan
+    world.digest = plan.digest
+    applied = await act(world, incident)
+    if how == "put back":
+        world.cluster.change(world.flags, {"data": {"recommend.enabled": "true"}})
+    elif how == "replaced":
+        await fake_world.replace(world.flags)
+    else:
+        del world.cluster.objects[world.flags.kind, world.flags.namespace, world.flags.name]
+    if cured:
+        world.healthy(since=world.clock.at)
+    world.clock.forward(8)
+    seen = await world.run(world.verification.verify, world.look(incident))
+    assert seen.record.status is StepStatus.UNDECIDED
+    assert {"put back": "changed by somebody else", "replaced": "another object", "deleted": "gone"}[how] in (
+        seen.record.reason
+    )
+    assert next_move(plan, (applied, seen.record)).kind is MoveKind.PAGE
+    assert await world.store.open_restores() == ()
+    assert world.messages(incident)["deadline"][1] == "waiting"
+
+
 async def test_there_is_nothing_to_verify_before_an_effect(world: Any) -> None:
     """A look without an effect is an error for good, not a verification."""
     incident = await world.planned()
