@@ -10,7 +10,7 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
-from firebreak.domain.errors import IncidentClosed, LedgerError, PermanentError
+from firebreak.domain.errors import LedgerError, PermanentError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
@@ -57,10 +57,8 @@ class PeopleHands:
                     *((given.incident_id, notices.unclassified_key(look)) for look in range(given.looks + 1)),
                 ),
                 phase=(given.incident_id, IncidentPhase.WAITING_FOR_PERSON),
-                unless_closed=True,
+                unless=("close",),  # by hand: who closed it has it
             )
-        except IncidentClosed:  # by hand: who closed it has it
-            return
         except LedgerError as error:
             await self._page_directly(given, error)
             raise  # tried again: it must be written down in the end

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 from temporalio import activity
 
@@ -14,7 +16,7 @@ from activities.casebook import Casebook, step_body
 from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import RestoreInput, RestoreResult, StepInput
-from activities.undoing import undo_step
+from activities.undoing import TakingBack, undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, HeldBackEffect, Intent
 from firebreak.domain.age import counted_from
@@ -24,9 +26,12 @@ from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import Mode
 from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
-from firebreak.domain.ports import Clock, RestoreRecord
-from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.ports import Clock, LedgerPort, RestoreRecord
+from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.postmortem.people import open_reasons
+
+NOT_FLIPPED = "Nothing was flipped."
+FLIPPED = "It was begun, and whether the write took effect is not known: look at the target."
 
 
 class RestoreHands:
@@ -75,29 +80,26 @@ class RestoreHands:
             held_back = await self._held_back(given, plan)
             if not held_back:
                 try:
-                    effect = await self._take_back(record, plan)
+                    back = await self._take_back(record, plan)
                 except TransientError as error:
                     if not overdue:
                         raise
                     held_back = str(error)
                 else:
-                    if not isinstance(effect, HeldBackEffect):
-                        return await self._taken_back(record, key, plan, why, effect)
-                    held_back = effect.reason.removesuffix(".")
+                    if not isinstance(back.effect, HeldBackEffect):
+                        return await self._taken_back(record, plan, why, back) or again
+                    held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
         elif (found := await self._found_back(given)) is not None:
-            return await self._taken_back(record, key, plan, f"{why}; an earlier try had taken it back", found)
+            back = TakingBack(effect=found, begun=True)
+            return await self._taken_back(record, plan, f"{why}; an earlier try had taken it back", back) or again
         await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again
-        flipped = (
-            "Nothing was flipped."
-            if await self._begun(given) is None
-            else "It was begun, and whether the write took effect is not known: look at the target."
-        )
-        reason = f"not taken back within {rule.within}: {why}. {flipped}"
+        begun = await self._begun(given) is not None
+        reason = f"not taken back within {rule.within}: {why}. {FLIPPED if begun else NOT_FLIPPED}"
         body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason)
-        return await self._end(record, key, "overdue", body, page=True)
+        return await self._end(record, body, begun=begun, page=True) or again
 
     async def _begun(self, given: RestoreInput) -> Intent | None:
         """What an earlier look has recorded that it would write."""
@@ -132,42 +134,36 @@ class RestoreHands:
                 return f"{target.text} is being handled by {holder}"
         return ""
 
-    async def _take_back(self, record: RestoreRecord, plan: Plan) -> Effect:
+    async def _take_back(self, record: RestoreRecord, plan: Plan) -> TakingBack:
         at = StepInput(
             incident_id=record.incident_id, plan_digest=record.plan_digest, tier=record.tier, step=record.step
         )
         return await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
 
-    async def _taken_back(self, record: RestoreRecord, key: str, plan: Plan, why: str, effect: Effect) -> RestoreResult:
+    async def _taken_back(self, record: RestoreRecord, plan: Plan, why: str, back: TakingBack) -> RestoreResult | None:
+        effect = back.effect
         good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
         outcome = "restored" if good else "refused"
         reason = f"{why}; {effect.reason}"
         body = step_body(plan, record.tier, record.step, outcome=outcome, reason=reason, effect=to_data(effect))
-        return await self._end(record, key, outcome, body, page=not good)
+        return await self._end(record, body, begun=back.begun, page=not good)
 
     async def _end(
-        self, record: RestoreRecord, key: str, outcome: str, body: Mapping[str, object], *, page: bool
-    ) -> RestoreResult:
+        self, record: RestoreRecord, body: Mapping[str, Any], *, begun: bool, page: bool
+    ) -> RestoreResult | None:
+        """None when another attempt has begun to take it back meanwhile: the next look finds what became of that."""
         now = self._clock.now()
-        entry = EntryDraft(
-            incident_id=record.incident_id,
-            key=key,
-            kind=EntryKind.RESTORE_ENDED,
-            at=now,
-            body=json.loads(json.dumps(body)),
-        )
-        again = notices.postmortem(record.incident_id, f"postmortem/{key}", now)
-        messages: tuple[MessageDraft, ...]
-        if page:
-            messages = notices.person_needed(record.incident_id, key, str(body["reason"]), now)
-        else:
+        key = ids.move_key("restore-ended", record.tier, record.step)
+        messages = _called(record, key, str(body["reason"]), now)
+        if not page:
             messages = (notices.chat(record.incident_id, NoticeKind.RESTORED, key, now),)
             if await self._ends_the_page(record):
                 high = PagerAction.RESOLVE_HIGH
                 messages += (notices.pager(record.incident_id, NoticeKind.RESTORED, f"pager/{key}", high, now),)
-        await self._casebook.ledger.end_restore(record, outcome=outcome, entry=entry, messages=(*messages, again))
-        await self._casebook.ledger.release_targets(_lock_name(record))
-        return RestoreResult(ended=True, outcome=outcome)
+        ended = await _write_end(self._casebook.ledger, record, key, body, messages, now, begun=begun)
+        if ended.key != key:
+            return None
+        return RestoreResult(ended=True, outcome=str(ended.body["outcome"]))
 
     async def _ends_the_page(self, record: RestoreRecord) -> bool:
         """Whether the engine's watch had called a person about this restore, which came late (workers or Temporal were
@@ -179,6 +175,39 @@ class RestoreHands:
         entries = await self._casebook.ledger.entries(record.incident_id)
         closed = next((entry for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
         return open_reasons(closed, entries) == {own}
+
+
+def _called(record: RestoreRecord, key: str, reason: str, now: datetime) -> tuple[MessageDraft, ...]:
+    return notices.person_needed(record.incident_id, key, reason, now)
+
+
+async def _write_end(
+    ledger: LedgerPort,
+    record: RestoreRecord,
+    key: str,
+    body: Mapping[str, Any],
+    messages: Sequence[MessageDraft],
+    now: datetime,
+    *,
+    begun: bool,
+) -> TimelineEntry:
+    """The entry that stands. Unless it was `begun` here, an undo that another attempt has begun since comes first."""
+    entry = EntryDraft(
+        incident_id=record.incident_id,
+        key=key,
+        kind=EntryKind.RESTORE_ENDED,
+        at=now,
+        body=json.loads(json.dumps(body)),
+    )
+    ended = await ledger.end_restore(
+        record,
+        outcome=str(body["outcome"]),
+        entry=entry,
+        messages=(*messages, notices.postmortem(record.incident_id, f"postmortem/{key}", now)),
+        unless=() if begun else (ids.move_key("undo-intent", record.tier, record.step),),
+    )
+    await ledger.release_targets(_lock_name(record))
+    return ended.entry
 
 
 def _lock_name(of: RestoreInput | RestoreRecord) -> str:

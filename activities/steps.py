@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import timedelta
 
 from temporalio import activity
 
@@ -19,8 +17,8 @@ from activities.failures import translated
 from activities.messages import StepInput
 from activities.step_checks import StepChecks
 from activities.step_records import StepEntries, record_of, step_entry
-from activities.undoing import CLOSED, undo_step
-from firebreak.documents.durations import spoken
+from activities.stops import HANDS_OFF, hands_off, let_go, too_old
+from activities.undoing import undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import (
     CheckOutcome,
@@ -29,24 +27,14 @@ from firebreak.domain.action import (
     EffectOutcome,
     Intent,
 )
-from firebreak.domain.age import is_to_come
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.errors import IncidentClosed, PermanentError, TargetHeld, TransientError
+from firebreak.domain.errors import PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord, StepStatus
 from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.target import TargetRef
-from firebreak.domain.timeline import EntryKind
-
-OLDEST_EVIDENCE = timedelta(seconds=60)
-"""Nothing is written on older evidence, nor undone: workers or Temporal were away. By then the paging deadline has
-called a person as a rule (issue item 10), whose work it would be written over. Evidence of a time that is still to come
-is of an unknown age, which is too old. What an intent has already brought about is read from the world, however long
-ago that was."""
-
-_OLDEST = spoken(OLDEST_EVIDENCE)
-_UNKNOWN_AGE = "which is still to come: the clock was set back since, and how long ago it was nobody can tell"
+from firebreak.domain.timeline import EntryKind, TimelineEntry
 
 
 class StepHands:
@@ -76,18 +64,21 @@ class StepHands:
         """Refused, applied, would apply, or failed; the record is made from what is stored, also on a repeat."""
         plan = await self._casebook.plan(given.plan_digest)
         kinds = ("effect", "refused", "would", "intent")
-        stored = await self._casebook.found(given.incident_id, *(step_entry(kind, given) for kind in kinds), "close")
-        if stored is None:
-            return await self._first_time(given, plan)
-        if stored.kind is EntryKind.INCIDENT_CLOSED:
-            return await self._refuse(given, plan, CLOSED)
+        keys = tuple(step_entry(kind, given) for kind in kinds)
+        stored = await self._casebook.found(given.incident_id, *keys, *HANDS_OFF)
+        return await (self._first_time(given, plan) if stored is None else self._as_stored(given, plan, stored))
+
+    async def _as_stored(self, given: StepInput, plan: Plan, stored: TimelineEntry) -> StepRecord:
+        """What another attempt has made of it, or what ended the incident for us."""
+        if stored.key in HANDS_OFF:
+            return await self._refuse(given, plan, hands_off(stored))
         if stored.kind is EntryKind.INTENT_RECORDED:
             return await self._after_crash(given, plan, from_data(Intent, stored.body["intent"]))
         return record_of(given, stored)
 
     async def _first_time(self, given: StepInput, plan: Plan) -> StepRecord:
         step = plan.step(given.tier, given.step)
-        if why := self._too_old(given):
+        if why := too_old(given, self._clock.now()):
             return await self._refuse(given, plan, why)
         if step.approval:
             return await self._refuse(
@@ -117,14 +108,15 @@ class StepHands:
         ]
         try:
             written = await self._casebook.ledger.append(
-                drafts, phase=(given.incident_id, IncidentPhase.ACTING), holding=holding, unless_closed=True
+                drafts,
+                phase=(given.incident_id, IncidentPhase.ACTING),
+                holding=holding,
+                unless=(step_entry("refused", given), step_entry("would", given), *HANDS_OFF),
             )
         except TargetHeld as held:
             return await self._refuse(given, plan, str(held))
-        except IncidentClosed:  # since it was asked for above
-            return await self._refuse(given, plan, CLOSED)
-        if written[0].found:  # another attempt was quicker: its intent binds
-            return await self._after_crash(given, plan, from_data(Intent, written[0].entry.body["intent"]))
+        if written[0].found:  # another attempt was quicker, or a person: since it was asked for above
+            return await self._as_stored(given, plan, written[0].entry)
         if check.outcome is CheckOutcome.ALREADY_SO:
             as_is = Effect(
                 outcome=EffectOutcome.NOT_APPLIED,
@@ -158,31 +150,15 @@ class StepHands:
         except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
             effect = _unknown(intent, f"{error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:
+            ended = await self._casebook.found(given.incident_id, *HANDS_OFF)
             if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
-                effect = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason="mode observe: not written any more")
-                return await self._record_effect(given, plan, effect)
-            closed = await self._casebook.found(given.incident_id, "close")
-            if why := (CLOSED if closed else self._too_old(given, intent)):
-                return await self._record_effect(given, plan, _refused(intent, why))
-            return await self._apply(given, plan, intent)
+                why = "mode observe: not written any more"
+                effect = let_go(intent, why, otherwise=EffectOutcome.WOULD_APPLY)
+            elif why := hands_off(ended) if ended else too_old(given, self._clock.now(), intent):
+                effect = let_go(intent, why)
+            else:
+                return await self._apply(given, plan, intent)
         return await self._record_effect(given, plan, effect)
-
-    def _too_old(self, given: StepInput, intent: Intent | None = None) -> str:
-        """Why nothing may be written any more, or empty."""
-        now = self._clock.now()
-        if given.rests_on is not None:
-            evidence = f"the evidence is of {given.rests_on:%H:%M:%S} UTC"
-            if is_to_come(given.rests_on, now):
-                return f"{evidence}, {_UNKNOWN_AGE}: nothing is done on it"
-            if now - given.rests_on > OLDEST_EVIDENCE:
-                return f"{evidence}, more than {_OLDEST} ago: nothing is done on it"
-        if intent is not None:
-            meant = f"meant at {intent.stamp:%H:%M:%S} UTC"
-            if is_to_come(intent.stamp, now):
-                return f"{meant}, {_UNKNOWN_AGE}: it is not written any more"
-            if now - intent.stamp > OLDEST_EVIDENCE:
-                return f"{meant}, not written then; after {_OLDEST} not any more"
-        return ""
 
     async def _read_back(self, given: StepInput, plan: Plan, intent: Intent, doubt: str) -> StepRecord:
         """After an unknown outcome in the patient attempt. What cannot be read stays unknown, and a person is paged
@@ -210,11 +186,14 @@ class StepHands:
         return record_of(given, written[0].entry)
 
     async def _refuse(self, given: StepInput, plan: Plan, reason: str) -> StepRecord:
+        """Unless another attempt has its intent: then that binds, and what it may have written is looked for."""
         draft = self._entries.draft(given, plan, "refused", EntryKind.STEP_REFUSED, reason=reason)
         written = await self._casebook.ledger.append(
-            [draft], messages=(self._entries.tell(given, NoticeKind.STEP_FAILED, "refused"),)
+            [draft],
+            messages=(self._entries.tell(given, NoticeKind.STEP_FAILED, "refused"),),
+            unless=(step_entry("intent", given), step_entry("would", given)),
         )
-        return record_of(given, written[0].entry)
+        return await self._as_stored(given, plan, written[0].entry)
 
     async def _would_apply(
         self, given: StepInput, plan: Plan, check: CheckResult, holding: tuple[TargetRef, ...]
@@ -225,13 +204,11 @@ class StepHands:
                 [draft],
                 messages=(self._entries.tell(given, NoticeKind.WOULD_APPLY, "would"),),
                 holding=holding,
-                unless_closed=True,
+                unless=(step_entry("intent", given), step_entry("refused", given), *HANDS_OFF),
             )
         except TargetHeld as held:
             return await self._refuse(given, plan, str(held))
-        except IncidentClosed:
-            return await self._refuse(given, plan, CLOSED)
-        return record_of(given, written[0].entry)
+        return await self._as_stored(given, plan, written[0].entry)
 
     # --- undo --------------------------------------------------------------------------------------------------
 
@@ -240,22 +217,16 @@ class StepHands:
     async def undo(self, given: StepInput) -> StepRecord:
         """The inverse of what the effect changed, through the same order: intent, write, effect."""
         plan = await self._casebook.plan(given.plan_digest)
-        done = await self._casebook.found(given.incident_id, step_entry("undo", given))
-        if done is None:
-            effect = await undo_step(
-                self._casebook,
-                self._actions,
-                self._clock,
-                self._mode,
-                given,
-                plan,
-                too_old=self._too_old,
-                of_tier=True,
-            )
-            data = to_data(effect)
-            draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, effect.target, effect=data)
+        key = step_entry("undo", given)
+        done = await self._casebook.found(given.incident_id, key)
+        while done is None:
+            back = await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan, of_tier=True)
+            data = to_data(back.effect)
+            draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, back.effect.target, effect=data)
             told = self._entries.tell(given, NoticeKind.STEP_UNDONE, "undone")
-            done = (await self._casebook.ledger.append([draft], messages=(told,)))[0].entry
+            written = await self._casebook.ledger.append([draft], messages=(told,), unless=back.unless(given))
+            if written[0].entry.key == key:
+                done = written[0].entry
         record = record_of(given, done)
         if record.status is StepStatus.UNDONE:
             await self._end_restore(given, plan)

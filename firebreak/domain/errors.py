@@ -8,7 +8,6 @@ FirebreakError
   - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
     - NotYet                    what the write needs beside its target is not there now
 - TargetHeld                    another incident acts on the target: one actor per target
-- IncidentClosed                nothing is written for it any more
 - LedgerError
   - AppendConflict (retry)  ChainBroken (stop all automation, page)
 """
@@ -156,12 +155,6 @@ class TargetHeld(FirebreakError):
         held = cls(f"{target.text} is being handled by {holder}: one actor per target")
         held.target, held.holder = target, holder
         return held
-
-
-class IncidentClosed(FirebreakError):
-    """The incident has been closed: nothing is written for it any more, in the cluster or in its plan."""
-
-    advice = "See `firebreak show` for who closed it; what still burns opens an incident of its own."
 
 
 class LedgerError(FirebreakError):

@@ -138,14 +138,15 @@ class LedgerPort(Protocol):
         restores: Sequence[RestoreRecord] = (),
         phase: tuple[str, IncidentPhase] | None = None,
         holding: Sequence[TargetRef] = (),
-        unless_closed: bool = False,
+        unless: Sequence[str] = (),
     ) -> tuple[Appended, ...]:
         """One transaction. A draft whose (incident, key) exists is returned as found and changes nothing. When the
         *first* draft is found, messages, cancels, restores, phase and `holding` are not applied again. `cancel`:
         (incident, message key) of messages not sent yet. `holding`: targets that the first draft's incident takes, as
         `lock_target` does; when another incident holds one of them, TargetHeld is raised and nothing at all is
-        written. `unless_closed`: the same for IncidentClosed, when the first draft's incident has been closed. Raises
-        LedgerError when it cannot be kept."""
+        written. `unless`: keys of the first draft's incident; where one of them has an entry, and the first draft has
+        none, nothing at all is written, and the first such entry is returned alone, as found. So of two that exclude
+        each other only one is ever written. Raises LedgerError when it cannot be kept."""
 
     async def find(self, incident_id: str, key: str) -> TimelineEntry | None: ...
 
@@ -192,9 +193,15 @@ class LedgerPort(Protocol):
         joined."""
 
     async def end_restore(
-        self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]
+        self,
+        record: RestoreRecord,
+        *,
+        outcome: str,
+        entry: EntryDraft,
+        messages: Sequence[MessageDraft],
+        unless: Sequence[str] = (),
     ) -> Appended:
-        """Keyed: ends the durable record once, with its entry and messages."""
+        """Keyed: ends the durable record once, with its entry and messages; `unless` as for `append`."""
 
 
 class IncidentsPort(Protocol):

@@ -88,6 +88,18 @@ def append_entries(raw: sqlite3.Connection, drafts: Sequence[PreparedEntry]) -> 
     return tuple(done)
 
 
+def excluded(raw: sqlite3.Connection, drafts: Sequence[PreparedEntry], unless: Sequence[str]) -> Appended | None:
+    """The first entry under one of the keys `unless` of the first draft's incident, as found: then nothing of `drafts`
+    may be written. None when there is no such entry, or when the first draft was written before it."""
+    if not unless:
+        return None
+    first = drafts[0].draft
+    other = find_first_entry(raw, first.incident_id, unless)
+    if other is None or find_entry(raw, first.incident_id, first.key) is not None:
+        return None
+    return Appended(entry=other, found=True)
+
+
 def find_entry(raw: sqlite3.Connection, incident_id: str, key: str) -> TimelineEntry | None:
     row = _FIND.run(raw, incident=incident_id, key=key).fetchone()
     return None if row is None else _entry(row, _put_off(row))

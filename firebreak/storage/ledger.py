@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from firebreak.domain.errors import ChainBroken, IncidentClosed, TargetHeld
+from firebreak.domain.errors import ChainBroken, TargetHeld
 from firebreak.domain.ids import close_key
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import MessageDraft
@@ -19,6 +19,7 @@ from firebreak.domain.timeline import Appended, EntryDraft, EntryKind, TimelineE
 from firebreak.storage.entries import (
     append_entries,
     entry_of,
+    excluded,
     few_entries_after,
     find_entry,
     find_first_entry,
@@ -52,23 +53,24 @@ class LedgerStore(Store):
         restores: Sequence[RestoreRecord] = (),
         phase: tuple[str, IncidentPhase] | None = None,
         holding: Sequence[TargetRef] = (),
-        unless_closed: bool = False,
+        unless: Sequence[str] = (),
     ) -> tuple[Appended, ...]:
         """As the port says. Cancels come before new messages. A restore that is open may be ended by a record with
         `ended_at`; an ended one stays as it is. Documents are kept also when the first draft is found: they are
-        their own key. Raises ContractError for a body that is not JSON data, TargetHeld, IncidentClosed, LedgerError
-        when it cannot be kept."""
-        if (holding or unless_closed) and not drafts:
-            raise ValueError("targets are held for the incident of the first draft, and there is none")
+        their own key, but not where one of `unless` has an entry. Raises ContractError for a body that is not JSON
+        data, TargetHeld, LedgerError when it cannot be kept."""
+        if (holding or unless) and not drafts:
+            raise ValueError("targets and other keys are those of the incident of the first draft, and there is none")
         items = prepared(drafts)
         kept = [{"digest": hashlib.sha256(content).hexdigest(), "content": content} for content in documents]
 
         def unit(raw: sqlite3.Connection) -> tuple[Appended, ...]:
+            instead = excluded(raw, items, unless)
+            if instead is not None:
+                return (instead,)
             done = append_entries(raw, items)
             _keep_documents(raw, kept)
             if not (done and done[0].found):
-                if unless_closed and _IS_CLOSED.run(raw, incident=drafts[0].incident_id).fetchone():
-                    raise IncidentClosed(f"incident {drafts[0].incident_id} has been closed")  # undoes all of this unit
                 for target in holding:
                     holder = _take_target(raw, target, drafts[0].incident_id)
                     if holder != drafts[0].incident_id:
@@ -206,9 +208,6 @@ _CLOSE = Sql(
     _open_incident.values(
         closed_at=bindparam("closed_at"), outcome=bindparam("outcome"), phase=IncidentPhase.CLOSED.value
     )
-)
-_IS_CLOSED = Sql(
-    select(incidents.c.id).where(incidents.c.id == bindparam("incident"), incidents.c.closed_at.is_not(None))
 )
 _RECORDS = Sql(
     select(entries.c.incident_id)

@@ -16,7 +16,7 @@ from firebreak.domain.message import MessageDraft
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import Appended, EntryDraft
-from firebreak.storage.entries import append_entries, prepared
+from firebreak.storage.entries import append_entries, excluded, prepared
 from firebreak.storage.outbox import enqueue_messages
 from firebreak.storage.schema import restores
 from firebreak.storage.sql import Sql
@@ -27,14 +27,23 @@ class RestoresStore(Store):
     """The part of LedgerPort and IncidentsPort that speaks of restores."""
 
     async def end_restore(
-        self, record: RestoreRecord, *, outcome: str, entry: EntryDraft, messages: Sequence[MessageDraft]
+        self,
+        record: RestoreRecord,
+        *,
+        outcome: str,
+        entry: EntryDraft,
+        messages: Sequence[MessageDraft],
+        unless: Sequence[str] = (),
     ) -> Appended:
         """Ends the record at `entry.at`, with its entry and messages, in one transaction. The second time the entry is
-        found, and nothing changes."""
+        found, and nothing changes; `unless` as for `append`."""
         items = prepared((entry,))
         ended = replace(record, ended_at=entry.at, outcome=outcome)
 
         def unit(raw: sqlite3.Connection) -> Appended:
+            instead = excluded(raw, items, unless)
+            if instead is not None:
+                return instead
             (done,) = append_entries(raw, items)
             if not done.found:
                 keep_restores(raw, (ended,))

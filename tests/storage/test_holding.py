@@ -10,6 +10,7 @@ import pytest
 
 from firebreak.domain.errors import LedgerError, TargetHeld
 from firebreak.domain.incident import IncidentPhase
+from firebreak.domain.timeline import Appended
 from firebreak.storage.sqlite_store import TimelineStore
 
 if TYPE_CHECKING:
@@ -79,7 +80,63 @@ async def test_a_found_entry_takes_no_target(store: TimelineStore, make: Make) -
     assert third.found
 
 
+@pytest.mark.parametrize("neighbours", [0, 5])
+async def test_of_two_that_exclude_each_other_one_is_written(store: TimelineStore, make: Make, neighbours: int) -> None:
+    """The other one finds it, and writes nothing at all; alone, or beside others in one commit."""
+    incident = make.incident()
+    await store.open_or_join(
+        incident, opened=make.draft(incident.id, "opened"), joined=make.draft("", "joined"), messages=[]
+    )
+    (refused,) = await store.append([make.draft(incident.id, "refused")], unless=("intent", "close"))
+    assert not refused.found
+    others = [asyncio.create_task(store.append([make.draft("inc-c", f"k{n}")])) for n in range(neighbours)]
+    await asyncio.sleep(0)
+    found = await store.append(
+        [make.draft(incident.id, "intent"), make.draft(incident.id, "check")],
+        messages=[make.message("m", incident=incident.id)],
+        documents=[b"plan"],
+        restores=[make.restore(incident.id)],
+        phase=(incident.id, IncidentPhase.ACTING),
+        holding=[make.target()],
+        unless=("close", "refused", "opened"),
+    )
+    await asyncio.gather(*others)
+    assert found == (Appended(entry=refused.entry, found=True),)
+    assert [entry.key for entry in await store.entries(incident.id)] == ["opened", "refused"]
+    assert await store.due(make.time(99), limit=9) == ()
+    assert await store.open_restores() == ()
+    assert (await store.rows(limit=1))[0].phase is IncidentPhase.SEEN
+    assert await store.lock_target(make.target(), "inc-x") == "inc-x"
+    with pytest.raises(LedgerError, match="no document"):
+        await store.document(hashlib.sha256(b"plan").hexdigest())
+
+
+async def test_a_repeat_is_found_whatever_excludes_it_by_now(store: TimelineStore, make: Make) -> None:
+    """What was done comes first; another incident's entries exclude nothing."""
+    await store.append([make.draft("inc-b", "close")])
+    (intent,) = await store.append([make.draft(key="intent")], unless=("close",))
+    await store.append([make.draft(key="close")])
+    (again,) = await store.append([make.draft(key="intent")], unless=("close",))
+    assert (again.entry, again.found) == (intent.entry, True)
+
+
+async def test_a_restore_does_not_end_beside_what_excludes_it(store: TimelineStore, make: Make) -> None:
+    """Its row stays open, nobody is told, and the other entry is found."""
+    record = make.restore()
+    await store.append([make.draft(key="begun")], restores=[record])
+    end, told = make.draft(key="ended"), [make.message("m")]
+    kept = await store.end_restore(record, outcome="overdue", entry=end, messages=told, unless=("begun",))
+    assert (kept.entry.key, kept.found) == ("begun", True)
+    assert await store.open_restores() == (record,)
+    assert await store.due(make.time(99), limit=9) == ()
+    done = await store.end_restore(record, outcome="overdue", entry=end, messages=told)
+    again = await store.end_restore(record, outcome="overdue", entry=end, messages=told, unless=("begun",))
+    assert (again.entry, again.found) == (done.entry, True)
+
+
 async def test_targets_are_held_for_an_entry(store: TimelineStore, make: Make) -> None:
     """Without one there is no incident to hold them."""
     with pytest.raises(ValueError, match="first draft"):
         await store.append([], holding=[make.target()])
+    with pytest.raises(ValueError, match="first draft"):
+        await store.append([], unless=("close",))

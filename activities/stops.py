@@ -1,0 +1,55 @@
+"""What stops a step: an incident that has been closed, evidence or an intent that is too old.
+
+Pure; the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from activities.messages import StepInput
+from firebreak.documents.durations import spoken
+from firebreak.domain.action import Effect, EffectOutcome, Intent
+from firebreak.domain.age import is_to_come
+from firebreak.domain.timeline import TimelineEntry
+
+HANDS_OFF = ("close",)
+"""Keys of the entries after which nothing more is written for an incident."""
+
+CLOSED = "the incident has been closed: nothing is written for it any more"
+
+OLDEST_EVIDENCE = timedelta(seconds=60)
+"""Nothing is written on older evidence, nor undone: workers or Temporal were away. By then the paging deadline has
+called a person as a rule (issue item 10), whose work it would be written over. Evidence of a time that is still to come
+is of an unknown age, which is too old. What an intent has already brought about is read from the world, however long
+ago that was."""
+
+_OLDEST = spoken(OLDEST_EVIDENCE)
+_UNKNOWN_AGE = "which is still to come: the clock was set back since, and how long ago it was nobody can tell"
+
+
+def hands_off(_: TimelineEntry) -> str:
+    """Why nothing is written any more: the entry is one of HANDS_OFF."""
+    return CLOSED
+
+
+def too_old(given: StepInput, now: datetime, intent: Intent | None = None) -> str:
+    """Why nothing may be written any more, or empty."""
+    if given.rests_on is not None:
+        evidence = f"the evidence is of {given.rests_on:%H:%M:%S} UTC"
+        if is_to_come(given.rests_on, now):
+            return f"{evidence}, {_UNKNOWN_AGE}: nothing is done on it"
+        if now - given.rests_on > OLDEST_EVIDENCE:
+            return f"{evidence}, more than {_OLDEST} ago: nothing is done on it"
+    if intent is not None:
+        meant = f"meant at {intent.stamp:%H:%M:%S} UTC"
+        if is_to_come(intent.stamp, now):
+            return f"{meant}, {_UNKNOWN_AGE}: it is not written any more"
+        if now - intent.stamp > OLDEST_EVIDENCE:
+            return f"{meant}, not written then; after {_OLDEST} not any more"
+    return ""
+
+
+def let_go(intent: Intent, why: str, *, otherwise: EffectOutcome = EffectOutcome.REFUSED) -> Effect:
+    """Of an intent that is not on its object, and that nobody sends any more."""
+    return Effect(outcome=otherwise, reason=why, step_key=intent.step_key, target=intent.target)
