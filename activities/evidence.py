@@ -21,6 +21,7 @@ from activities.gathering import FirstStep, Gathering, Look, NothingAhead
 from activities.kept_evidence import keep, kept_entry
 from activities.messages import GatherInput, GatherResult, KeepInput
 from activities.shared_lists import SharedLists
+from activities.turns import in_turn
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.evidence import KeptEvidence
 from firebreak.domain.incident import Incident, IncidentPhase, Mode
@@ -83,6 +84,7 @@ class EvidenceHands:
 
     @activity.defn(name="evidence.gather")
     @translated
+    @in_turn
     async def gather(self, given: GatherInput) -> GatherResult:
         """Facts, verdict and (where it may act) the pinned plan, in one transaction; a repeat finds them."""
         begun: GatherResult | None = None
@@ -177,6 +179,7 @@ class EvidenceHands:
 
     @activity.defn(name="evidence.keep")
     @translated
+    @in_turn
     async def keep(self, given: KeepInput) -> None:
         """What a restart would destroy, before the first write; what could not be had is kept as missing."""
         plan = await self._casebook.plan(given.plan_digest)

@@ -13,6 +13,7 @@ from activities.failures import translated
 from activities.gathering import Gathering
 from activities.messages import RecoveryInput, RecoveryResult
 from activities.rulebook import Rulebook
+from activities.turns import in_turn
 from firebreak.domain.codec import to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ChainBroken, ContractError
@@ -41,6 +42,7 @@ class RecoveryHands:
 
     @activity.defn(name="evidence.watch_recovery")
     @translated
+    @in_turn
     async def watch_recovery(self, given: RecoveryInput) -> RecoveryResult:
         """While a person has it: healthy evidence that stays so (or a resolved alert with healthy evidence) ends it.
         While an alert fires, health is measured: a service that nobody calls any more is not well (issue item 6). The

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from activities.casebook import Casebook, step_body
 from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import RestoreInput, RestoreResult, StepInput
+from activities.turns import in_turn
 from activities.undoing import TakingBack, undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, HeldBackEffect, Intent
@@ -48,6 +50,7 @@ class RestoreHands:
 
     @activity.defn(name="restore.check")
     @translated
+    @in_turn
     async def check(self, given: RestoreInput) -> RestoreResult:
         """Taken back when the broken part itself has been healthy for the hold time; overdue: a page, and no flip.
         Where the clock was set back, by however much, the time limit counts once more at most; no evidence counts of a
@@ -63,7 +66,10 @@ class RestoreHands:
             raise PermanentError("the plan has no restore rule for this step")
         now = self._clock.now()
         held = tuple(replace(c, held_for=max(c.held_for, rule.hold)) for c in rule.conditions)
-        results = await self._looking.at_once(held, self._looking.limit(), not_before=given.opened_at)
+        # Side by side: both must be over within one attempt, however slow the world is.
+        results, found = await asyncio.gather(
+            self._looking.at_once(held, self._looking.limit(), not_before=given.opened_at), self._found_back(given)
+        )
         record = RestoreRecord(
             incident_id=given.incident_id,
             tier=given.tier,
@@ -90,7 +96,7 @@ class RestoreHands:
                         return await self._taken_back(record, plan, why, back) or again
                     held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
-        elif (found := await self._found_back(given)) is not None:
+        elif found is not None:
             back = TakingBack(effect=found, begun=True)
             return await self._taken_back(record, plan, f"{why}; an earlier try had taken it back", back) or again
         await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look

@@ -18,6 +18,7 @@ from activities.messages import StepInput
 from activities.step_checks import StepChecks
 from activities.step_records import StepEntries, record_of, step_entry
 from activities.stops import HANDS_OFF, hands_off, let_go, too_old
+from activities.turns import in_turn
 from activities.undoing import undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import (
@@ -60,6 +61,7 @@ class StepHands:
 
     @activity.defn(name="step.act")
     @translated
+    @in_turn
     async def act(self, given: StepInput) -> StepRecord:
         """Refused, applied, would apply, or failed; the record is made from what is stored, also on a repeat."""
         plan = await self._casebook.plan(given.plan_digest)
@@ -214,6 +216,7 @@ class StepHands:
 
     @activity.defn(name="step.undo")
     @translated
+    @in_turn
     async def undo(self, given: StepInput) -> StepRecord:
         """The inverse of what the effect changed, through the same order: intent, write, effect."""
         plan = await self._casebook.plan(given.plan_digest)

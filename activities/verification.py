@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +17,7 @@ from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import StepInput, VerifyInput, VerifyResult
 from activities.step_records import WROTE, StepEntries, record_of, step_entry
+from activities.turns import in_turn
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
 from firebreak.domain.age import counted_from
@@ -42,6 +44,7 @@ class VerifyHands:
 
     @activity.defn(name="step.verify")
     @translated
+    @in_turn
     async def verify(self, given: VerifyInput) -> VerifyResult:
         """Healthy and carrying traffic, for the hold time, counted from the effect; or the time limit has passed. Only
         what was measured as still broken is "not verified" (row B1: then the next tier may act): what cannot be seen is
@@ -62,8 +65,10 @@ class VerifyHands:
         now = self._clock.now()
         since = counted_from(entry.at, given.since, now)
         deadline = since + rule.within
-        progress = await self._progress(step, effect)
-        results = await self._judge(rule, entry.at + rule.settle)
+        # Side by side: both must be over within one attempt, however slow the world is.
+        progress, results = await asyncio.gather(
+            self._progress(step, effect), self._judge(rule, entry.at + rule.settle)
+        )
         if progress.state is ProgressState.CHANGED:  # neither a healing nor a failure is this step's any more
             return await self._decide(at, plan, StepStatus.UNDECIDED, progress.reason, results, progress, effect)
         unmet = [r for r in results if r.truth is not Truth.TRUE]
@@ -151,6 +156,7 @@ class VerifyHands:
 
     @activity.defn(name="step.hold")
     @translated
+    @in_turn
     async def hold(self, given: VerifyInput) -> VerifyResult:
         """After a verification: healthy all the way through the plan's hold time, or a relapse. Not knowing for three
         times that long is undecided: doubt is neither health nor a relapse. That time counts once more at most where

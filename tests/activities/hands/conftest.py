@@ -365,10 +365,16 @@ class World:
             casebook=self.casebook, looking=looking, actions=self.actions, clock=self.clock, mode=mode
         )
 
-    async def run(self, hand: Callable[..., Any], given: Any, *, local: bool = True, attempt: int = 1) -> Any:
-        """As Temporal would call it: a local activity, or (`local=False`) the patient attempt number `attempt`."""
+    async def run(
+        self, hand: Callable[..., Any], given: Any, *, local: bool = True, attempt: int = 1, limit: float = 10
+    ) -> Any:
+        """As Temporal would call it: a local activity, or (`local=False`) the patient attempt number `attempt`, with
+        `limit` seconds."""
         environment = ActivityEnvironment()
-        environment.info = dataclasses.replace(environment.info, is_local=local, attempt=attempt)
+        given_time = timedelta(seconds=limit)
+        environment.info = dataclasses.replace(
+            environment.info, is_local=local, attempt=attempt, start_to_close_timeout=given_time
+        )
         return await environment.run(hand, given)
 
     # --- an incident -------------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
-"""Two attempts at one hand: what they record excludes each other."""
+"""Two attempts at one hand: what they record excludes each other, and none outlives its turn."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
-from activities.messages import CloseInput
+from activities.messages import CloseInput, GatherInput, KeepInput, RecoveryInput
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.plan import StepStatus
@@ -28,6 +30,10 @@ def beside(place: Any, name: str, other: Meanwhile, monkeypatch: pytest.MonkeyPa
         return await real(*args, **kwargs)
 
     monkeypatch.setattr(place, name, call)
+
+
+async def never(*_: Any, **__: Any) -> None:
+    await asyncio.Event().wait()
 
 
 async def outcomes(world: Any, incident: Any, kind: EntryKind) -> list[str]:
@@ -147,3 +153,94 @@ async def test_a_restore_that_was_begun_does_not_end_without_it(world: Any, monk
     world.again()
     assert (await world.run(world.restores.check, given, local=False)).outcome == "restored"
     assert (world.flag, world.cluster.writes) == ("true", 2)
+
+
+# --- its turn --------------------------------------------------------------------------------------------------
+
+HANDS = (
+    ("evidence", "gather"),
+    ("evidence", "keep"),
+    ("steps", "act"),
+    ("steps", "undo"),
+    ("verification", "verify"),
+    ("verification", "hold"),
+    ("recovery", "watch_recovery"),
+    ("restores", "check"),
+)
+
+
+@pytest.mark.parametrize(("hands", "hand"), HANDS, ids=[hand for _, hand in HANDS])
+async def test_an_attempt_is_over_before_the_next_begins(
+    world: Any, hands: str, hand: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever does not answer: it is cut off within its start-to-close time, in a way that is tried again."""
+    incident = await world.planned()
+    look = world.look(incident)
+    given = {
+        "gather": GatherInput(incident_id=incident.id, round=1),
+        "keep": KeepInput(incident_id=incident.id, plan_digest=world.digest),
+        "verify": look,
+        "hold": look,
+        "watch_recovery": RecoveryInput(incident_id=incident.id, round=0),
+        "check": world.restore(incident, world.clock.at),
+    }.get(hand, world.step(incident))
+    monkeypatch.setattr(world.store, "find_first", never)
+    with pytest.raises(ApplicationError, match=r"cut off after 0\.09 s") as caught:
+        await asyncio.wait_for(world.run(getattr(getattr(world, hands), hand), given, local=False, limit=0.1), 30)
+    assert (caught.value.type, caught.value.non_retryable) == ("TransientError", False)
+
+
+async def test_a_write_that_is_cut_off_is_found_by_the_next_attempt(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server took it and did not answer in time: unknown until the world is read."""
+    incident = await world.planned()
+    patch = world.cluster.patch
+
+    async def mute(*args: Any, **kwargs: Any) -> Any:
+        answer = await patch(*args, **kwargs)
+        return answer if kwargs.get("dry_run") else await never()
+
+    monkeypatch.setattr(world.cluster, "patch", mute)
+    with pytest.raises(ApplicationError, match="cut off"):
+        await asyncio.wait_for(world.run(world.steps.act, world.step(incident), local=False, limit=0.5), 30)
+    assert await outcomes(world, incident, EntryKind.EFFECT_RECORDED) == []
+    record = await world.run(world.steps.act, world.step(incident), local=False, attempt=2)
+    assert (record.status, world.cluster.writes) == (StepStatus.APPLIED, 1)
+
+
+def both_at_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server and Prometheus answer once both have been asked."""
+    asked = asyncio.Barrier(2)
+    for place, name in ((world.cluster, "get"), (world.metrics, "range_batch")):
+        real = getattr(place, name)
+
+        async def call(*args: Any, real: Any = real, **kwargs: Any) -> Any:
+            await asked.wait()
+            return await real(*args, **kwargs)
+
+        monkeypatch.setattr(place, name, call)
+
+
+async def test_a_slow_verification_asks_all_at_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other their time limits would be more than a turn, and it would never be decided."""
+    incident = await world.planned()
+    await world.run(world.steps.act, world.step(incident))
+    world.clock.forward(60)
+    both_at_once(world, monkeypatch)
+    seen = await world.run(world.verification.verify, world.look(incident), local=False)
+    assert seen.record.status is StepStatus.NOT_VERIFIED
+
+
+async def test_a_slow_restore_asks_all_at_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier try is read back while the part's health is asked for."""
+    incident, record = await promised(world)
+    given = world.restore(incident, record.opened_at)
+    world.cluster.fail_after_commit = [world.Killed("now")]
+    with pytest.raises(world.Killed):
+        await world.run(world.restores.check, given)
+    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    world.again()
+    both_at_once(world, monkeypatch)
+    seen = await world.run(world.restores.check, given, local=False)
+    assert (seen.outcome, world.cluster.writes) == ("restored", 2)
