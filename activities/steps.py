@@ -29,7 +29,7 @@ from firebreak.domain.action import (
     Intent,
 )
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.errors import PermanentError, TargetHeld, TransientError
+from firebreak.domain.errors import NotYet, PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord, StepStatus
@@ -129,7 +129,8 @@ class StepHands:
             return await self._record_effect(given, plan, as_is)
         return await self._apply(given, plan, intent)
 
-    async def _apply(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
+    async def _apply(self, given: StepInput, plan: Plan, intent: Intent, *, again: bool = False) -> StepRecord:
+        """`again`: an earlier attempt may have sent it."""
         started = time.monotonic()
         try:
             effect = await self._actions[intent.action].apply(intent)
@@ -139,6 +140,8 @@ class StepHands:
             return await self._read_back(given, plan, intent, str(error))
         except PermanentError as error:
             effect = _refused(intent, f"{error} {error.next_step()}")
+            if again and isinstance(error, NotYet):  # the object is as it was, so what was sent may land
+                effect = let_go(intent, effect.reason, self._clock.now())
         return await self._record_effect(given, plan, effect, took=(time.monotonic() - started) * 1000)
 
     async def _after_crash(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
@@ -153,13 +156,14 @@ class StepHands:
             effect = _unknown(intent, f"{error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:
             ended = await self._casebook.found(given.incident_id, *HANDS_OFF)
+            now = self._clock.now()
             if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
                 why = "mode observe: not written any more"
-                effect = let_go(intent, why, otherwise=EffectOutcome.WOULD_APPLY)
-            elif why := hands_off(ended) if ended else too_old(given, self._clock.now(), intent):
-                effect = let_go(intent, why)
+                effect = let_go(intent, why, now, otherwise=EffectOutcome.WOULD_APPLY)
+            elif why := hands_off(ended) if ended else too_old(given, now, intent):
+                effect = let_go(intent, why, now)
             else:
-                return await self._apply(given, plan, intent)
+                return await self._apply(given, plan, intent, again=True)
         return await self._record_effect(given, plan, effect)
 
     async def _read_back(self, given: StepInput, plan: Plan, intent: Intent, doubt: str) -> StepRecord:

@@ -24,6 +24,10 @@ called a person as a rule (issue item 10), whose work it would be written over. 
 is of an unknown age, which is too old. What an intent has already brought about is read from the world, however long
 ago that was."""
 
+STILL_ON_ITS_WAY = OLDEST_EVIDENCE + timedelta(seconds=10) + timedelta(seconds=60)
+"""So long after it was meant a write may still land that is not there now: it is sent for as long as its intent is not
+too old, by an attempt of 10 s at most, and an API server may work at a request for 60 s (its `--request-timeout`)."""
+
 _OLDEST = spoken(OLDEST_EVIDENCE)
 _UNKNOWN_AGE = "which is still to come: the clock was set back since, and how long ago it was nobody can tell"
 
@@ -50,6 +54,12 @@ def too_old(given: StepInput, now: datetime, intent: Intent | None = None) -> st
     return ""
 
 
-def let_go(intent: Intent, why: str, *, otherwise: EffectOutcome = EffectOutcome.REFUSED) -> Effect:
-    """Of an intent that is not on its object, and that nobody sends any more."""
-    return Effect(outcome=otherwise, reason=why, step_key=intent.step_key, target=intent.target)
+def let_go(intent: Intent, why: str, now: datetime, *, otherwise: EffectOutcome = EffectOutcome.REFUSED) -> Effect:
+    """Of an intent that an earlier attempt may have sent, that is not on its object, and that nobody sends any more:
+    UNKNOWN for as long as it may still land, `otherwise` after that. A stamp that is still to come is of an unknown
+    age: the clock was set back."""
+    outcome = otherwise
+    if now - intent.stamp < STILL_ON_ITS_WAY:
+        outcome = EffectOutcome.UNKNOWN
+        why = f"{why}. An earlier attempt may have sent it, and it may still land: look at {intent.target.ref.text}"
+    return Effect(outcome=outcome, reason=why, step_key=intent.step_key, target=intent.target)

@@ -87,6 +87,8 @@ async def undo_step(
         return TakingBack(effect=left or await action.apply(intent, least=of_tier), begun=True)
     except NotYet as error:
         why = f"{error} {error.next_step()}"
+        if of_tier and sent and intent is not None:  # the object is as it was, so what was sent may land
+            return TakingBack(effect=let_go(intent, why, clock.now()), begun=True)
         return said(EffectOutcome.REFUSED, why, begun=intent is not None, kind=HeldBackEffect)
     except PermanentError as error:
         return said(EffectOutcome.REFUSED, f"{error} {error.next_step()}", begun=intent is not None)
@@ -103,8 +105,9 @@ async def _left_by(
     if not ends:
         return None
     ended = await casebook.found(given.incident_id, *ends)
-    why = hands_off(ended) if ended else too_old(given, clock.now(), intent)
-    return let_go(intent, why) if why else None
+    now = clock.now()
+    why = hands_off(ended) if ended else too_old(given, now, intent)
+    return let_go(intent, why, now) if why else None
 
 
 def _draft(given: StepInput, plan: Plan, intent: Intent) -> EntryDraft:

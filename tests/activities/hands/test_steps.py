@@ -210,14 +210,16 @@ async def test_nothing_is_begun_on_evidence_of_an_unknown_age(world: Any, ahead:
 
 
 async def test_an_intent_of_an_unknown_age_is_let_go(world: Any) -> None:
-    """Killed between intent and call, and the clock is set back half an hour before the next attempt."""
+    """Killed between intent and call, and the clock is set back half an hour before the next attempt: nor can anybody
+    tell whether it is still on its way."""
     incident = await world.planned()
     world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
     with pytest.raises(world.Killed):
         await act(world, incident)
     world.again()
     world.clock.forward(-1800)
-    assert (await act(world, incident)).status is StepStatus.REFUSED
+    record = await act(world, incident)
+    assert (record.status, record.wrote) == (StepStatus.FAILED, True)
     assert world.cluster.writes == 0
 
 
@@ -264,17 +266,42 @@ async def test_a_close_between_the_check_and_the_intent_comes_first(world: Any, 
     assert await world.store.lock_target(incident.target, "inc-another") == "inc-another"
 
 
-async def test_what_was_not_written_before_the_close_is_not_written_after_it(world: Any) -> None:
-    """Killed between intent and write, then closed by hand: the repeat finds nothing in the world, and leaves it so."""
+# An intent is sent for 60 s, by attempts of 10 s; the API server works at a request for 60 s.
+SOON_AND_LATE = ((0, StepStatus.FAILED), (129, StepStatus.FAILED), (130, StepStatus.REFUSED))
+
+
+@pytest.mark.parametrize(("after", "status"), SOON_AND_LATE)
+async def test_what_was_not_written_before_the_close_is_not_written_after_it(
+    world: Any, after: int, status: StepStatus
+) -> None:
+    """Killed between intent and answer, then closed by hand: the repeat finds nothing in the world, and leaves it so.
+    Unknown for as long as what the first attempt may have sent can still land."""
     incident = await world.planned()
     world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
     with pytest.raises(world.Killed):
         await act(world, incident)
     world.again()
     await world.closed_by_hand(incident)
+    world.clock.forward(after)
     record = await act(world, incident, local=False)
-    assert (record.status, world.cluster.writes) == (StepStatus.REFUSED, 0)
+    assert (record.status, world.cluster.writes) == (status, 0)
     assert "closed" in record.reason
+    assert ("it may still land: look at" in record.reason) is record.wrote is (status is StepStatus.FAILED)
+
+
+@pytest.mark.parametrize(("after", "status"), [(61, StepStatus.FAILED), *SOON_AND_LATE[1:]])
+async def test_an_old_intent_is_of_an_unknown_outcome_while_it_may_land(
+    world: Any, after: int, status: StepStatus
+) -> None:
+    """A PATCH that was sent at the last moment is still in the API server's hands."""
+    incident = await world.planned()
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await act(world, incident)
+    world.again()
+    world.clock.forward(after)
+    record = await act(world, incident, local=False)
+    assert (record.status, record.wrote, world.cluster.writes) == (status, status is StepStatus.FAILED, 0)
 
 
 async def test_a_target_that_another_incident_holds_is_refused(world: Any) -> None:
@@ -351,15 +378,19 @@ async def test_observing_writes_nothing(world: Any) -> None:
     assert await act(world, incident) == record
 
 
-async def test_an_intent_of_act_is_not_carried_out_by_an_engine_that_observes(world: Any) -> None:
+@pytest.mark.parametrize(("after", "status"), [*SOON_AND_LATE[:2], (130, StepStatus.WOULD_APPLY)])
+async def test_an_intent_of_act_is_not_carried_out_by_an_engine_that_observes(
+    world: Any, after: int, status: StepStatus
+) -> None:
     """Killed between intent and write, started again in observe to stop it: nothing is written any more."""
     incident = await world.planned()
     world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
     with pytest.raises(world.Killed):
         await act(world, incident)
     world.again(mode=Mode.OBSERVE)
+    world.clock.forward(after)
     record = await act(world, incident, local=False)
-    assert (record.status, record.wrote) == (StepStatus.WOULD_APPLY, False)
+    assert (record.status, record.wrote) == (status, status is StepStatus.FAILED)
     assert (world.cluster.writes, world.flag) == (0, "true")
 
 

@@ -86,6 +86,21 @@ async def test_nothing_is_undone_after_the_close(world: Any, killed: bool) -> No
     assert "closed" in record.reason
 
 
+@pytest.mark.parametrize(("after", "outcome"), [(61, "unknown"), (129, "unknown"), (130, "refused")])
+async def test_an_undo_that_is_let_go_is_unknown_while_it_may_land(world: Any, after: int, outcome: str) -> None:
+    """Killed between its intent and the answer: what was sent at the last moment may still be carried out."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    world.clock.forward(after)
+    assert (await undo(world, incident, local=False)).status is StepStatus.UNDO_FAILED
+    (body,) = await world.bodies(incident, EntryKind.UNDO_RECORDED)
+    assert (body["effect"]["outcome"], world.cluster.writes) == (outcome, 1)
+
+
 @pytest.mark.parametrize(("age", "status"), [(59, StepStatus.UNDONE), (61, StepStatus.UNDO_FAILED)])
 async def test_nothing_is_undone_on_old_evidence(world: Any, age: int, status: StepStatus) -> None:
     """An hour after the verification failed a person has it: it is left as it is, and the walk pages."""
