@@ -96,6 +96,8 @@ class StepHands:
         holding = (step.target or plan.target, check.target.ref)
         if self._mode is Mode.OBSERVE and action.mutates:
             return await self._would_apply(given, plan, check, holding)
+        if why := too_old(given, self._clock.now()):  # a patient check takes its time
+            return await self._refuse(given, plan, why)
         intent = Intent(
             step_key=ids.step_key(given.incident_id, given.tier, given.step),
             action=step.action,

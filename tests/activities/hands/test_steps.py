@@ -184,6 +184,24 @@ async def test_nothing_is_begun_on_old_evidence(world: Any, age: int, status: St
         assert "more than 60 s ago" in record.reason
 
 
+async def test_evidence_that_grows_old_during_the_check_is_too_old(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh when the attempt began; a patient check took its time: judged again right before the intent."""
+    incident = await world.planned()
+    ask = world.metrics.range_batch
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        answers = await ask(*args, **kwargs)
+        world.clock.forward(9)
+        return answers
+
+    monkeypatch.setattr(world.metrics, "range_batch", slow)
+    rests_on = world.clock.now() - timedelta(seconds=55)
+    record = await world.run(world.steps.act, replace(world.step(incident), rests_on=rests_on), local=False)
+    assert (record.status, world.cluster.writes) == (StepStatus.REFUSED, 0)
+    assert "more than 60 s ago" in record.reason
+    assert await intents(world, incident) == 0
+
+
 async def test_an_intent_that_was_not_carried_out_is_let_go_when_it_is_old(world: Any) -> None:
     """Killed between intent and call, back an hour later: nothing is on the object, and nothing is written any more."""
     incident = await world.planned()
