@@ -21,6 +21,7 @@ from activities.gathering import FirstStep, Gathering, Look, NothingAhead
 from activities.kept_evidence import keep, kept_entry
 from activities.messages import GatherInput, GatherResult, KeepInput
 from activities.shared_lists import SharedLists
+from activities.stops import HANDS_OFF, hands_off
 from activities.turns import in_turn
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.evidence import KeptEvidence
@@ -101,11 +102,13 @@ class EvidenceHands:
 
     async def _gather(self, given: GatherInput, limit: timedelta) -> GatherResult:
         verdict_key = f"verdict/{given.round}"
-        stored = await self._casebook.found(given.incident_id, verdict_key, "close")
+        stored = await self._casebook.found(given.incident_id, verdict_key, *HANDS_OFF)
         if stored is not None and stored.key == verdict_key:
             return from_data(GatherResult, stored.body["result"])
-        if stored is not None:  # by hand, before it was ever looked at
+        if stored is not None and stored.kind is EntryKind.INCIDENT_CLOSED:  # by hand, before it was ever looked at
             return GatherResult(next=NextLook.NOTHING, reason="the incident has been closed")
+        if stored is not None:  # by an earlier run of the story, which Temporal has lost
+            return GatherResult(next=NextLook.CALL_PERSON, reason=hands_off(stored))
         started = time.monotonic()
         read_up_to = await self._casebook.ledger.newest()
         incident = await self._casebook.incident(given.incident_id)

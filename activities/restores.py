@@ -183,6 +183,17 @@ class RestoreHands:
         return open_reasons(closed, entries) == {own}
 
 
+async def give_up(ledger: LedgerPort, record: RestoreRecord, why: str, now: datetime) -> None:
+    """End a promise that nobody keeps any more, with a page. A promise that is kept, or ended, by now stays as it is.
+    `why` is a sentence without its full stop."""
+    place = record.tier, record.step
+    begun = await ledger.find(record.incident_id, ids.move_key("undo-intent", *place)) is not None
+    reason = f"{why}. {FLIPPED if begun else NOT_FLIPPED} Take the step back by hand once the broken part is well."
+    body = {"tier": record.tier, "step": record.step, "outcome": "abandoned", "reason": reason}
+    key = ids.move_key("restore-ended", *place)
+    await _write_end(ledger, record, key, body, _called(record, key, reason, now), now, begun=begun)
+
+
 def _called(record: RestoreRecord, key: str, reason: str, now: datetime) -> tuple[MessageDraft, ...]:
     return notices.person_needed(record.incident_id, key, reason, now)
 

@@ -1,4 +1,4 @@
-"""What stops a step: an incident that has been closed, evidence or an intent that is too old.
+"""What stops a step: an incident that has been closed or is a person's, evidence or an intent that is too old.
 
 Pure; the clock is passed in.
 """
@@ -11,12 +11,14 @@ from activities.messages import StepInput
 from firebreak.documents.durations import spoken
 from firebreak.domain.action import Effect, EffectOutcome, Intent
 from firebreak.domain.age import is_to_come
-from firebreak.domain.timeline import TimelineEntry
+from firebreak.domain.timeline import EntryKind, TimelineEntry
 
-HANDS_OFF = ("close",)
-"""Keys of the entries after which nothing more is written for an incident."""
+HANDS_OFF = ("close", "person/high")
+"""Keys of the entries after which nothing more is decided or written for an incident. A story that is started anew,
+since Temporal has lost it, finds them."""
 
 CLOSED = "the incident has been closed: nothing is written for it any more"
+CALLED = "a person has been called and has the incident: nothing is written under their hands"
 
 OLDEST_EVIDENCE = timedelta(seconds=60)
 """Nothing is written on older evidence, nor undone: workers or Temporal were away. By then the paging deadline has
@@ -32,9 +34,9 @@ _OLDEST = spoken(OLDEST_EVIDENCE)
 _UNKNOWN_AGE = "which is still to come: the clock was set back since, and how long ago it was nobody can tell"
 
 
-def hands_off(_: TimelineEntry) -> str:
-    """Why nothing is written any more: the entry is one of HANDS_OFF."""
-    return CLOSED
+def hands_off(entry: TimelineEntry) -> str:
+    """Why nothing is written any more: `entry` is one of HANDS_OFF."""
+    return CLOSED if entry.kind is EntryKind.INCIDENT_CLOSED else CALLED
 
 
 def too_old(given: StepInput, now: datetime, intent: Intent | None = None) -> str:

@@ -43,8 +43,9 @@ async def undo_step(
     of_tier: bool = False,
 ) -> TakingBack:
     """Taking back a step; used by a tier that did not verify and by a restore. The caller records the effect, or looks
-    again after a HeldBackEffect. `of_tier`: not begun on old evidence, nor once the incident has been closed, which a
-    restore outlives; and held back by less: the tier was measured not to have healed, and the next one may (row B1)."""
+    again after a HeldBackEffect. `of_tier`: not begun on old evidence, nor once the incident has been closed or is a
+    person's, all of which a restore outlives; and held back by less: the tier was measured not to have healed, and the
+    next one may (row B1)."""
     entry = await casebook.found(given.incident_id, step_entry("effect", given))
     written = await casebook.found(given.incident_id, step_entry("intent", given))
     if entry is None or written is None:

@@ -17,6 +17,7 @@ from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import StepInput, VerifyInput, VerifyResult
 from activities.step_records import WROTE, StepEntries, record_of, step_entry
+from activities.stops import HANDS_OFF, hands_off
 from activities.turns import in_turn
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
@@ -26,9 +27,9 @@ from firebreak.domain.condition import Condition, ConditionResult, Truth
 from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import IncidentPhase
 from firebreak.domain.message import NoticeKind
-from firebreak.domain.plan import Plan, Step, StepStatus, Verify
+from firebreak.domain.plan import Plan, Step, StepRecord, StepStatus, Verify
 from firebreak.domain.ports import Clock, RestoreRecord
-from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.triage.queries import span_of
 
 
@@ -52,9 +53,9 @@ class VerifyHands:
         back, by however much, the time limit counts once more at most; no evidence counts of a time that has been
         before."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
-        done = await self._casebook.found(given.incident_id, step_entry("verify", at))
+        done = await self._casebook.found(given.incident_id, step_entry("verify", at), *HANDS_OFF)
         if done is not None:
-            return VerifyResult(record=record_of(at, done))
+            return VerifyResult(record=_found(at, done))
         plan = await self._casebook.plan(given.plan_digest)
         step = plan.step(given.tier, given.step)
         entry = await self._casebook.found(given.incident_id, step_entry("effect", at))
@@ -162,9 +163,9 @@ class VerifyHands:
         times that long is undecided: doubt is neither health nor a relapse. That time counts once more at most where
         the clock was set back, by however much, and a relapse is looked for all the while."""
         at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
-        done = await self._casebook.found(given.incident_id, step_entry("hold", at))
+        done = await self._casebook.found(given.incident_id, step_entry("hold", at), *HANDS_OFF)
         if done is not None:
-            return VerifyResult(record=record_of(at, done))
+            return VerifyResult(record=_found(at, done))
         read_up_to = await self._casebook.ledger.newest()
         plan = await self._casebook.plan(given.plan_digest)
         verified = await self._casebook.found(given.incident_id, step_entry("verify", at))
@@ -203,6 +204,14 @@ class VerifyHands:
         relapse = notices.relapsed(at.incident_id, key, reason, now, tier=at.tier, step=at.step)
         written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)
         return VerifyResult(record=record_of(at, written[0].entry))
+
+
+def _found(at: StepInput, done: TimelineEntry) -> StepRecord:
+    """What was decided; or that it is a person's to decide, in a story that was started anew."""
+    if done.key not in HANDS_OFF:
+        return record_of(at, done)
+    status = StepStatus.UNDECIDED
+    return StepRecord(tier=at.tier, step=at.step, status=status, reason=hands_off(done), wrote=True)
 
 
 def _held(rule: Verify) -> tuple[Condition, ...]:

@@ -98,6 +98,11 @@ def message_record(number: int) -> str:
     return f"damaged-message-{number}"
 
 
+def orphan_record(incident: str) -> str:
+    """Record of an open incident whose workflow cannot act any more: `orphan-inc-...`."""
+    return f"orphan-{incident}"
+
+
 def restore_record(incident: str, place: str) -> str:
     """Record of what is wrong with the stored restore of one step: `damaged-restore-inc-...-1.0`."""
     return f"damaged-restore-{incident}-{place}".lower()

@@ -12,7 +12,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine import own_alerts
-from firebreak.engine.parts import DispatcherParts
+from firebreak.engine.parts import DispatcherParts, is_handed_over
 from firebreak.engine.starts import Starts
 from firebreak.engine.temporal import tell_workflow
 from firebreak.triage.intake import correlation_key
@@ -61,14 +61,10 @@ class Deliveries:
             await self._starts.incident(incident.id, await self._parts.foresee(incident))
         elif not self._starts.began(ids.incident_workflow_id(incident_id)):
             known = await self._parts.incidents.incident(incident_id)
-            closed = await self.is_closed(incident_id)
-            if known is not None and not closed and known.alert.key == accepted.alert.key:
+            over = await is_handed_over(self._parts, incident_id)
+            if known is not None and not over and known.alert.key == accepted.alert.key:
                 await self._starts.incident(incident_id)  # a crash between opening and starting
         return disposition, incident_id
-
-    async def is_closed(self, incident_id: str) -> bool:
-        """By now, that is: a list of open incidents grows old while their workflows are being started."""
-        return await self._parts.ledger.find(incident_id, "close") is not None
 
     def _incident(self, accepted: AcceptedAlert) -> Incident:
         resolution = self._parts.rulebook.current().resolve(accepted.alert)

@@ -20,7 +20,7 @@ from firebreak.domain.alert import AcceptedAlert, Disposition, UnreadableDeliver
 from firebreak.domain.errors import AppendConflict, ChainBroken, FirebreakError, LedgerError
 from firebreak.engine.damage import unreadable_delivery
 from firebreak.engine.deliveries import Deliveries
-from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
+from firebreak.engine.parts import DispatcherParts, is_handed_over, open_incidents, tell_fault
 from firebreak.engine.starts import Starts
 from firebreak.engine.sweeper import Sweeper
 from firebreak.engine.temporal import reset_stickiness
@@ -106,11 +106,12 @@ class Dispatcher:
             heard.close()
 
     async def _resume(self, stop: asyncio.Event) -> None:
-        """After a start: every open incident of this class has its workflow (a start that exists costs nothing)."""
+        """After a start: every open incident of this class has its workflow (a start that exists costs nothing), but
+        not what a person handles by hand."""
         while not stop.is_set():
             try:
                 for incident in await open_incidents(self._parts):
-                    if not await self._deliveries.is_closed(incident.id):
+                    if not await is_handed_over(self._parts, incident.id):
                         await self._starts.incident(incident.id)
                 return
             except (FirebreakError, RPCError) as error:

@@ -12,6 +12,7 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.messages import GatherResult
 from activities.rulebook import Rulebook
+from firebreak.domain import ids
 from firebreak.domain.alert import Alert, IntakeClass
 from firebreak.domain.incident import Incident
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort
@@ -38,6 +39,14 @@ async def open_incidents(parts: DispatcherParts) -> tuple[Incident, ...]:
     """Those of this worker's class, oldest first. About one that cannot be read the sweeper calls a person."""
     found = await parts.incidents.open_incidents()
     return tuple(one for one in found if isinstance(one, Incident) and one.intake_class is parts.intake_class)
+
+
+async def is_handed_over(parts: DispatcherParts, incident_id: str) -> bool:
+    """Whether an incident gets no workflow any more: it has been closed by now (a list of open ones grows old while
+    their workflows are being started), or a person was told to handle it by hand, and ends it by `firebreak close`."""
+    if await parts.ledger.find(incident_id, "close") is not None:
+        return True
+    return await parts.ledger.find(ids.orphan_record(incident_id), "fault") is not None
 
 
 async def tell_fault(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from temporalio.service import RPCError
 
-from activities import notices
+from activities import notices, restores
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError
@@ -20,7 +20,7 @@ from firebreak.domain.incident import Incident, IncidentOutcome, UnreadableResto
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.engine.damage import unreadable_restore
-from firebreak.engine.parts import DispatcherParts, open_incidents, tell_fault
+from firebreak.engine.parts import DispatcherParts, is_handed_over, open_incidents, tell_fault
 from firebreak.engine.starts import Starts
 from firebreak.engine.temporal import WorkflowHealth, WorkflowState, tell_workflow, terminate_workflow, workflow_health
 from workflows.messages import CloseRequested
@@ -113,11 +113,12 @@ class Sweeper:
     async def _orphans(self) -> None:
         """An open incident whose workflow has ended (failed, terminated) or is wedged would swallow every further alert
         of its service, and call nobody: a person is told, once, and ends it by hand. One that Temporal does not know
-        gets a workflow: its data was lost, under workers that go on."""
+        gets a workflow, since its data was lost under workers that go on; but not where a person was told: then it is
+        long forgotten that the workflow had ended."""
         now = self._parts.clock.now()
         requested = {request.incident_id for request in await self._parts.incidents.close_requests()}
         for incident in await open_incidents(self._parts):
-            if f"orphan-{incident.id}" not in self._faults and not is_young(incident.opened_at, now):
+            if ids.orphan_record(incident.id) not in self._faults and not is_young(incident.opened_at, now):
                 await self._spared(f"incident {incident.id}", self._orphan(incident, requested))
 
     async def _orphan(self, incident: Incident, requested: Collection[str]) -> None:
@@ -128,7 +129,8 @@ class Sweeper:
             return
         if health.state is not WorkflowState.WEDGED and incident.id in requested:
             return  # it went since the close was told to it: the next look writes the close
-        if await self._parts.ledger.find(incident.id, "close") is not None:
+        if await is_handed_over(self._parts, incident.id):
+            self._faults.add(ids.orphan_record(incident.id))
             return
         if health.state is WorkflowState.UNKNOWN:
             self._starts.forget(workflow_id)
@@ -137,7 +139,7 @@ class Sweeper:
             await self._tell_orphan(incident, health)
 
     async def _tell_orphan(self, incident: Incident, health: WorkflowHealth) -> None:
-        name = f"orphan-{incident.id}"
+        name = ids.orphan_record(incident.id)
         reason = (
             f"the workflow of {incident.id} ({incident.service}) {health.reason}: "
             f"handle it by hand, then `firebreak close {incident.id} --reason ...`"
@@ -225,4 +227,8 @@ class Sweeper:
             health = await workflow_health(self._parts.client, workflow_id)
             if health.state is WorkflowState.UNKNOWN:
                 self._starts.forget(workflow_id)
+            elif health.state is WorkflowState.ENDED:  # not by itself: then its promise would have ended before it
+                why = f"not taken back: the workflow {workflow_id} {health.reason}"
+                await restores.give_up(self._parts.ledger, record, why, self._parts.clock.now())
+                return
         await self._starts.restore(record)

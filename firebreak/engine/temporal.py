@@ -148,7 +148,7 @@ async def workflow_health(client: Client, workflow_id: str) -> WorkflowHealth:
             raise
         return WorkflowHealth(WorkflowState.UNKNOWN)
     if seen.status not in (None, WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
-        return WorkflowHealth(WorkflowState.ENDED, f"has ended as {seen.status.name} without closing it")
+        return WorkflowHealth(WorkflowState.ENDED, f"has ended as {seen.status.name} before its story was over")
     tries = seen.raw_description.pending_workflow_task.attempt  # 0 when no task is pending
     if tries > FAILED_TASKS:
         reason = f"is stuck, its task failed {tries - 1} times in a row (the worker's log in run/ says why)"

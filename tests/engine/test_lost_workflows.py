@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from activities import notices
 from firebreak.domain import ids
+from firebreak.domain.alert import Disposition
 from firebreak.domain.incident import Incident, IncidentOutcome
+from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.plan import Restore
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
@@ -126,6 +130,82 @@ async def test_an_incident_with_a_close_on_its_way_gets_none(office: Any, eventu
     await office.asked_to_close(incident_id)
     await Sweeper(office.parts, Starts(office.client, office.queue))._orphans()
     assert await office.events(ids.incident_workflow_id(incident_id)) == []
+
+
+async def told_of(office: Any, incident_id: str) -> None:
+    """A person was told to handle it by hand, as the sweeper tells it: its workflow had ended."""
+    entry, page = notices.fault(ids.orphan_record(incident_id), "workflow", "has ended", datetime.now(UTC))
+    await office.store.append([entry], messages=[page])
+
+
+async def test_what_a_person_was_told_to_handle_is_not_started_again(office: Any, eventually: Eventually) -> None:
+    """Temporal has forgotten, after its retention, that the workflow was ended by hand: neither a look, nor a start of
+    the engine, nor a repeat of the alert brings it back; a close by hand ends the incident."""
+    incident_id = await opened_only(office, eventually)
+    await told_of(office, incident_id)
+    await Sweeper(office.parts, Starts(office.client, office.queue))._orphans()
+    async with office.dispatching():
+        await office.settled(*await office.accept(office.alert()))
+        other = await office.accept(office.alert("OrderDown", service="order", deployment="order-v1"))
+        assert [disposition for disposition, _ in await office.settled(*other)] == [Disposition.OPENED]
+        assert await office.events(ids.incident_workflow_id(incident_id)) == []
+        await office.asked_to_close(incident_id)
+
+        async def closed() -> bool:
+            return incident_id not in {one.id for one in await office.store.open_incidents()}
+
+        await eventually(closed)
+    assert await office.events(ids.incident_workflow_id(incident_id)) == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_promise_whose_workflow_was_ended_is_over_and_pages_once(office: Any, begun: bool) -> None:
+    """It is not started again once Temporal has forgotten it; the person reads whether something may have been done."""
+    incident_id = f"inc-20261121-083644-{hashlib.sha256(office.queue.encode()).hexdigest()[:8]}"
+    record, starts = promise(incident_id), Starts(office.client, office.queue)
+    place = record.tier, record.step
+    drafts = [
+        EntryDraft(
+            incident_id=incident_id,
+            key=ids.move_key("undo-intent", *place),
+            kind=EntryKind.INTENT_RECORDED,
+            at=datetime.now(UTC),
+            body={},
+        )
+    ]
+    await office.store.append(drafts if begun else [], restores=[record])
+    await starts.restore(record)
+    await office.client.get_workflow_handle(ids.restore_workflow_id(incident_id, *place)).terminate()
+    sweeper = Sweeper(office.parts, starts)
+    for _ in range(2):
+        await sweeper._restores(look=True)
+    assert await office.store.open_restores() == ()
+    ended = await office.store.find(incident_id, ids.move_key("restore-ended", *place))
+    assert ended.body["outcome"] == "abandoned"
+    assert "TERMINATED" in ended.body["reason"]
+    assert ("Nothing was flipped" in ended.body["reason"]) is not begun
+    due = await office.store.due(datetime.now(UTC) + timedelta(days=1), limit=9, channel=Channel.PAGER)
+    assert [(one.draft.key, one.draft.pager) for one in due] == [("pager/restore-ended/1.0", PagerAction.TRIGGER_HIGH)]
+
+
+async def test_a_promise_that_has_ended_by_itself_pages_nobody(office: Any) -> None:
+    """Its workflow ended with it, after the list of open ones was read."""
+    incident_id = f"inc-20261121-083644-{hashlib.sha256(office.queue.encode()).hexdigest()[:8]}"
+    record, starts = promise(incident_id), Starts(office.client, office.queue)
+    place = record.tier, record.step
+    await office.store.append([], restores=[record])
+    await starts.restore(record)
+    await office.client.get_workflow_handle(ids.restore_workflow_id(incident_id, *place)).terminate()
+    done = EntryDraft(
+        incident_id=incident_id,
+        key=ids.move_key("restore-ended", *place),
+        kind=EntryKind.RESTORE_ENDED,
+        at=datetime.now(UTC),
+        body={"outcome": "restored"},
+    )
+    await office.store.end_restore(record, outcome="restored", entry=done, messages=())
+    await Sweeper(office.parts, starts)._watch_restore(record, look=True)
+    assert await office.store.due(datetime.now(UTC) + timedelta(days=1), limit=9) == ()
 
 
 class Old:

@@ -12,10 +12,11 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import CloseInput, GatherInput, KeepInput, RecoveryInput
+from activities.restores import give_up
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.plan import StepStatus
-from firebreak.domain.timeline import EntryDraft, EntryKind
+from firebreak.domain.timeline import EntryKind
 
 Meanwhile = Callable[[], Awaitable[Any]]
 
@@ -125,13 +126,10 @@ async def promised(world: Any) -> Any:
 async def test_a_restore_that_has_ended_is_not_begun(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person was told that nothing was flipped: so nothing is."""
     incident, record = await promised(world)
-    key = "restore-ended/0.0"
-    body = {"tier": 0, "step": 0, "outcome": "overdue", "reason": "too late"}
-    draft = EntryDraft(incident_id=incident.id, key=key, kind=EntryKind.RESTORE_ENDED, at=world.clock.now(), body=body)
-    end = world.store.end_restore(record, outcome="overdue", entry=draft, messages=())
+    end = give_up(world.store, record, "its workflow has ended", world.clock.now())
     beside(world.cluster, "get", lambda: end, monkeypatch)
     seen = await world.run(world.restores.check, world.restore(incident, record.opened_at), local=False)
-    assert (seen.ended, seen.outcome) == (True, "overdue")
+    assert (seen.ended, seen.outcome) == (True, "abandoned")
     assert (world.flag, world.cluster.writes) == ("false", 1)
 
 
