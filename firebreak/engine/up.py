@@ -21,11 +21,10 @@ from pathlib import Path
 
 import structlog
 
-from activities import notices
 from activities.rulebook import Rulebook
 from firebreak.connectors.slack import PACE
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.domain.errors import FirebreakError
 from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_chat, build_pager
@@ -33,7 +32,7 @@ from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
 from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
-from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record
+from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record, tell_replaced
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import beat_file, beating, last_beat, ready_file
 from firebreak.servers.errors import ServerUnavailable
@@ -219,7 +218,7 @@ async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None)
         pager = await stack.enter_async_context(build_pager(settings))
         clock = SystemClock()
         if replaced is not None:
-            await _tell_replaced(store, replaced, clock)
+            await tell_replaced(store, replaced)
         fallback = settings.fallback_pager_key.get_secret_value()
         sender = OutboxSender(
             OutboxParts(
@@ -254,20 +253,6 @@ async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _tell_replaced(store: TimelineStore, path: Path, clock: SystemClock) -> None:
-    now = clock.now()
-    reason = (
-        f"{path.name} was replaced while the engine ran, which has opened its data anew. Alerts that the former file "
-        "held, and that nobody had taken up, are not handled: look for them at Alertmanager. Its log is kept "
-        "(`*-wal.former-*`)."
-    )
-    entry, page = notices.fault(f"replaced-{now:%Y%m%d-%H%M%S}", "data directory", reason, now)
-    try:
-        await store.append([entry], messages=[page])
-    except LedgerError as error:  # no reason not to go on: it is in the log, too
-        log.error("engine.replaced_untold", error=str(error))
 
 
 async def _sent(store: TimelineStore, clock: SystemClock) -> None:

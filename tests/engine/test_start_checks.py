@@ -164,7 +164,7 @@ async def test_a_record_that_cannot_be_opened_stops_the_start_and_pages_once(tmp
     assert len({event["dedup_key"] for event in pager.got}) == 1
     told = str(pager.got[0]["payload"])
     assert "does not start" in told
-    assert "restore it from a copy" in told
+    assert "put back a copy of all of it" in told
 
 
 # --- what an earlier run left ------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ async def test_a_damaged_message_that_was_taken_back_meanwhile_is_not_told_of(
     await store.due(make.time(9), limit=9, unreadable=unreadable)
     await store.append([make.draft(key="healed")], cancel=[("inc-a", "bad")])
     await store.give_up(unreadable[0], entries=[make.draft(key="given-up")], messages=[make.message("told")])
-    assert [one.key for one in await store.entries("inc-a")] == ["k", "healed"]
+    assert [one.key for one in await store.entries("inc-a")] == ["k", "healed", "message/bad/taken-back"]
     assert await store.due(make.time(9), limit=9) == ()
 
 
