@@ -66,21 +66,6 @@ async def opened_inbox(settings: Settings, record: TimelineStore) -> AsyncIterat
         yield inbox
 
 
-async def tell_replaced(store: TimelineStore, path: Path) -> None:
-    """A file of the data directory was another one all at once, and all began anew with it."""
-    now = SystemClock().now()
-    reason = (
-        f"{path.name} was replaced while the engine ran, which has opened its data anew. Alerts that the former file "
-        "held, and that nobody had taken up, are not handled: look for them at Alertmanager. Its log is kept "
-        "(`*-wal.former-*`)."
-    )
-    entry, page = notices.fault(f"replaced-{now:%Y%m%d-%H%M%S}", "data directory", reason, now)
-    try:
-        await store.append([entry], messages=[page])
-    except LedgerError as error:  # no reason not to go on: it is in the log, too
-        log.error("engine.replaced_untold", error=str(error))
-
-
 async def _name_anew(record: TimelineStore, inbox: InboxStore) -> None:
     name = await inbox.name()
     newest = await record.newest_of_inbox(name) if name else None

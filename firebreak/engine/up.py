@@ -32,7 +32,7 @@ from firebreak.engine.data_dir import locked
 from firebreak.engine.delivery import FILE_PACE
 from firebreak.engine.outbox import OutboxParts, OutboxSender
 from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
-from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record, tell_replaced
+from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import beat_file, beating, last_beat, ready_file
 from firebreak.servers.errors import ServerUnavailable
@@ -92,56 +92,40 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with locked(settings.data_dir) as data_dir:
+        run_dir = data_dir / "run"
+        reaped = await end_leftovers(settings, run_dir)
+        await check_record(settings)
+        rulebook = await check_documents(settings)
         if gateway and not settings.gateway_port:  # chosen once: a gateway that is started again keeps its senders
             settings = settings.model_copy(update={"gateway_port": free_port()})
-        replaced = await _run(settings, data_dir, stop, announce, gateway=gateway, replaced=None)
-        while replaced is not None:  # all begins anew, with the file that is there now
-            log.error("engine.file_replaced", file=replaced.name)
-            replaced = await _run(settings, data_dir, stop, announce, gateway=gateway, replaced=replaced)
-
-
-async def _run(
-    settings: Settings,
-    data_dir: Path,
-    stop: asyncio.Event,
-    announce: Callable[[Running], None],
-    *,
-    gateway: bool,
-    replaced: Path | None,
-) -> Path | None:
-    """Until it is to stop, or until the file that it returns is another one than the one that was opened. `replaced`:
-    the one for which it was begun anew."""
-    run_dir = data_dir / "run"
-    reaped = await end_leftovers(settings, run_dir)
-    await check_record(settings)
-    rulebook = await check_documents(settings)
-    async with AsyncExitStack() as stack:
-        watch_intake = await stack.enter_async_context(_people(settings, rulebook, replaced))
-        files = OpenedFiles([data_dir / TIMELINE_FILE, data_dir / INBOX_FILE])
-        address, children = settings.temporal_address, []
-        if not address:
-            server = await start_temporal(
-                db_file=data_dir / TEMPORAL_FILE, port=free_port(), run_dir=run_dir, die_with_parent=True
-            )
-            stack.push_async_callback(server.stop)
-            address = server.address
-            children.append(_Child(process=server.process, started_at=time.monotonic()))
-        roles = [*(["gateway"] if gateway else []), *(c.value for c in IntakeClass)]
-        for role in roles:
-            ready_file(data_dir, role).unlink(missing_ok=True)
-            process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
-            stack.push_async_callback(process.stop)
-            children.append(_Child(process=process, started_at=time.monotonic(), beat_file=beat_file(data_dir, role)))
-        if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
-            return None
-        port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
-        announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
-        watch_intake()
-        async with beating(data_dir, "up"):
-            another = await _watch(children, beat_file(data_dir, "up"), stop, files)
-        log.info("engine.stopping")
-    files.set_logs_aside()  # only now nobody of ours has them open
-    return another
+        files = OpenedFiles()
+        async with AsyncExitStack() as stack:
+            watch_intake = await stack.enter_async_context(_people(settings, rulebook, files))
+            address, children = settings.temporal_address, []
+            if not address:
+                server = await start_temporal(
+                    db_file=data_dir / TEMPORAL_FILE, port=free_port(), run_dir=run_dir, die_with_parent=True
+                )
+                stack.push_async_callback(server.stop)
+                files.add(data_dir / TEMPORAL_FILE)
+                address = server.address
+                children.append(_Child(process=server.process, started_at=time.monotonic()))
+            roles = [*(["gateway"] if gateway else []), *(c.value for c in IntakeClass)]
+            for role in roles:
+                ready_file(data_dir, role).unlink(missing_ok=True)
+                process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
+                stack.push_async_callback(process.stop)
+                children.append(
+                    _Child(process=process, started_at=time.monotonic(), beat_file=beat_file(data_dir, role))
+                )
+            if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
+                return
+            port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
+            announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
+            watch_intake()
+            async with beating(data_dir, "up"):
+                await _watch(children, beat_file(data_dir, "up"), stop, files)
+            log.info("engine.stopping")
 
 
 async def _all_ready(data_dir: Path, processes: Sequence[ManagedProcess], stop: asyncio.Event) -> bool:
@@ -169,15 +153,13 @@ async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
     return False
 
 
-async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, files: OpenedFiles) -> Path | None:
-    """Start again what ended: at once the first time, later with growing waits. What hangs is ended first. Until it is
-    to stop, or until one of `files` was replaced: a child that is started again would open another one than we."""
+async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, files: OpenedFiles) -> None:
+    """Start again what ended: at once the first time, later with growing waits. What hangs is ended first. Nothing is
+    started while one of `files` is another one: it would open that, and what it took on nobody else would see."""
     ours = OwnBeats()
     for child in children:
         child.beats.ready(time.monotonic())
     while not stop.is_set():
-        if (replaced := files.replaced()) is not None:
-            return replaced
         now = time.monotonic()
         for child in children:
             if child.process.alive:
@@ -191,9 +173,7 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, fi
                 wait = 0.0 if not child.fails else min(0.5 * 2**child.fails, LONGEST_WAIT)
                 log.error("engine.child_ended", name=child.process.name, code=child.process.exit_code, again_in=wait)
                 child.start_at, child.fails = now + wait, child.fails + 1
-            if now >= child.start_at:
-                if (replaced := files.look()) is not None:
-                    return replaced
+            if now >= child.start_at and not files.replaced():
                 child.start_at, child.started_at = 0.0, now
                 child.begun(now)
                 try:
@@ -203,22 +183,20 @@ async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, fi
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK):
                 await stop.wait()
-    return None
 
 
 @asynccontextmanager
-async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None) -> AsyncIterator[Callable[[], None]]:
+async def _people(settings: Settings, rulebook: Rulebook, files: OpenedFiles) -> AsyncIterator[Callable[[], None]]:
     """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do, also
     when they cannot be started, or there is no inbox. What it yields begins the watch: workers that start have a right
     to find alerts."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_record(settings))
+        files.add(settings.data_dir / TIMELINE_FILE)
         slack = build_chat(settings)
         chat = None if slack is None else await stack.enter_async_context(slack)
         pager = await stack.enter_async_context(build_pager(settings))
         clock = SystemClock()
-        if replaced is not None:
-            await tell_replaced(store, replaced)
         fallback = settings.fallback_pager_key.get_secret_value()
         sender = OutboxSender(
             OutboxParts(
@@ -238,7 +216,10 @@ async def _people(settings: Settings, rulebook: Rulebook, replaced: Path | None)
         watch: IntakeWatch | None = None
         try:
             inbox = await stack.enter_async_context(opened_inbox(settings, store))
-            watch = IntakeWatch(inbox, store, clock, pager=pager, pager_key=fallback, incidents=store)
+            files.add(settings.data_dir / INBOX_FILE)
+            watch = IntakeWatch(
+                inbox, store, clock, pager=pager, pager_key=fallback, incidents=store, replaced=files.replaced
+            )
             watching = watch.run
             yield lambda: tasks.append(asyncio.create_task(watching()))
         except (FirebreakError, OSError):  # it does not start, perhaps never will: first, who is due is called

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -28,7 +29,7 @@ from firebreak.engine.clock import SetBack
 from firebreak.engine.damage import KEPT, unreadable_restore
 from firebreak.engine.standing_page import StandingPage
 from firebreak.engine.waited import IntakeWait, OpenSince, Standstill
-from firebreak.postmortem.notice_next import INBOX_FILE, INTAKE
+from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
 _WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record: alerts wait
 _UNREAD, _READ = "unread", "read"  # the inbox cannot be read
+_REPLACED, _OURS = "replaced", "ours-again"  # a file in the place of one that was opened
 _NAMED = 5  # open incidents in one page
 LONG_STEP = timedelta(minutes=1)
 """A clock that was set back by less is where it was before a person could do anything."""
@@ -61,7 +63,9 @@ class IntakeWatch:
         pager_key: str = "",
         incidents: IncidentsPort | None = None,
         elapsed: Callable[[], float] = time.monotonic,
+        replaced: Callable[[], Sequence[Path]] = tuple,
     ) -> None:
+        """`replaced`: files of ours in whose place there is another one by now."""
         self._inbox = inbox
         self._ledger = ledger
         self._clock = clock
@@ -84,6 +88,8 @@ class IntakeWatch:
 
         self._waiting = page(_WAITING, _TAKEN_UP)
         self._unread = page(_UNREAD, _READ)
+        self._files = replaced
+        self._replaced = page(_REPLACED, _OURS)
 
     async def run(self) -> None:
         while True:
@@ -104,7 +110,28 @@ class IntakeWatch:
             try:
                 await self._look_at_restores()
             finally:
-                await self._look_at_clock()
+                try:
+                    await self._look_at_clock()
+                finally:
+                    await self._look_at_files()
+
+    async def _look_at_files(self) -> None:
+        """The engine goes on with the files that it has opened, and starts no process again that would open others."""
+        await self._replaced.catch_up()
+        names = ", ".join(path.name for path in self._files())
+        if not names:
+            await self._replaced.end("the files are those that the engine has opened")
+        elif not self._replaced.records:
+            log.error("engine.files_replaced", files=names)
+            await self._replaced.begin(
+                f"replaced-{self._clock.now():%Y%m%d-%H%M%S}",
+                f"{names} in the data directory: another file stands there, or none, while the engine runs. It goes on "
+                "with the one that it has opened, and starts none of its processes again. What it writes is lost when "
+                "it stops: look at its open incidents first (firebreak incidents may show the other file).",
+                title="Firebreak needs a person: a file was replaced under it, and its record cannot be written",
+                where=DATA_FILES,
+                next_step="Stop the engine, put back a copy of the whole data directory, and start it.",
+            )
 
     async def _look_at_clock(self) -> None:
         """Temporal fires no timer until its clock says again what it had said: who is open wakes that much later."""

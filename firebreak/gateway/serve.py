@@ -9,13 +9,12 @@ from contextlib import closing, contextmanager
 
 import uvicorn
 
-from firebreak.domain.errors import LedgerError, SettingsInvalid
+from firebreak.domain.errors import SettingsInvalid
 from firebreak.gateway.app import create_app
 from firebreak.gateway.poke import Poke
 from firebreak.gateway.token import webhook_token
 from firebreak.processes import make_data_dir
 from firebreak.settings import Settings
-from firebreak.storage.opened_files import EVERY, OpenedFiles
 from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -29,14 +28,12 @@ STOP_PATIENCE = 10
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
     """Serve until `stop` is set. `ready` is called once with the real port, when requests are answered. Raises
-    SettingsInvalid when address or data directory cannot be had, LedgerError when the inbox cannot be opened, or when
-    another file was put in its place: no dispatcher that starts then sees what is taken into the former one."""
+    SettingsInvalid when address or data directory cannot be had, LedgerError when the inbox cannot be opened."""
     make_data_dir(settings.data_dir)  # also with a token of the settings, for which nothing is kept
     token = webhook_token(settings.webhook_token.get_secret_value(), settings.data_dir)
     with _listening(settings.gateway_host, settings.gateway_port) as listener, closing(Poke(settings.data_dir)) as poke:
         async with await InboxStore.open(settings.data_dir / INBOX_FILE) as inbox:
             await inbox.probe()
-            files = OpenedFiles([settings.data_dir / INBOX_FILE])
             config = uvicorn.Config(
                 create_app(inbox, settings, token=token, poke=poke),
                 http="h11",
@@ -51,7 +48,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], 
                 backlog=2048,
             )
             server = _Server(config, lambda: ready(listener.getsockname()[1]))
-            await _until(server, listener, stop, files)
+            await _until(server, listener, stop)
 
 
 class _Server(uvicorn.Server):
@@ -70,27 +67,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _until(server: uvicorn.Server, listener: socket.socket, stop: asyncio.Event, files: OpenedFiles) -> None:
+async def _until(server: uvicorn.Server, listener: socket.socket, stop: asyncio.Event) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_replaced(files))]
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait((serving, *ends), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for end in ends:
-            end.cancel()
+        stopping.cancel()
         server.should_exit = True
         await serving
-    if not stop.is_set() and (path := files.replaced()) is not None:
-        files.set_logs_aside()
-        raise LedgerError(
-            f"{path.name} was replaced while the gateway ran",
-            advice="Start the gateway again (`firebreak up` does it by itself): it opens the file that is there now.",
-        )
-
-
-async def _replaced(files: OpenedFiles) -> None:
-    while files.replaced() is None:  # noqa: ASYNC110 # a file does not say so by itself
-        await asyncio.sleep(EVERY)
 
 
 @contextmanager

@@ -23,10 +23,14 @@ from firebreak.postmortem.notice_subject import (
 
 CLOSE = "firebreak close {id} --reason ..."
 _OBSERVED = "do it by hand if you agree; mode observe writes nothing."
-INTAKE, INBOX_FILE = "intake", "inbox file"
-_ENDS_ITSELF = {INTAKE: "the alerts are taken up", INBOX_FILE: "the inbox can be read"}
-"""Where the fault is when accepted alerts wait, or nobody can read them: `firebreak/engine/watch.py` resolves those
-pages by itself."""
+INTAKE, INBOX_FILE, DATA_FILES = "intake", "inbox file", "data directory"
+_ENDS_ITSELF = {
+    INTAKE: "the alerts are taken up",
+    INBOX_FILE: "the inbox can be read",
+    DATA_FILES: "the files are those that were opened",
+}
+"""Where the fault is when accepted alerts wait, nobody can read them, or a file was replaced under the engine:
+`firebreak/engine/watch.py` resolves those pages by itself."""
 
 
 def _after_classified(case: Case, told: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
 import socket
 import stat
@@ -20,7 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from firebreak.domain.alert import IntakeClass
-from firebreak.domain.errors import LedgerError, SettingsInvalid
+from firebreak.domain.errors import SettingsInvalid
 from firebreak.gateway.poke import Poke
 from firebreak.gateway.serve import serve
 from firebreak.gateway.token import webhook_token
@@ -115,20 +114,6 @@ async def test_a_stop_is_clean_and_the_port_is_free_again(tmp_path: Path, body: 
         assert again == port
     async with await InboxStore.open(tmp_path / INBOX_FILE) as inbox:
         assert await inbox.backlog() == 1
-
-
-async def test_a_gateway_whose_inbox_is_replaced_ends_with_a_sentence(tmp_path: Path, empty_inbox: Path) -> None:
-    """What it takes on would be seen by no dispatcher that starts then. Started again, it takes alerts into the new."""
-    settings = Settings(data_dir=tmp_path, gateway_port=0)
-    port = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(settings, asyncio.Event(), port.set_result))
-    await asyncio.wait_for(port, LIMIT)
-    shutil.copy(empty_inbox, tmp_path / "new")
-    os.replace(tmp_path / "new", tmp_path / INBOX_FILE)
-    with pytest.raises(LedgerError, match=r"inbox\.sqlite was replaced"):
-        await asyncio.wait_for(serving, LIMIT)
-    async with _in_process(settings) as again, _client(again, webhook_token("", tmp_path)) as client:
-        assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_a_sender_of_too_much_hears_413(tmp_path: Path) -> None:
