@@ -37,7 +37,7 @@ LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
 _WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record: alerts wait
 _UNREAD, _READ = "unread", "read"  # the inbox cannot be read
-_REPLACED, _OURS = "replaced", "ours-again"  # a file in the place of one that was opened
+_REPLACED, _STARTED = "replaced", "started-again"  # a file in the place of one that was opened
 _NAMED = 5  # open incidents in one page
 LONG_STEP = timedelta(minutes=1)
 """A clock that was set back by less is where it was before a person could do anything."""
@@ -89,7 +89,7 @@ class IntakeWatch:
         self._waiting = page(_WAITING, _TAKEN_UP)
         self._unread = page(_UNREAD, _READ)
         self._files = replaced
-        self._replaced = page(_REPLACED, _OURS)
+        self._replaced = page(_REPLACED, _STARTED)
 
     async def run(self) -> None:
         while True:
@@ -120,7 +120,7 @@ class IntakeWatch:
         await self._replaced.catch_up()
         names = ", ".join(path.name for path in self._files())
         if not names:
-            await self._replaced.end("the files are those that the engine has opened")
+            await self._replaced.end("the engine has been started again")  # an earlier one's page
         elif not self._replaced.records:
             log.error("engine.files_replaced", files=names)
             await self._replaced.begin(

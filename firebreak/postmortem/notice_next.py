@@ -27,7 +27,7 @@ INTAKE, INBOX_FILE, DATA_FILES = "intake", "inbox file", "data directory"
 _ENDS_ITSELF = {
     INTAKE: "the alerts are taken up",
     INBOX_FILE: "the inbox can be read",
-    DATA_FILES: "the files are those that were opened",
+    DATA_FILES: "the engine has been started again",
 }
 """Where the fault is when accepted alerts wait, nobody can read them, or a file was replaced under the engine:
 `firebreak/engine/watch.py` resolves those pages by itself."""

@@ -14,14 +14,17 @@ class OpenedFiles:
 
     def __init__(self) -> None:
         self._opened: dict[Path, tuple[int, int]] = {}
+        self._replaced: set[Path] = set()
 
     def add(self, path: Path) -> None:
         """`path` has just been opened. OSError when there is no such file."""
         self._opened[path] = _identity(path)
 
     def replaced(self) -> tuple[Path, ...]:
-        """Those in whose place there is another one by now, or none."""
-        return tuple(path for path, opened in self._opened.items() if _is_another(path, opened))
+        """Those in whose place there was another one since, or none. With the former one back it is not as before:
+        SQLite may have dropped its log, or given it to the other one."""
+        self._replaced.update(path for path, opened in self._opened.items() if _is_another(path, opened))
+        return tuple(path for path in self._opened if path in self._replaced)
 
 
 def _is_another(path: Path, opened: tuple[int, int]) -> bool:
