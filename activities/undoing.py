@@ -19,6 +19,8 @@ from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
+OBSERVED = "mode observe: not taken back"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakingBack:
@@ -57,11 +59,11 @@ async def undo_step(
     def said(outcome: EffectOutcome, why: str, *, begun: bool = False, kind: type[Effect] = Effect) -> TakingBack:
         return TakingBack(effect=kind(outcome=outcome, reason=why, step_key=key, target=effect.target), begun=begun)
 
-    if mode is Mode.OBSERVE:
-        would = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason="mode observe: not taken back", step_key=key)
-        return TakingBack(effect=would, begun=False)
     record, ends = (step_entry("undo", given), HANDS_OFF) if of_tier else (step_entry("restore-ended", given), ())
     stored = await casebook.found(given.incident_id, step_entry("undo-intent", given), *ends)
+    if mode is Mode.OBSERVE and (stored is None or stored.key in ends):
+        would = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason=OBSERVED, step_key=key)
+        return TakingBack(effect=would, begun=False)
     intent: Intent | None = None
     sent = stored is not None  # by an earlier attempt, which may have sent it
     try:
@@ -84,7 +86,7 @@ async def undo_step(
         if stored.key == record:  # another attempt was quicker: whoever records this finds what that one did
             return said(EffectOutcome.REFUSED, "it has been recorded already", begun=True)
         intent = from_data(Intent, stored.body["intent"])
-        left = await _left_by(casebook, action, clock, given, intent, ends) if sent else None
+        left = await _left_by(casebook, action, clock, mode, given, intent, ends) if sent else None
         return TakingBack(effect=left or await action.apply(intent, least=of_tier), begun=True)
     except NotYet as error:
         why = f"{error} {error.next_step()}"
@@ -96,17 +98,19 @@ async def undo_step(
 
 
 async def _left_by(
-    casebook: Casebook, action: Action, clock: Clock, given: StepInput, intent: Intent, ends: Sequence[str]
+    casebook: Casebook, action: Action, clock: Clock, mode: Mode, given: StepInput, intent: Intent, ends: Sequence[str]
 ) -> Effect | None:
-    """What an earlier attempt at `intent` has left: its effect, or that it is let go; None when it is to be written.
-    `ends`: what ends the tier's right to that; a restore has judged afresh."""
+    """What an earlier attempt at `intent` has left: its effect, or that it is let go; None when it is to be written,
+    never in mode observe. `ends`: what ends the tier's right to that; a restore has judged afresh."""
     seen = await action.read_back(intent)
     if seen.outcome is not EffectOutcome.NOT_APPLIED:
         return seen
+    now = clock.now()
+    if mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
+        return let_go(intent, OBSERVED, now, otherwise=EffectOutcome.WOULD_APPLY)
     if not ends:
         return None
     ended = await casebook.found(given.incident_id, *ends)
-    now = clock.now()
     why = hands_off(ended) if ended else too_old(given, now, intent)
     return let_go(intent, why, now) if why else None
 

@@ -10,8 +10,9 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from firebreak.domain.errors import TransientError
+from firebreak.domain.incident import Mode
 from firebreak.domain.plan import StepStatus
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.timeline import Appended, EntryKind
 
 
 async def act(world: Any, incident: Any, tier: int = 0, **how: Any) -> Any:
@@ -46,6 +47,62 @@ async def test_killed_at_any_write_of_ours_an_undo_is_done_once(world: Any, when
     record = await undo(world, incident, local=False)
     assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
     assert len(await world.bodies(incident, EntryKind.UNDO_RECORDED)) == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "outcome"), [(0, "unknown"), (129, "unknown"), (130, "would_apply"), (130, "applied")]
+)
+async def test_an_undo_that_was_begun_is_not_carried_out_by_an_engine_that_observes(
+    world: Any, after: int, outcome: str
+) -> None:
+    """Killed after its intent, started again in observe to stop it: what it left is recorded, and nothing written."""
+    incident = await world.planned()
+    await act(world, incident)
+    if outcome == "applied":
+        world.cluster.fail_after_commit = [world.Killed("now")]
+    else:
+        world.ledger.die_after["append"] = world.ledger.calls["append"] + 1
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    writes = world.cluster.writes
+    world.again(mode=Mode.OBSERVE)
+    world.ledger.die_before["append"] = 3  # it does not try for ever
+    world.clock.forward(after)
+    record = await undo(world, incident, local=False)
+    assert record.status is (StepStatus.UNDONE if outcome == "applied" else StepStatus.UNDO_FAILED)
+    (body,) = await world.bodies(incident, EntryKind.UNDO_RECORDED)
+    assert (body["effect"]["outcome"], world.cluster.writes) == (outcome, writes)
+
+
+async def test_an_undo_that_is_not_begun_is_not_begun_by_an_engine_that_observes(world: Any) -> None:
+    """It says so, and what was written stays in force."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.again(mode=Mode.OBSERVE)
+    record = await undo(world, incident)
+    assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDO_FAILED, "false", 1)
+    assert "mode observe" in record.reason
+
+
+async def test_an_undo_that_gives_way_for_ever_is_left_to_the_next_attempt(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason is: it ends after two rounds, in a way that is tried again."""
+    incident = await world.planned()
+    await act(world, incident)
+    append = world.store.append
+    (effect,) = [e for e in await world.store.entries(incident.id) if e.kind is EntryKind.EFFECT_RECORDED]
+
+    async def another(drafts: Any, **more: Any) -> Any:
+        if drafts[0].kind is EntryKind.UNDO_RECORDED:
+            return [Appended(entry=effect, found=True)]
+        return await append(drafts, **more)
+
+    monkeypatch.setattr(world.store, "append", another)
+    world.ledger.die_before["append"] = world.ledger.calls["append"] + 4
+    with pytest.raises(ApplicationError, match="another attempt") as caught:
+        await undo(world, incident, local=False)
+    assert (caught.value.type, caught.value.non_retryable) == ("TransientError", False)
 
 
 async def test_an_undo_whose_reply_was_lost_is_found(world: Any) -> None:
