@@ -149,7 +149,7 @@ class RestoreHands:
     async def _taken_back(self, record: RestoreRecord, plan: Plan, why: str, back: TakingBack) -> RestoreResult | None:
         effect = back.effect
         good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
-        outcome = "restored" if good else "refused"
+        outcome = "restored" if good else "unknown" if effect.outcome is EffectOutcome.UNKNOWN else "refused"
         reason = f"{why}; {effect.reason}"
         body = step_body(plan, record.tier, record.step, outcome=outcome, reason=reason, effect=to_data(effect))
         return await self._end(record, body, begun=back.begun, page=not good)

@@ -102,7 +102,11 @@ async def _left_by(
 ) -> Effect | None:
     """What an earlier attempt at `intent` has left: its effect, or that it is let go; None when it is to be written,
     never in mode observe. `ends`: what ends the tier's right to that; a restore has judged afresh."""
-    seen = await action.read_back(intent)
+    try:
+        seen = await action.read_back(intent)
+    except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
+        why = f"an earlier attempt may have sent it, and that cannot be read back: {error} {error.next_step()}"
+        return Effect(outcome=EffectOutcome.UNKNOWN, reason=why, step_key=intent.step_key, target=intent.target)
     if seen.outcome is not EffectOutcome.NOT_APPLIED:
         return seen
     now = clock.now()

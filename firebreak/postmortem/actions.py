@@ -10,7 +10,7 @@ from typing import Any
 from firebreak.domain.action import CheckOutcome, EffectOutcome, ProgressState
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.in_force import wrote_nothing
+from firebreak.postmortem.in_force import NOT_KNOWN, wrote_nothing
 from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, StepState
 from firebreak.postmortem.verdicts import conditions_of
 
@@ -183,11 +183,12 @@ def _undone(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     outcome = reading.text(effect, "outcome")
     if outcome == EffectOutcome.WOULD_APPLY.value:  # the mode was switched after the write: the step is in force
         return replace(part, state=StepState.NOT_TAKEN_BACK, undone_at=entry.at, undo=NOT_TAKEN_BACK)
+    told = NOT_KNOWN if outcome == EffectOutcome.UNKNOWN.value else outcome.replace("_", " ")
     return replace(
         part,
         state=StepState.UNDONE if outcome in TAKEN_BACK else StepState.UNDO_FAILED,
         undone_at=entry.at,
-        undo=": ".join(t for t in (outcome.replace("_", " "), reading.text(effect, "reason")) if t),
+        undo=": ".join(t for t in (told, reading.text(effect, "reason")) if t),
         undo_changes=changes_of(effect),
     )
 

@@ -14,6 +14,8 @@ RESTART_ACTION = "restart_workload"
 PAGE_ACTION = "page"
 
 WROTE = frozenset({EffectOutcome.APPLIED.value, EffectOutcome.ALREADY_APPLIED.value})
+NOT_KNOWN = "whether it was taken back is not known"
+"""Told of a step whose undo, or restore, may have been written."""
 _UNDO_DID_NOT = frozenset({StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK})
 _NOTHING_TO_PUT_BACK = frozenset({RESTART_ACTION, PAGE_ACTION})  # where the record does not tell the plan's undo rule
 
@@ -50,7 +52,8 @@ def undoable(part: ActionPart, rule: str) -> bool:
 
 def _sentence(part: ActionPart, restore: RestorePart | None) -> str:
     fields = ", ".join(_back(change) for change in part.changes) or "put it back"
-    verb = "is" if part.effect in WROTE and part.state is not StepState.CHANGED else "may be"
+    unsure = part.state is StepState.CHANGED or NOT_KNOWN in part.undo or (restore and NOT_KNOWN in restore.told)
+    verb = "is" if part.effect in WROTE and not unsure else "may be"
     told = f"Step {wording.clean(part.step_id, 60)} {verb} still in force: {fields} by hand, or keep it on purpose"
     more = [f"Object: {part.target}"] if part.target else []
     if part.state in _UNDO_DID_NOT:

@@ -12,7 +12,7 @@ from firebreak.domain.message import NoticeKind, NoticeText
 from firebreak.domain.timeline import TimelineEntry
 from firebreak.postmortem import wording
 from firebreak.postmortem.actions import NOT_TAKEN_BACK
-from firebreak.postmortem.in_force import RESTART_ACTION, plain
+from firebreak.postmortem.in_force import NOT_KNOWN, RESTART_ACTION, plain
 from firebreak.postmortem.model import ActionPart, Case, FieldLine, StepState
 from firebreak.postmortem.notice_next import NEXT
 from firebreak.postmortem.notice_subject import (
@@ -128,7 +128,9 @@ def _failure(part: ActionPart | None) -> str:
 
 def _undone(part: ActionPart | None) -> str:
     """What came of taking back a step that did not heal."""
-    return "was taken back" if part is None or part.state is StepState.UNDONE else "was NOT taken back"
+    if part is None or part.state is StepState.UNDONE:
+        return "was taken back"
+    return f"is in doubt: {NOT_KNOWN}" if NOT_KNOWN in part.undo else "was NOT taken back"
 
 
 def _written(part: ActionPart | None) -> str:
@@ -145,6 +147,8 @@ def _restore_words(case: Case) -> str:
     last = max(ended, key=lambda r: (r.ended_at, r.tier, r.step))
     if last.taken_back:
         return f"step {last.step_id} was taken back"
+    if NOT_KNOWN in last.told:
+        return f"step {last.step_id} is in doubt: {NOT_KNOWN}"
     why = last.outcome if last.told != NOT_TAKEN_BACK else "mode observe"
     return f"step {last.step_id} was not taken back ({why})"
 

@@ -9,6 +9,7 @@ from firebreak.domain.action import EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
 from firebreak.postmortem.actions import NOT_TAKEN_BACK, TAKEN_BACK, changes_of
+from firebreak.postmortem.in_force import NOT_KNOWN
 from firebreak.postmortem.model import RestorePart
 
 ABOUT_RESTORES = frozenset({EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED})
@@ -21,6 +22,7 @@ _WORDS = {
     "overdue": "not taken back in time, still in force",
     "abandoned": "not taken back, since its workflow has ended; still in force",
     "refused": "not taken back, since that was refused; still in force",
+    "unknown": NOT_KNOWN,
 }
 
 

@@ -100,6 +100,16 @@ def test_a_restore_that_did_not_write_leaves_its_step_to_a_person(tell: Tell, ou
     assert "because" in line
 
 
+def test_what_may_have_been_taken_back_may_be_in_force(tell: Tell) -> None:
+    """Its undo, or its restore, was sent, and nobody can tell what became of it."""
+    (line,) = _left(_with(tell("by_hand"), EntryKind.UNDO_RECORDED, _undo("unknown")))
+    assert line.startswith("Step to-v1 may be still in force")
+    body = {"tier": 1, "step": 0, "step_id": "to-v1", "outcome": "unknown", "reason": "because"}
+    (line,) = _left(_with(tell("restored")[:-1], EntryKind.RESTORE_ENDED, body))
+    assert line.startswith("Step to-v1 may be still in force")
+    assert "restore: whether it was taken back is not known: because" in line
+
+
 def test_a_restart_leaves_nothing_to_put_back(tell: Tell) -> None:
     """The same release runs."""
     entries = tuple(e for e in tell("healed") if e.kind is not EntryKind.RESTORE_OPENED)

@@ -306,6 +306,15 @@ def test_a_step_that_could_not_be_taken_back_says_that_it_is_in_force(tell: Tell
     assert any("a person is paged" in line for line in told.lines)
 
 
+def test_an_undo_of_which_nobody_can_tell_is_in_doubt(tell: Tell) -> None:
+    """It may have been written: neither taken back nor not."""
+    entries = tell("undone")
+    effect = {**entries[-1].body["effect"], "outcome": "unknown", "reason": "cannot be read back"}
+    last = replace(entries[-1], body={**entries[-1].body, "effect": effect})
+    told = render_notice(NoticeKind.STEP_UNDONE, (*entries[:-1], last), body={"tier": 1, "step": 0})
+    assert "shift_traffic pay-v1 is in doubt: whether it was taken back is not known" in told.title
+
+
 def test_a_healing_that_lasts_says_what_stays_changed(tell: Tell) -> None:
     """The engine takes it back by itself, or calls a person."""
     entries = _up_to(tell("restored"), EntryKind.RESTORE_OPENED)
@@ -327,6 +336,7 @@ def test_a_failed_step_names_the_step_of_the_message(tell: Tell) -> None:
         ("restored", "was taken back", "taken back"),
         ("overdue", "not taken back (overdue)", "not taken back in time, still in force"),
         ("refused", "not taken back (refused)", "not taken back, since that was refused; still in force"),
+        ("unknown", "whether it was taken back is not known", "whether it was taken back is not known"),
     ],
 )
 def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str, line: str) -> None:

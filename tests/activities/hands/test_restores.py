@@ -172,6 +172,19 @@ async def test_a_lost_reply_that_cannot_be_read_back_ends_as_overdue(world: Any,
     assert "look at the target" in body["reason"]
 
 
+async def test_a_restore_that_cannot_be_read_back_is_unknown(world: Any) -> None:
+    """The part is well, and the step was taken back; nobody can tell any more: a person looks."""
+    incident, opened = await reply_lost(world)
+    denied = PermissionDenied("no get any more")
+    world.cluster.fail["get"] = [denied, denied]
+    seen = await check(world, incident, opened, local=False)
+    assert (seen.ended, seen.outcome, world.cluster.writes) == (True, "unknown", 2)
+    (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
+    assert body["effect"]["outcome"] == "unknown"
+    assert "no get any more" in body["reason"]
+    assert world.messages(incident)["pager/restore-ended/0.0"][0] == "trigger_high"
+
+
 async def test_a_write_that_failed_leaves_its_targets_to_others(world: Any) -> None:
     """It is tried again one day; until then an incident may heal what the promise is about."""
     incident, opened = await promised(world)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from firebreak.domain.errors import TransientError
+from firebreak.domain.errors import PermissionDenied, TargetNotFound, TransientError
 from firebreak.domain.incident import Mode
 from firebreak.domain.plan import StepStatus
 from firebreak.domain.timeline import Appended, EntryKind
@@ -114,6 +114,23 @@ async def test_an_undo_whose_reply_was_lost_is_found(world: Any) -> None:
         await undo(world, incident)
     record = await undo(world, incident, local=False)
     assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
+
+
+@pytest.mark.parametrize("error", [PermissionDenied("no get any more"), TargetNotFound("gone")])
+async def test_an_undo_that_cannot_be_read_back_is_unknown(world: Any, error: Exception) -> None:
+    """It was put back, and nobody can tell any more: not refused, for then nothing would have been written."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.cluster.fail_after_commit = [world.Killed("now")]
+    with pytest.raises(world.Killed):
+        await undo(world, incident)
+    world.again()
+    world.cluster.fail["get"] = [error]
+    record = await undo(world, incident, local=False)
+    assert record.status is StepStatus.UNDO_FAILED
+    assert str(error) in record.reason
+    (body,) = await world.bodies(incident, EntryKind.UNDO_RECORDED)
+    assert (body["effect"]["outcome"], world.cluster.writes) == ("unknown", 2)
 
 
 async def test_what_somebody_changed_since_is_not_undone(world: Any) -> None:
