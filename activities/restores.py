@@ -103,8 +103,9 @@ class RestoreHands:
         if not overdue:
             return again
         begun = await self._begun(given) is not None
-        reason = f"not taken back within {rule.within}: {why}. {FLIPPED if begun else NOT_FLIPPED}"
-        body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason)
+        late = f"{'not known to be' if begun else 'not'} taken back within {rule.within}: {why}"
+        reason = f"{late}. {FLIPPED if begun else NOT_FLIPPED}"
+        body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason, begun=begun)
         return await self._end(record, body, begun=begun, page=True) or again
 
     async def _begun(self, given: RestoreInput) -> Intent | None:
@@ -185,11 +186,12 @@ class RestoreHands:
 
 async def give_up(ledger: LedgerPort, record: RestoreRecord, why: str, now: datetime) -> None:
     """End a promise that nobody keeps any more, with a page. A promise that is kept, or ended, by now stays as it is.
-    `why` is a sentence without its full stop."""
+    `why`: what became of its workflow, a sentence without its full stop."""
     place = record.tier, record.step
     begun = await ledger.find(record.incident_id, ids.move_key("undo-intent", *place)) is not None
-    reason = f"{why}. {FLIPPED if begun else NOT_FLIPPED} Take the step back by hand once the broken part is well."
-    body = {"tier": record.tier, "step": record.step, "outcome": "abandoned", "reason": reason}
+    told = f"{why}. {FLIPPED}" if begun else f"not taken back: {why}. {NOT_FLIPPED}"
+    reason = f"{told} Take the step back by hand once the broken part is well."
+    body = {"tier": record.tier, "step": record.step, "outcome": "abandoned", "reason": reason, "begun": begun}
     key = ids.move_key("restore-ended", *place)
     await _write_end(ledger, record, key, body, _called(record, key, reason, now), now, begun=begun)
 

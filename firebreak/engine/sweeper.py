@@ -228,7 +228,7 @@ class Sweeper:
             if health.state is WorkflowState.UNKNOWN:
                 self._starts.forget(workflow_id)
             elif health.state is WorkflowState.ENDED:  # not by itself: then its promise would have ended before it
-                why = f"not taken back: the workflow {workflow_id} {health.reason}"
+                why = f"the workflow {workflow_id} {health.reason}"
                 await restores.give_up(self._parts.ledger, record, why, self._parts.clock.now())
                 return
         await self._starts.restore(record)

@@ -24,6 +24,11 @@ _WORDS = {
     "refused": "not taken back, since that was refused; still in force",
     "unknown": NOT_KNOWN,
 }
+_BEGUN_WORDS = {
+    "overdue": f"its time limit is over; {NOT_KNOWN}",
+    "abandoned": f"its workflow has ended; {NOT_KNOWN}",
+}
+"""Where the intent to take it back is on record."""
 
 
 def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
@@ -57,7 +62,8 @@ def restore_words(body: Mapping[str, Any]) -> str:
     outcome = reading.text(body, "outcome")
     if reading.text(body, "effect", "outcome") == EffectOutcome.WOULD_APPLY.value:
         return NOT_TAKEN_BACK
-    return _WORDS.get(outcome, outcome.replace("_", " ") or "ended")
+    words = _WORDS | _BEGUN_WORDS if body.get("begun") is True else _WORDS
+    return words.get(outcome, outcome.replace("_", " ") or "ended")
 
 
 def taken_back(body: Mapping[str, Any]) -> bool:

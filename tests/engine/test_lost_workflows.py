@@ -183,7 +183,9 @@ async def test_a_promise_whose_workflow_was_ended_is_over_and_pages_once(office:
     ended = await office.store.find(incident_id, ids.move_key("restore-ended", *place))
     assert ended.body["outcome"] == "abandoned"
     assert "TERMINATED" in ended.body["reason"]
+    assert ended.body["begun"] is begun
     assert ("Nothing was flipped" in ended.body["reason"]) is not begun
+    assert ended.body["reason"].startswith("not taken back") is not begun
     due = await office.store.due(datetime.now(UTC) + timedelta(days=1), limit=9, channel=Channel.PAGER)
     assert [(one.draft.key, one.draft.pager) for one in due] == [("pager/restore-ended/1.0", PagerAction.TRIGGER_HIGH)]
 

@@ -108,6 +108,10 @@ def test_what_may_have_been_taken_back_may_be_in_force(tell: Tell) -> None:
     (line,) = _left(_with(tell("restored")[:-1], EntryKind.RESTORE_ENDED, body))
     assert line.startswith("Step to-v1 may be still in force")
     assert "restore: whether it was taken back is not known: because" in line
+    given_up = {**body, "outcome": "abandoned", "begun": True}
+    (line,) = _left(_with(tell("restored")[:-1], EntryKind.RESTORE_ENDED, given_up))
+    assert line.startswith("Step to-v1 may be still in force")
+    assert "restore: its workflow has ended; whether it was taken back is not known: because" in line
 
 
 def test_a_restart_leaves_nothing_to_put_back(tell: Tell) -> None:

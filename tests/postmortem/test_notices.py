@@ -15,6 +15,7 @@ from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem.notice_next import INBOX_FILE, INTAKE
 from firebreak.postmortem.notices import render_notice
+from firebreak.postmortem.report import build
 
 Tell = Callable[..., tuple[TimelineEntry, ...]]
 
@@ -347,6 +348,21 @@ def test_the_end_of_a_restore_is_told(tell: Tell, outcome: str, words: str, line
     notice = render_notice(NoticeKind.RESTORED, (*entries, ended))
     assert words in notice.title
     assert f"Step restart-pods: {line}: because" in notice.lines
+
+
+@pytest.mark.parametrize("outcome", ["overdue", "abandoned"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_end_of_a_restore_that_was_begun_is_not_told_as_not_taken_back(
+    tell: Tell, outcome: str, begun: bool
+) -> None:
+    """Its write may have got through: nobody says that the step is still in force."""
+    entries = tell("healed")
+    body = {"tier": 0, "step": 0, "step_id": "restart-pods", "outcome": outcome, "reason": "because", "begun": begun}
+    ended = dataclasses.replace(entries[-1], seq=999, kind=EntryKind.RESTORE_ENDED, body=body)
+    (restore,) = build((*entries, ended), phases=()).restores
+    assert ("still in force" in restore.told) is not begun
+    assert ("is not known" in restore.told) is begun
+    assert ("was not taken back" in render_notice(NoticeKind.RESTORED, (*entries, ended)).title) is not begun
 
 
 @pytest.mark.parametrize("set_back", [timedelta(0), timedelta(hours=1)])

@@ -208,8 +208,10 @@ async def test_a_write_whose_answer_is_lost_at_the_time_limit_is_not_denied(worl
     seen = await check(world, incident, opened, local=False)
     assert (seen.outcome, world.flag) == ("overdue", "true")
     (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
+    assert "not taken back" not in body["reason"]
     assert "Nothing was flipped" not in body["reason"]
     assert "look at the target" in body["reason"]
+    assert body["begun"] is True
 
 
 class EmptyInbox:
