@@ -63,5 +63,6 @@ def let_go(intent: Intent, why: str, now: datetime, *, otherwise: EffectOutcome 
     outcome = otherwise
     if now - intent.stamp < STILL_ON_ITS_WAY:
         outcome = EffectOutcome.UNKNOWN
-        why = f"{why}. An earlier attempt may have sent it, and it may still land: look at {intent.target.ref.text}"
+        doubt = f"An earlier attempt may have sent it, and it may still land: look at {intent.target.ref.text}"
+        why = f"{why.removesuffix('.')}. {doubt}"
     return Effect(outcome=outcome, reason=why, step_key=intent.step_key, target=intent.target)
