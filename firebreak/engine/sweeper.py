@@ -48,6 +48,7 @@ class Sweeper:
         self._starts = starts
         self._told: set[int] = set()  # closes by hand that were tried since the last look
         self._faults: set[str] = set()
+        self._unended: set[str] = set()  # incidents whose wedged workflow Temporal did not end
         self._documents_fault = ""  # that a person knows of
         self._next_look = time.monotonic() + LOOK_AT_WORKFLOWS
 
@@ -139,10 +140,23 @@ class Sweeper:
             await self._tell_orphan(incident, health)
 
     async def _tell_orphan(self, incident: Incident, health: WorkflowHealth) -> None:
-        name = ids.orphan_record(incident.id)
+        """A wedged workflow is ended before: mended code could let it go on, and write under the person's hands. What
+        that costs is theirs by then: undoing, and looking for recovery. Due calls are rows, restores have workflows of
+        their own, and the close by hand writes the end and lets go of the targets, as for one that ended by itself.
+        Where Temporal does not end it at two looks the person is called all the same, and is told to end it."""
+        name, first = ids.orphan_record(incident.id), ""
+        if health.state is WorkflowState.WEDGED:
+            try:
+                await terminate_workflow(self._parts.client, incident.id, "wedged: a person handles it by hand")
+            except RPCError as error:
+                log.warning("sweeper.not_ended", incident=incident.id, error=str(error))
+                if incident.id not in self._unended:
+                    self._unended.add(incident.id)
+                    return
+                first = f"terminate {ids.incident_workflow_id(incident.id)} in Temporal, "
         reason = (
             f"the workflow of {incident.id} ({incident.service}) {health.reason}: "
-            f"handle it by hand, then `firebreak close {incident.id} --reason ...`"
+            f"{first}handle it by hand, then `firebreak close {incident.id} --reason ...`"
         )
         await tell_fault(self._parts, name, "workflow", reason, incident.alert)
         self._faults.add(name)  # only now: what could not be told is told at the next look

@@ -161,7 +161,8 @@ async def closed_by_ada(office: Any, eventually: Eventually) -> None:
 
 @pytest.mark.usefixtures("soon_wedged")
 async def test_a_wedged_workflow_calls_a_person_once(office: Any, eventually: Eventually, looks: list[Sweeper]) -> None:
-    """Its deadline may be taken back already: nobody else would call. The page says what is wrong and what to do."""
+    """Its deadline may be taken back already: nobody else would call. The page says what is wrong and what to do. It is
+    ended: a mended worker would let it go on under the person's hands, whose close then ends the incident."""
     async with at_work(office, Wedged), office.dispatching():
         incident_id = await opened(office)
 
@@ -169,12 +170,14 @@ async def test_a_wedged_workflow_calls_a_person_once(office: Any, eventually: Ev
             return bool(pages(office))
 
         await eventually(told)
+        assert await status(office, incident_id) is WorkflowExecutionStatus.TERMINATED
         await two_looks_more(looks, eventually)
+        await office.asked_to_close(incident_id)
+        await closed_by_ada(office, eventually)
     ((record, says),) = pages(office).items()
     assert record == f"orphan-{incident_id}"
     assert "is stuck, its task failed" in says
-    assert f"firebreak close {incident_id}" in says
-    assert await status(office, incident_id) is WorkflowExecutionStatus.RUNNING
+    assert f": handle it by hand, then `firebreak close {incident_id}" in says
 
 
 async def test_a_few_failed_tasks_call_nobody(office: Any, eventually: Eventually, looks: list[Sweeper]) -> None:
@@ -234,14 +237,17 @@ async def test_a_close_by_hand_ends_a_wedged_workflow(office: Any, eventually: E
 async def test_an_incident_stays_open_while_its_wedged_workflow_cannot_be_ended(
     office: Any, eventually: Eventually, looks: list[Sweeper]
 ) -> None:
-    """Mended code could let it go on, and write after the close. A person is called, and it is tried again."""
-    client = NotEnding(office, times=2)
+    """Mended code could let it go on, and write after the close. It is tried again; a person is called at the second
+    look, and told to end it."""
+    client = NotEnding(office, times=4)
     async with at_work(office, Wedged), office.dispatching(client=client):
         incident_id = await opened(office)
         await office.asked_to_close(incident_id)
         await closed_by_ada(office, eventually)
-    assert client.open_then == [1, 1, 1]
-    assert set(pages(office)) == {f"orphan-{incident_id}"}
+    assert client.open_then == [1, 1, 1, 1, 1]
+    ((record, says),) = pages(office).items()
+    assert record == f"orphan-{incident_id}"
+    assert f"terminate {ids.incident_workflow_id(incident_id)} in Temporal, handle it by hand" in says
     assert await status(office, incident_id) is WorkflowExecutionStatus.TERMINATED
 
 
