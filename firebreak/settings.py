@@ -246,9 +246,9 @@ def _files_of_secrets() -> dict[str, Path]:
         folder = Path(named).expanduser()
     except RuntimeError as error:
         raise SettingsInvalid(f"settings cannot be used: FIREBREAK_SECRETS_DIR: {named}: {error}") from None
-    files = secret_files(folder, Settings.model_fields, (*_SECRETS, "prometheus_headers"))
-    said = {name.lower() for name in os.environ}
-    return {name: path for name, path in files.items() if f"firebreak_{name}" not in said}
+    said = {name.lower().removeprefix("firebreak_") for name in os.environ if name.lower().startswith("firebreak_")}
+    files = secret_files(folder, Settings.model_fields, (*_SECRETS, "prometheus_headers"), said)
+    return {name: path for name, path in files.items() if name not in said}
 
 
 def _told(error: ErrorDetails, files: Mapping[str, Path]) -> str:
