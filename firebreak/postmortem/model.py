@@ -54,7 +54,8 @@ class NodeLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictPart:
-    """The verdict that decided. `looks` = how often the evidence was gathered up to it."""
+    """The verdict that decided. `looks` = how often the evidence was gathered up to it; `again_at` = when it is to be
+    gathered again, where that is all that it led to."""
 
     severity: str
     truth: str
@@ -70,6 +71,7 @@ class VerdictPart:
     dimensions: tuple[str, ...]
     nodes: tuple[NodeLine, ...]
     conditions: tuple[ConditionLine, ...]
+    again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

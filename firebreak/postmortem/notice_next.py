@@ -12,6 +12,7 @@ from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, undoable
 from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
     goes_on,
+    looks_again_at,
     named_step,
     observes,
     of_the_engine,
@@ -38,6 +39,8 @@ def _after_classified(case: Case, told: Mapping[str, Any]) -> str:
         return "handle it by hand; in mode observe the engine writes nothing."
     if case.verdict and case.verdict.may_act:
         return "nothing yet; the engine works on it, and pages when it cannot heal it."
+    if again_at := looks_again_at(case, told):
+        return f"nothing yet; the engine looks again at {wording.clock(again_at)} UTC and may act then."
     return "handle it by hand; the engine may not act on this evidence."
 
 
@@ -152,6 +155,8 @@ def _after_undo(case: Case, told: Mapping[str, Any]) -> str:
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
     if goes_on(case, told):
         doing = "is still trying" if tried(case) else "has taken no step yet and still may"
+        if again_at := looks_again_at(case, told):
+            doing = f"has taken no step yet, looks again at {wording.clock(again_at)} UTC and may act then"
         return f"the engine {doing}: watch it, and {_leave_it(case)}"
     return _by_hand(case, told)
 

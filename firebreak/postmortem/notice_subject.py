@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from firebreak.domain.incident import Mode
@@ -29,11 +30,23 @@ def named_step(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
 
 
 def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
-    """Whether the engine may still write: it has a plan, and neither has it called a person nor must it."""
-    if case.closed_at is not None or observes(case, told) or not (case.plan or tried(case)):
+    """Whether the engine may still write: it has a plan or will look again, and neither has it called a person nor must
+    it."""
+    again = case.verdict is not None and case.verdict.again_at is not None
+    if case.closed_at is not None or observes(case, told) or not (case.plan or tried(case) or again):
         return False
-    called = any(p.what == "called" for p in case.people)
-    return not called and not any(a.state in _STOPPED or waits_for_approval(case, a) for a in case.actions)
+    return not called(case) and not any(a.state in _STOPPED or waits_for_approval(case, a) for a in case.actions)
+
+
+def looks_again_at(case: Case, told: Mapping[str, Any]) -> datetime | None:
+    """When the engine, which has no plan yet, looks at the evidence again and may act on it; None where it does not."""
+    return case.verdict.again_at if case.verdict and not case.plan and goes_on(case, told) else None
+
+
+def called(case: Case) -> bool:
+    """Whether a person was called and has it: nothing more is written then, also by a story that is started anew
+    (`activities/stops.py`)."""
+    return any(p.what == "called" for p in case.people)
 
 
 def waits_for_approval(case: Case, part: ActionPart) -> bool:

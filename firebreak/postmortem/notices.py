@@ -18,6 +18,7 @@ from firebreak.postmortem.notice_next import NEXT
 from firebreak.postmortem.notice_subject import (
     call_reason,
     goes_on,
+    looks_again_at,
     named_step,
     observes,
     of_the_engine,
@@ -75,7 +76,7 @@ def _named(case: Case) -> str:
 
 def _classified_title(case: Case, told: Mapping[str, Any]) -> str:
     if case.verdict is None or not case.verdict.may_act:
-        doing = "may not act"
+        doing = "may not act yet" if looks_again_at(case, told) else "may not act"
     else:
         doing = "observes only" if observes(case, told) else "acting"
     return f"{_named(case)}: {_worst(case)}; engine {doing}"
@@ -177,7 +178,8 @@ def _decided(case: Case, told: Mapping[str, Any]) -> list[str]:
     if case.verdict is None:
         return [f"Decided: not classified{'; ' + case.refusal if case.refusal else ''}"]
     verdict = case.verdict
-    may = "may act" if verdict.may_act else "may not act"
+    not_yet = " yet" if looks_again_at(case, told) else ""
+    may = "may act" if verdict.may_act else f"may not act{not_yet}"
     runbook = f"; runbook {wording.clean(case.plan.runbook, 60)}" if case.plan else ""
     name = "P1" if verdict.severity == "P1" else f"no P1 ({verdict.truth})"
     return [f"Decided: {name}, {may}: {wording.clean(verdict.act_reason or verdict.reason, 160)}{runbook}"]

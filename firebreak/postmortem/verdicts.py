@@ -54,6 +54,7 @@ class Verdicts:
                 for node in reading.items(verdict, "nodes")
             ),
             conditions=self._of(entry),
+            again_at=reading.time(entry.body, "result", "again_at"),
         )
 
     def worst_seen(self) -> tuple[ConditionLine, ...]:

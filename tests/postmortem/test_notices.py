@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from firebreak.domain.codec import format_time
 from firebreak.domain.errors import ContractError
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
@@ -123,6 +124,37 @@ def test_a_deadline_is_a_persons_once_the_engine_has_stopped(tell: Tell) -> None
         assert "the engine is still trying" not in next_of(NoticeKind.DEADLINE, entries, **body)
         assert "and still may" not in next_of(NoticeKind.DEADLINE, entries, **body)
         assert "To take over" not in next_of(NoticeKind.DEADLINE, entries, **body)
+
+
+def _to_look_again(entries: tuple[TimelineEntry, ...]) -> tuple[TimelineEntry, ...]:
+    """One dimension holds so far: looked at again when the second one could."""
+    *before, last = _up_to(entries, EntryKind.VERDICT_REACHED)
+    result = {"next": "again", "again_at": format_time(datetime(2026, 11, 21, 8, 38, 14, tzinfo=UTC))}
+    verdict = {**last.body["verdict"], "may_act": False, "act_reason": "one dimension is not enough"}
+    return (*before, replace(last, body={**last.body, "verdict": verdict, "result": result}))
+
+
+def test_an_engine_that_looks_again_invites_nobody_to_write(tell: Tell) -> None:
+    """It has no plan yet, and may write as soon as a second dimension holds: head and deadline name the time."""
+    entries = _to_look_again(tell("paged"))
+    head = render_notice(NoticeKind.CLASSIFIED, entries)
+    assert head.title.endswith("engine may not act yet [1f0a9c3e]")
+    assert "Decided: P1, may not act yet: one dimension is not enough" in head.lines
+    assert "Next: nothing yet; the engine looks again at 08:38:14 UTC and may act then." in head.lines
+    again = "Next: the engine has taken no step yet, looks again at 08:38:14 UTC and may act then: watch it, and "
+    assert next_of(NoticeKind.DEADLINE, entries).startswith(f"{again}{TO_TAKE_OVER}")
+
+
+def test_a_look_that_leads_to_no_write_leaves_the_incident_to_a_person(tell: Tell) -> None:
+    """A person was called before it, or the mode writes nothing."""
+    entries = _to_look_again(tell("paged"))
+    called = (*entries, next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED))
+    for record, body in ((called, {}), (entries, {"mode": "observe"})):
+        for kind in (NoticeKind.CLASSIFIED, NoticeKind.DEADLINE):
+            text = "\n".join(render_notice(kind, record, body=body).lines)
+            assert "Next: handle it by hand" in text
+            assert "may act then" not in text
+            assert "may not act yet" not in text
 
 
 def _unknown_effect(entries: tuple[TimelineEntry, ...]) -> tuple[TimelineEntry, ...]:
