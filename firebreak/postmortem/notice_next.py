@@ -11,6 +11,7 @@ from firebreak.postmortem import wording
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, undoable
 from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
+    called,
     goes_on,
     looks_again_at,
     named_step,
@@ -24,6 +25,7 @@ from firebreak.postmortem.notice_subject import (
 
 CLOSE = "firebreak close {id} --reason ..."
 _OBSERVED = "do it by hand if you agree; mode observe writes nothing."
+_A_PERSONS = "nothing more is written or verified: a person has it."
 INTAKE, INBOX_FILE, DATA_FILES = "intake", "inbox file", "data directory"
 _ENDS_ITSELF = {
     INTAKE: "the alerts are taken up",
@@ -54,7 +56,7 @@ def _after_write(case: Case, told: Mapping[str, Any]) -> str:
         return f"nothing was written; {_after_tier(case, part)}"
     if part is not None and part.effect == EffectOutcome.WOULD_APPLY:
         return _OBSERVED
-    return "it is verified by evidence; nothing to do yet."
+    return _A_PERSONS if called(case) else "it is verified by evidence; nothing to do yet."
 
 
 def _when_over(case: Case) -> str:
@@ -65,6 +67,8 @@ def _when_over(case: Case) -> str:
 
 def _after_tier(case: Case, part: ActionPart | None) -> str:
     """What follows a tier that did not heal, in the order of `firebreak/plans/next_move.py`."""
+    if called(case):
+        return _A_PERSONS
     if part is not None and any(waits_for_approval(case, a) for a in case.actions if a.tier == part.tier):
         return "no later tier is tried without the approval; a person is paged."
     return "the next tier is tried; a person is paged when none is left."

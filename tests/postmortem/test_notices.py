@@ -277,6 +277,25 @@ def test_what_is_undone_before_an_approval_promises_no_further_tier(tell: Tell) 
     assert told == "Next: no later tier is tried without the approval; a person is paged."
 
 
+@pytest.mark.parametrize(
+    ("story", "kind", "tier"),
+    [
+        ("paged", NoticeKind.STEP_APPLIED, 0),
+        ("paged", NoticeKind.STEP_FAILED, 0),
+        ("paged", NoticeKind.STEP_FAILED, 1),
+        ("undone", NoticeKind.STEP_UNDONE, 1),
+    ],
+)
+def test_once_a_person_was_called_no_step_promises_anything(
+    tell: Tell, story: str, kind: NoticeKind, tier: int
+) -> None:
+    """Told late, or by a story that was started anew: it writes nothing more, and verifies nothing."""
+    called = next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED)
+    entries = tuple(e for e in tell(story) if e.seq < called.seq and e.kind is not EntryKind.PERSON_CALLED)
+    told = next_of(kind, (*entries, replace(called, seq=999)), tier=tier, step=0)
+    assert told == "Next: nothing more is written or verified: a person has it."
+
+
 @pytest.mark.parametrize("kind", [NoticeKind.STEP_APPLIED, NoticeKind.STEP_FAILED, NoticeKind.STEP_UNDONE])
 def test_of_a_closed_incident_no_step_promises_a_verification_or_a_tier(tell: Tell, kind: NoticeKind) -> None:
     """Closed by hand while a step was under way, or told late: what is left in force, if anything is."""
