@@ -238,14 +238,21 @@ def load_settings(**overrides: object) -> Settings:
         raise SettingsInvalid("settings cannot be used: " + "; ".join(problems)) from None
 
 
-def _files_of_secrets() -> dict[str, Path]:
-    """The file of each setting that is in FIREBREAK_SECRETS_DIR and not in the environment, which comes first."""
+def secrets_dir() -> Path | None:
+    """The directory that FIREBREAK_SECRETS_DIR names; None where it names none. SettingsInvalid when it begins with a
+    home that is not there."""
     if not (named := os.environ.get("FIREBREAK_SECRETS_DIR")):
-        return {}
+        return None
     try:
-        folder = Path(named).expanduser()
+        return Path(named).expanduser()
     except RuntimeError as error:
         raise SettingsInvalid(f"settings cannot be used: FIREBREAK_SECRETS_DIR: {named}: {error}") from None
+
+
+def _files_of_secrets() -> dict[str, Path]:
+    """The file of each setting that is in FIREBREAK_SECRETS_DIR and not in the environment, which comes first."""
+    if (folder := secrets_dir()) is None:
+        return {}
     said = {name.lower().removeprefix("firebreak_") for name in os.environ if name.lower().startswith("firebreak_")}
     files = secret_files(folder, Settings.model_fields, (*_SECRETS, "prometheus_headers"), said)
     return {name: path for name, path in files.items() if name not in said}

@@ -39,7 +39,7 @@ from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.temporal import start_temporal
-from firebreak.settings import Settings
+from firebreak.settings import Settings, secrets_dir
 from firebreak.storage.opened_files import OpenedFiles
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, TimelineStore
 
@@ -253,8 +253,11 @@ def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
 
 
 def child_environment(settings: Settings) -> Mapping[str, str]:
-    """Settings that were given to this process in another way than by its environment, with absolute paths."""
+    """Settings that were given to this process in another way than by its environment, with absolute paths: children
+    run in another folder, and may have another home."""
     given = {f"FIREBREAK_{name.upper()}": str(value.absolute()) for name, value in settings if isinstance(value, Path)}
+    if (secrets := secrets_dir()) is not None:
+        given["FIREBREAK_SECRETS_DIR"] = str(secrets.absolute())
     return {
         **given,
         "FIREBREAK_MODE": settings.mode.value,
