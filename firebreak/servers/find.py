@@ -23,6 +23,8 @@ from firebreak.servers.progress import Reporter, Silent
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERSION_SECONDS = 20  # a 200 MB binary from a cold disk
+_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT.*|PORT(_\d+_.*)?)$")
+"""What Kubernetes tells of a Service called firebreak-server, in the environment of each container beside it."""
 
 
 class Origin(StrEnum):
@@ -86,7 +88,8 @@ def find(spec: ServerSpec, *, cache: Cache | None = None, environ: Mapping[str, 
 
 def _refuse_unknown(env: Mapping[str, str], known: Collection[str]) -> None:
     """A typo would cost a build, and start another binary than the one that was named."""
-    strange = sorted(name for name in env if name.startswith("FIREBREAK_SERVER") and name not in known)
+    named = {name for name in env if name.startswith("FIREBREAK_SERVER") and not _LINK.search(name)}
+    strange = sorted(named.difference(known))
     if strange:
         told = f"unknown settings: {', '.join(strange)}"
         raise SettingsInvalid(told, advice=f"Known are {', '.join(sorted(known))}.")

@@ -104,6 +104,18 @@ def test_a_setting_for_no_server_is_refused_with_the_known_names(cache: Cache, t
     assert "FIREBREAK_SERVER_PINNED" in refused.value.next_step()
 
 
+def test_links_of_kubernetes_to_a_service_are_no_settings(cache: Cache) -> None:
+    """A Service called firebreak-server is in the environment of each container beside it."""
+    put_in_cache(cache)
+    link = "FIREBREAK_SERVER_PORT_80_TCP"
+    links = dict.fromkeys((link, f"{link}_ADDR", f"{link}_PORT", f"{link}_PROTO", "FIREBREAK_SERVER_PORT"), "x")
+    links |= dict.fromkeys(("FIREBREAK_SERVER_SERVICE_HOST", "FIREBREAK_SERVER_SERVICE_PORT"), "x")
+    links["FIREBREAK_SERVER_SERVICE_PORT_HTTP"] = "80"
+    found = find(SPEC, cache=cache, environ={**links, "PATH": ""})
+    assert found is not None
+    assert found.origin is Origin.CACHE
+
+
 def test_path_comes_before_the_cache_when_its_version_is_the_pinned_one(cache: Cache, tmp_path: Path) -> None:
     """An installed server of the right version is used as it is."""
     put_in_cache(cache)
