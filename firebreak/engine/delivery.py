@@ -31,6 +31,7 @@ from firebreak.engine.told import (
     service_of,
     thread_of,
     triggered,
+    unsure,
 )
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
@@ -146,7 +147,7 @@ class Delivery:
 
     async def _page(self, message: Message, route: Route, record: Record) -> Sent:
         """A trigger goes to the first key that takes it (the next one only after a refusal for good), a resolve to
-        every key that took the trigger."""
+        every key that took the trigger, or may have."""
         draft = message.draft
         keys = self._keys(draft, route, record.entries)
         if not keys:
@@ -189,6 +190,8 @@ class Delivery:
         known = {name: key for name, key in known.items() if key}
         if draft.pager is PagerAction.TRIGGER_HIGH:
             return known
+        if draft.pager is PagerAction.RESOLVE_HIGH and unsure(entries, draft.pager):
+            return known  # where nothing is open, a resolve changes nothing
         names = triggered(entries, draft.pager) if draft.pager in ENDS else set()
         return {name: key for name, key in known.items() if name in names} or dict(list(known.items())[:1])
 

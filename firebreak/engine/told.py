@@ -31,14 +31,14 @@ def _delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
     return (entry.body for entry in entries if entry.kind is EntryKind.MESSAGE_DELIVERED)
 
 
-def _perhaps_delivered(entries: Sequence[TimelineEntry]) -> Iterator[Mapping[str, Any]]:
-    """As `_delivered`, and the triggers whose answer was lost, or that were taken back when they were due: one that was
-    on its way then is open at the pager, and a kill may have come before that was written down."""
+def _perhaps_delivered(entries: Sequence[TimelineEntry]) -> Iterator[TimelineEntry]:
+    """The entries of `_delivered`, and of the triggers whose answer was lost, or that were taken back when they were
+    due: one that was on its way then is open at the pager, and a kill may have come before that was written down."""
     for entry in entries:
         lost = entry.kind is EntryKind.MESSAGE_FAILED and entry.body.get("may_have_arrived")
         lost = lost or entry.kind is EntryKind.MESSAGE_TAKEN_BACK
         if entry.kind is EntryKind.MESSAGE_DELIVERED or (lost and entry.body.get("pager") in ENDS.values()):
-            yield entry.body
+            yield entry
 
 
 def needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
@@ -49,7 +49,7 @@ def needless(draft: MessageDraft, entries: Sequence[TimelineEntry]) -> bool:
     if draft.pager not in ENDS:
         return False
     pair = (draft.pager, ENDS[draft.pager])
-    told = [body["pager"] for body in _perhaps_delivered(entries) if body.get("pager") in pair]
+    told = [entry.body["pager"] for entry in _perhaps_delivered(entries) if entry.body.get("pager") in pair]
     return not told or told[-1] == draft.pager
 
 
@@ -83,6 +83,18 @@ def triggered(entries: Sequence[TimelineEntry], resolve: PagerAction) -> set[str
         elif body.get("pager") == ENDS[resolve].value:
             names.update(str(body.get("routing", SERVICE)).split(", "))
     return names
+
+
+def unsure(entries: Sequence[TimelineEntry], resolve: PagerAction) -> bool:
+    """Whether a trigger since the last resolve may have been taken by a key that the record does not name."""
+    lost: set[str] = set()
+    for entry in _perhaps_delivered(entries):
+        key = str(entry.body.get("key", ""))
+        if entry.body.get("pager") == resolve.value:
+            lost = set()
+        elif entry.body.get("pager") == ENDS[resolve].value:
+            lost = lost - {key} if entry.kind is EntryKind.MESSAGE_DELIVERED else lost | {key}
+    return bool(lost)
 
 
 def mark(key: str) -> str:

@@ -159,6 +159,57 @@ async def test_a_page_that_was_on_its_way_when_the_sender_was_killed_is_resolved
     assert high == ["trigger_high", "resolve_high"]
 
 
+class _Answers:
+    """A pager that refuses the service's key. `lost`: it takes calls, and the answer is lost so."""
+
+    def __init__(self, desk: Any, lost: BaseException | None) -> None:
+        self.desk, self.lost = desk, lost
+        self.refused, self.sent = "paykey", list[tuple[str, str]]()
+
+    async def send(self, key: str, action: PagerAction, **more: Any) -> str:
+        if key == self.refused:
+            raise PermanentError("400 invalid key")
+        if action.value.endswith("_high"):
+            self.sent.append((key, action.value))
+        if action is PagerAction.TRIGGER_HIGH and self.lost is not None:
+            lost, self.lost = self.lost, None
+            if isinstance(lost, Killed):
+                await healed(self.desk)
+            raise lost
+        return "receipt"
+
+
+async def test_a_page_on_its_way_by_the_fallback_when_the_sender_was_killed_is_resolved_there(desk: Any) -> None:
+    """The service's key was refused, and the record names none that took the call: the end goes to all, once."""
+    pager = _Answers(desk, Killed())
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*desk.classified(deadline=60))
+    await desk.all()
+    desk.clock.forward(60)
+    with pytest.raises(Killed):
+        await desk.sender.drain()
+    desk.sender = desk.with_fallback(pager)
+    await desk.all()
+    desk.clock.forward(600)
+    await closed(desk)
+    await desk.all()
+    assert pager.sent == [("fallback-key", "trigger_high"), ("fallback-key", "resolve_high")]
+
+
+async def test_a_call_that_was_repeated_after_a_lost_answer_is_resolved_where_it_was_taken(desk: Any) -> None:
+    """The repeat says by which key it went: nobody else's pager is asked."""
+    pager = _Answers(desk, TransientError("no answer in time"))
+    pager.refused = ""
+    desk.sender = desk.with_fallback(pager)
+    await desk.tell(*desk.classified(deadline=60))
+    for seconds in (60, 1):
+        desk.clock.forward(seconds)
+        await desk.all()
+    await healed(desk)
+    await desk.all()
+    assert pager.sent == [("paykey", "trigger_high"), ("paykey", "trigger_high"), ("paykey", "resolve_high")]
+
+
 async def test_a_deadline_that_is_taken_back_in_time_asks_for_no_end(desk: Any) -> None:
     """An ordinary healing calls nobody, and tells the pager of nothing that it never heard of; nor does its close."""
     await desk.tell(*desk.classified(deadline=60))
