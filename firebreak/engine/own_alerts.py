@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from activities import notices
 from firebreak.domain import ids
+from firebreak.domain.age import is_to_come
 from firebreak.domain.alert import AcceptedAlert, AlertStatus, Disposition
 from firebreak.domain.codec import format_time, parse_time, to_data
 from firebreak.domain.message import NoticeKind, PagerAction
@@ -43,10 +44,13 @@ class _Record:
         """And nothing that was delivered has ended it, though a person may have."""
         return self.last.kind is EntryKind.ENGINE_FAULT
 
-    def has_somebody(self, accepted_at: datetime) -> bool:
-        """Whether a person has it when that is accepted: the page is open, or was closed by hand just now. (More than
-        REARM before its close: the clock was set back.)"""
-        return self.paged and (self.closed_at is None or abs(accepted_at - self.closed_at) <= REARM)
+    def has_somebody(self, accepted_at: datetime, now: datetime) -> bool:
+        """Whether a person has it when that is accepted: the page is open, or was closed by hand later or just before.
+        While the close is still to come, the clock was set back: then what is long before it may well be after it."""
+        if not self.paged or self.closed_at is None:
+            return self.paged
+        since = accepted_at - self.closed_at
+        return abs(since) <= REARM if is_to_come(self.closed_at, now) else since <= REARM
 
     @property
     def accepted_at(self) -> datetime:
@@ -75,7 +79,7 @@ async def _fires(parts: DispatcherParts, accepted: AcceptedAlert, records: list[
     alert = accepted.alert
     name = ids.own_alert_record(alert.fingerprint, alert.starts_at)
     told = [r for r in records if r.id == name or alert.starts_at <= r.accepted_at]
-    told = [r for r in told if r.has_somebody(accepted.accepted_at)]
+    told = [r for r in told if r.has_somebody(accepted.accepted_at, parts.clock.now())]
     if told:
         return told[0].id
     newest = max(records, key=lambda record: record.last.seq, default=None)

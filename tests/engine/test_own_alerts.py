@@ -229,6 +229,20 @@ async def test_what_fires_on_after_a_close_by_hand_pages_anew(office: Any) -> No
     assert [action for _, action in await handled(office, delivery(office, 6, 500))][4:] == ["trigger_high"]
 
 
+@pytest.mark.parametrize(("now", "accepted", "pages"), [(80, 60, 1), (20, 20, 2)], ids=["late", "clock set back"])
+async def test_what_was_accepted_before_a_close_by_hand_is_no_news(
+    office: Any, clock: Any, now: float, accepted: float, pages: int
+) -> None:
+    """Handled long after, since no worker ran: who closed the page has it. Where the close is still to come, the clock
+    was set back, and it may have been accepted long after."""
+    office.parts = replace(office.parts, clock=clock)
+    _, record = await own_alerts.take(office.parts, delivery(office, 1, 0))
+    await closed_by_hand(office, record, "pager/fault", 75)
+    clock.forward(60 * now)
+    told = [action for _, action in await handled(office, delivery(office, 2, accepted))]
+    assert told.count("trigger_high") == pages
+
+
 async def test_a_close_of_an_earlier_page_is_none_of_the_one_that_came_back(office: Any) -> None:
     """It was asked for just as the alert fired anew: that page is open, and no second one goes out."""
     told = (delivery(office, 1, 0), delivery(office, 2, 1, resolved=True), delivery(office, 3, 2))
