@@ -225,8 +225,8 @@ def test_a_page_about_the_engine_itself_whose_alert_resolved_is_not_closed(
 
 
 def test_a_page_about_the_engine_itself_that_did_not_get_through_is_taken_back(run: Run, data_dir: Path) -> None:
-    """Nobody is called any more for what a person has handled. It was due, so it may be on its way: its end is sent, and
-    until then it is not over."""
+    """Nobody is called any more for what a person has handled. It was due, so it may be on its way: its end is sent,
+    and until then it is not over."""
     draft, page = notices.fault(FAULT, "GatewayBacklog", "alerts wait", START)
 
     async def keep() -> None:
