@@ -177,6 +177,8 @@ class StepHands:
             if activity.info().attempt < _LAST_ATTEMPT:
                 raise
             effect = _unknown(intent, f"{doubt}; reading back failed, too: {error}")
+        except PermanentError as error:  # gone, another one, or not to be read: nobody can tell any more
+            effect = _unknown(intent, f"{doubt}; reading back failed, too: {error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED:
             raise TransientError(f"the write did not happen ({doubt}); it is tried again")
         return await self._record_effect(given, plan, effect)

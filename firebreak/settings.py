@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.domain.incident import Mode
+from firebreak.domain.service_links import is_service_link
 from firebreak.secret_files import read_secrets, secret_files
 
 LONGEST_PAGE_DEADLINE = timedelta(seconds=60)
@@ -223,7 +224,14 @@ Which servers there are is known, and an unknown one refused, where they are loo
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, `overrides` (None = not given) on top. SettingsInvalid names each wrong one."""
     known = {f"FIREBREAK_{name.upper()}" for name in Settings.model_fields} | _BESIDE
-    strange = [n for n in os.environ if n.startswith("FIREBREAK_") and n not in known and not n.startswith(_SERVERS)]
+    ours = {n: value for n, value in os.environ.items() if n.startswith("FIREBREAK_")}
+    links = {n for n, value in ours.items() if is_service_link(n, value)}
+    if taken := sorted(links & known):
+        raise SettingsInvalid(
+            f"{', '.join(taken)}: Kubernetes has set it, for a Service whose name gives that of a setting",
+            advice="Set enableServiceLinks: false in the pod's spec, or give the Service another name.",
+        )
+    strange = [n for n in ours if n not in known and n not in links and not n.startswith(_SERVERS)]
     if strange:
         hint = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(strange)}
         told = ", ".join(f"{name}{f' (meant {close[0]}?)' if close else ''}" for name, close in hint.items())

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from firebreak.domain.errors import SettingsInvalid
+from firebreak.domain.service_links import is_service_link
 from firebreak.servers.build import build
 from firebreak.servers.cache import Cache, size_of
 from firebreak.servers.catalogue import CATALOGUE, ServerSpec, spec_of
@@ -23,8 +24,6 @@ from firebreak.servers.progress import Reporter, Silent
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERSION_SECONDS = 20  # a 200 MB binary from a cold disk
-_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT.*|PORT(_\d+_.*)?)$")
-"""What Kubernetes tells of a Service called firebreak-server, in the environment of each container beside it."""
 
 
 class Origin(StrEnum):
@@ -88,7 +87,7 @@ def find(spec: ServerSpec, *, cache: Cache | None = None, environ: Mapping[str, 
 
 def _refuse_unknown(env: Mapping[str, str], known: Collection[str]) -> None:
     """A typo would cost a build, and start another binary than the one that was named."""
-    named = {name for name in env if name.startswith("FIREBREAK_SERVER") and not _LINK.search(name)}
+    named = {n for n, value in env.items() if n.startswith("FIREBREAK_SERVER") and not is_service_link(n, value)}
     strange = sorted(named.difference(known))
     if strange:
         told = f"unknown settings: {', '.join(strange)}"

@@ -63,6 +63,22 @@ def test_a_person_is_called_within_a_minute_whatever_is_set(
         load_settings()
 
 
+def test_what_kubernetes_says_of_a_service_called_firebreak_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in the environment of each container beside it; one that takes a setting's name is told as what it is,
+    and a misspelt setting is refused as ever."""
+    monkeypatch.setenv("FIREBREAK_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("FIREBREAK_PORT", "tcp://10.0.0.1:9093")
+    assert load_settings().gateway_port == Settings().gateway_port
+    monkeypatch.setenv("FIREBREAK_GATEWAY_PORT", "tcp://10.0.0.1:9093")
+    with pytest.raises(SettingsInvalid, match="FIREBREAK_GATEWAY_PORT: Kubernetes has set it") as caught:
+        load_settings()
+    assert "enableServiceLinks: false" in caught.value.next_step()
+    monkeypatch.delenv("FIREBREAK_GATEWAY_PORT")
+    monkeypatch.setenv("FIREBREAK_PORT", "9093")
+    with pytest.raises(SettingsInvalid, match="unknown settings: FIREBREAK_PORT"):
+        load_settings()
+
+
 MTLS = {"TLS_CERT": "cert.pem", "TLS_KEY": "key.pem"}
 
 

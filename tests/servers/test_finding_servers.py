@@ -108,7 +108,8 @@ def test_links_of_kubernetes_to_a_service_are_no_settings(cache: Cache) -> None:
     """A Service called firebreak-server is in the environment of each container beside it."""
     put_in_cache(cache)
     link = "FIREBREAK_SERVER_PORT_80_TCP"
-    links = dict.fromkeys((link, f"{link}_ADDR", f"{link}_PORT", f"{link}_PROTO", "FIREBREAK_SERVER_PORT"), "x")
+    links = dict.fromkeys((link, f"{link}_ADDR", f"{link}_PORT", f"{link}_PROTO"), "x")
+    links["FIREBREAK_SERVER_PORT"] = "tcp://10.0.0.1:80"
     links |= dict.fromkeys(("FIREBREAK_SERVER_SERVICE_HOST", "FIREBREAK_SERVER_SERVICE_PORT"), "x")
     links["FIREBREAK_SERVER_SERVICE_PORT_HTTP"] = "80"
     found = find(SPEC, cache=cache, environ={**links, "PATH": ""})

@@ -458,6 +458,24 @@ async def test_a_write_that_did_not_happen_is_tried_again(world: Any) -> None:
     assert world.cluster.writes == 1
 
 
+async def test_an_outcome_that_nobody_may_read_back_is_unknown_at_once(world: Any) -> None:
+    """The reply was lost, and the object may not be read any more: no later attempt would tell more."""
+    incident = await world.planned()
+    world.cluster.fail_after_commit = [TransientError("timed out")]
+    get = world.cluster.get
+
+    async def forbidden(*args: Any, **kwargs: Any) -> Any:
+        if not world.cluster.fail_after_commit:
+            raise PermissionDenied("no get any more")
+        return await get(*args, **kwargs)
+
+    world.cluster.get = forbidden
+    record = await act(world, incident, local=False)
+    assert (record.status, record.wrote) == (StepStatus.FAILED, True)
+    assert await effects(world, incident) == ["unknown"]
+    assert world.cluster.writes == 1
+
+
 async def test_an_outcome_that_stays_unknown_fails_in_the_end(world: Any) -> None:
     """Neither the write nor reading back is answered: retried, and at the last attempt failed, never taken as done."""
     incident = await world.planned()
