@@ -19,7 +19,7 @@ from firebreak.domain.alert import Alert, Disposition, IntakeClass
 from firebreak.domain.codec import to_data
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.compose import Hands, hands
+from firebreak.engine.hands import Hands, hands
 from firebreak.gateway.alertmanager import parse_webhook
 from firebreak.settings import Settings, load_settings
 from firebreak.triage.intake import correlation_key

@@ -18,10 +18,13 @@ def up(
     port: Annotated[int | None, typer.Option(help="TCP port of the gateway; 0 = any free one.")] = None,
 ) -> None:
     """Start Temporal (or use yours: FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
-    from firebreak.engine.loop import run
-    from firebreak.engine.up import Running, run_engine
-    from firebreak.logs import configure_logs
-    from firebreak.settings import load_settings
+    from firebreak.engine.child import uncollected
+
+    with uncollected():
+        from firebreak.engine.loop import run
+        from firebreak.engine.up import Running, run_engine
+        from firebreak.logs import configure_logs
+        from firebreak.settings import load_settings
 
     settings = load_settings(data_dir=data_dir, mode=mode, gateway_port=port)
     configure_logs(settings.log_level)

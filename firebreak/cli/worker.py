@@ -18,8 +18,11 @@ def worker(
 ) -> None:
     """Handle what `firebreak gateway` accepts on the same data directory: Temporal (embedded, or yours), workers and
     outbox; Ctrl-C stops all."""
-    from firebreak.engine.worker import serve
-    from firebreak.settings import load_settings
+    from firebreak.engine.child import uncollected
+
+    with uncollected():
+        from firebreak.engine.worker import serve
+        from firebreak.settings import load_settings
 
     serve(load_settings(data_dir=data_dir, mode=mode))
     typer.echo("stopped")

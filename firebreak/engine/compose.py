@@ -1,53 +1,19 @@
-"""Settings -> stores, connectors, hands. The one place that knows both ports and vendors."""
+"""Settings -> the documents, the channels and the way of a message to its people: what `up` and a worker both need.
+
+What only a worker needs is in `hands.py`: `up` starts sooner without Temporal and Kubernetes in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from activities.actions import build, specs
-from activities.call_evidence import CallEvidence
-from activities.casebook import Casebook
-from activities.evidence import EvidenceHands, EvidenceLimits
-from activities.foresight import Foresight
-from activities.gathering import Gathering
-from activities.looking import Looking, LookLimits
-from activities.messages import GatherResult
-from activities.people import PeopleHands
-from activities.recovery import RecoveryHands
-from activities.restores import RestoreHands
+from activities.actions import specs
 from activities.rulebook import Rulebook, RulebookPaths
-from activities.shared_lists import SharedLists
-from activities.step_checks import StepChecks
-from activities.steps import StepHands
-from activities.verification import VerifyHands
-from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.pagerduty import PagerDuty
-from firebreak.connectors.prometheus import Prometheus
 from firebreak.connectors.slack import Slack
-from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import Route
-from firebreak.domain.ports import PagerPort
-from firebreak.engine.clock import SystemClock
 from firebreak.locator import runbooks_dir
 from firebreak.settings import Settings
-from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """All that one worker process needs."""
-
-    store: TimelineStore
-    inbox: InboxStore
-    casebook: Casebook
-    rulebook: Rulebook
-    activities: Sequence[Callable[..., Any]]
-    clock: SystemClock
-    foresee: Callable[[Incident], Awaitable[GatherResult | None]]
-
 
 LOOK_AT_FILES = 0.5
 """Seconds between two looks at the documents' times and sizes: each reads a folder and asks for every file in it."""
@@ -89,78 +55,3 @@ def build_chat(settings: Settings) -> Slack | None:
     """None = no chat is configured."""
     token = settings.slack_token.get_secret_value()
     return Slack(settings.slack_url, token, proxy=settings.proxy_url.get_secret_value()) if token else None
-
-
-@asynccontextmanager
-async def hands(settings: Settings) -> AsyncIterator[Hands]:
-    """Open everything of one worker process, and close it in reverse order."""
-    clock = SystemClock()
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(await TimelineStore.open(settings.data_dir / TIMELINE_FILE))
-        inbox = await stack.enter_async_context(await InboxStore.open(settings.data_dir / INBOX_FILE))
-        cluster = await stack.enter_async_context(KubernetesCluster(settings.cluster, kubeconfig=settings.kubeconfig))
-        metrics = await stack.enter_async_context(
-            Prometheus(
-                settings.prometheus_url,
-                headers={name: value.get_secret_value() for name, value in settings.prometheus_headers.items()},
-                params=settings.prometheus_params,
-                now=clock.now,
-            )
-        )
-        pager: PagerPort = await stack.enter_async_context(build_pager(settings))
-        rulebook = build_rulebook(settings)
-        casebook = Casebook(store, store)
-        actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
-        foresight = Foresight()
-        looking = Looking(metrics, clock, LookLimits())
-        checks = StepChecks(casebook=casebook, looking=looking, actions=actions, clock=clock, foresight=foresight)
-        steps = StepHands(casebook=casebook, checks=checks, actions=actions, clock=clock, mode=settings.mode)
-        verification = VerifyHands(casebook=casebook, looking=looking, actions=actions, clock=clock)
-        limits = EvidenceLimits(
-            page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
-        )
-        lists = SharedLists(cluster)
-        gathering = Gathering(
-            casebook=casebook, metrics=metrics, cluster=cluster, rulebook=rulebook, clock=clock, swift=limits.query
-        )
-        evidence = EvidenceHands(
-            casebook=casebook,
-            gathering=gathering,
-            cluster=cluster,
-            clock=clock,
-            limits=limits,
-            lists=lists,
-            foresight=foresight,
-            first_step=checks,
-        )
-        recovery = RecoveryHands(casebook=casebook, gathering=gathering, rulebook=rulebook, clock=clock, limits=limits)
-        people = PeopleHands(
-            casebook=casebook,
-            pager=pager,
-            routes=Routes(rulebook, settings),
-            clock=clock,
-            evidence=CallEvidence(
-                casebook=casebook, cluster=cluster, clock=clock, lists=lists, capture=settings.evidence_capture
-            ),
-        )
-        restores = RestoreHands(casebook=casebook, looking=looking, actions=actions, clock=clock, mode=settings.mode)
-        yield Hands(
-            store=store,
-            inbox=inbox,
-            casebook=casebook,
-            rulebook=rulebook,
-            activities=(
-                evidence.gather,
-                evidence.keep,
-                recovery.watch_recovery,
-                steps.act,
-                verification.verify,
-                verification.hold,
-                steps.undo,
-                people.call,
-                people.close,
-                restores.check,
-            ),
-            clock=clock,
-            foresee=evidence.foresee,
-        )

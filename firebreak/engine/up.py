@@ -246,8 +246,8 @@ async def _sent(store: TimelineStore, clock: SystemClock) -> None:
 
 def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
     # -P: a file called worker.py in the current folder is not ours.
-    module = ("firebreak.gateway",) if role == "gateway" else ("firebreak.engine.role", role)
-    command = (sys.executable, "-P", "-m", *module)
+    module = ("firebreak.gateway.__main__",) if role == "gateway" else ("firebreak.engine.role", role)
+    command = (sys.executable, "-P", "-m", "firebreak.engine.child", *module)
     environment = {**os.environ, **child_environment(settings), "FIREBREAK_TEMPORAL_ADDRESS": temporal_address}
     return Launch(role, command, environment, die_with_parent=True)
 

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import Mode
-from firebreak.engine.compose import Routes, build_rulebook, hands, rulebook_paths
+from firebreak.engine.compose import Routes, build_rulebook, rulebook_paths
+from firebreak.engine.hands import hands
 from firebreak.locator import runbooks_dir
 from firebreak.settings import Settings
 from workflows import incident, restore
