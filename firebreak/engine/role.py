@@ -66,7 +66,6 @@ YOUNG = 7000
 
 def _tune_the_interpreter() -> None:
     """What start-up made stays for good, and is left out of every later collection: none then stops the loop long."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG)
     sys.setswitchinterval(SWITCH_INTERVAL)
