@@ -19,12 +19,14 @@ def gateway(
     """Accept alerts and keep them on disk; `firebreak worker` (same data directory) handles them."""
     import asyncio
 
-    from firebreak.gateway.__main__ import run
+    from firebreak.engine.child import uncollected
     from firebreak.logs import configure_logs
     from firebreak.settings import load_settings
 
-    settings = load_settings(data_dir=data_dir, gateway_port=port)
+    settings = load_settings(data_dir=data_dir, gateway_port=port)  # what is wrong is said at once
     configure_logs(settings.log_level)
+    with uncollected():
+        from firebreak.gateway.__main__ import run
 
     def announce(port: int) -> None:
         typer.echo(f"The gateway runs: http://{settings.gateway_host}:{port}/v1/alerts/alertmanager")

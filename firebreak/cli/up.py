@@ -19,15 +19,14 @@ def up(
 ) -> None:
     """Start Temporal (or use yours: FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
     from firebreak.engine.child import uncollected
+    from firebreak.logs import configure_logs
+    from firebreak.settings import load_settings
 
+    settings = load_settings(data_dir=data_dir, mode=mode, gateway_port=port)  # what is wrong is said at once
+    configure_logs(settings.log_level)
     with uncollected():
         from firebreak.engine.loop import run
         from firebreak.engine.up import Running, run_engine
-        from firebreak.logs import configure_logs
-        from firebreak.settings import load_settings
-
-    settings = load_settings(data_dir=data_dir, mode=mode, gateway_port=port)
-    configure_logs(settings.log_level)
 
     def announce(running: Running) -> None:
         if running.reaped:

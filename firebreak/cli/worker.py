@@ -19,10 +19,11 @@ def worker(
     """Handle what `firebreak gateway` accepts on the same data directory: Temporal (embedded, or yours), workers and
     outbox; Ctrl-C stops all."""
     from firebreak.engine.child import uncollected
+    from firebreak.settings import load_settings
 
+    settings = load_settings(data_dir=data_dir, mode=mode)  # what is wrong is said at once
     with uncollected():
         from firebreak.engine.worker import serve
-        from firebreak.settings import load_settings
 
-    serve(load_settings(data_dir=data_dir, mode=mode))
+    serve(settings)
     typer.echo("stopped")
