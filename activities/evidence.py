@@ -105,9 +105,7 @@ class EvidenceHands:
         stored = await self._casebook.found(given.incident_id, verdict_key, *HANDS_OFF)
         if stored is not None and stored.key == verdict_key:
             return from_data(GatherResult, stored.body["result"])
-        if stored is not None and stored.kind is EntryKind.INCIDENT_CLOSED:  # by hand, before it was ever looked at
-            return GatherResult(next=NextLook.NOTHING, reason="the incident has been closed")
-        if stored is not None:  # by an earlier run of the story, which Temporal has lost
+        if stored is not None:  # whoever has it has it: the call finds that, too
             return GatherResult(next=NextLook.CALL_PERSON, reason=hands_off(stored))
         started = time.monotonic()
         read_up_to = await self._casebook.ledger.newest()

@@ -10,6 +10,7 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.failures import translated
 from activities.messages import CloseInput, PersonInput
+from activities.stops import HANDS_OFF
 from firebreak.domain.errors import LedgerError, PermanentError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
 from firebreak.domain.message import NoticeText, PagerAction
@@ -57,7 +58,7 @@ class PeopleHands:
                     *((given.incident_id, notices.unclassified_key(look)) for look in range(given.looks + 1)),
                 ),
                 phase=(given.incident_id, IncidentPhase.WAITING_FOR_PERSON),
-                unless=("close",),  # by hand: who closed it has it
+                unless=HANDS_OFF,  # who closes it has it
             )
         except LedgerError as error:
             await self._page_directly(given, error)

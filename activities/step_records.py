@@ -8,6 +8,7 @@ from typing import Any
 from activities import notices
 from activities.casebook import step_body
 from activities.messages import StepInput
+from activities.stops import hands_off
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome
 from firebreak.domain.codec import from_data
@@ -89,6 +90,11 @@ def record_of(given: StepInput, entry: TimelineEntry) -> StepRecord:
             status = StepStatus.UNDONE if undone else StepStatus.UNDO_FAILED
     seen_at = entry.at if looked and _measured(body["conditions"]) else None
     return StepRecord(tier=given.tier, step=given.step, status=status, reason=reason, wrote=wrote, seen_at=seen_at)
+
+
+def handed_over(given: StepInput, entry: TimelineEntry, status: StepStatus, *, wrote: bool = False) -> StepRecord:
+    """Of what is not done or decided any more: `entry`, one of HANDS_OFF, says why, and stays. No entry of its own."""
+    return StepRecord(tier=given.tier, step=given.step, status=status, reason=hands_off(entry), wrote=wrote)
 
 
 def _measured(conditions: Sequence[Mapping[str, Any]]) -> bool:

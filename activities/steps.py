@@ -16,7 +16,7 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.messages import StepInput
 from activities.step_checks import StepChecks
-from activities.step_records import StepEntries, record_of, step_entry
+from activities.step_records import StepEntries, handed_over, record_of, step_entry
 from activities.stops import HANDS_OFF, hands_off, let_go, too_old
 from activities.turns import in_turn
 from activities.undoing import undo_step
@@ -73,7 +73,7 @@ class StepHands:
     async def _as_stored(self, given: StepInput, plan: Plan, stored: TimelineEntry) -> StepRecord:
         """What another attempt has made of it, or what ended the incident for us."""
         if stored.key in HANDS_OFF:
-            return await self._refuse(given, plan, hands_off(stored))
+            return handed_over(given, stored, StepStatus.REFUSED)
         if stored.kind is EntryKind.INTENT_RECORDED:
             return await self._after_crash(given, plan, from_data(Intent, stored.body["intent"]))
         return record_of(given, stored)

@@ -1,4 +1,4 @@
-"""What stops a step: an incident that has been closed or is a person's, evidence or an intent that is too old.
+"""What stops a step: an incident that is over or a person's, evidence or an intent that is too old.
 
 Pure; the clock is passed in.
 """
@@ -9,16 +9,19 @@ from datetime import datetime, timedelta
 
 from activities.messages import StepInput
 from firebreak.documents.durations import spoken
+from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Intent
 from firebreak.domain.age import is_to_come
-from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.domain.timeline import TimelineEntry
 
-HANDS_OFF = ("close", "person/high")
-"""Keys of the entries after which nothing more is decided or written for an incident. A story that is started anew,
-since Temporal has lost it, finds them."""
-
-CLOSED = "the incident has been closed: nothing is written for it any more"
-CALLED = "a person has been called and has the incident: nothing is written under their hands"
+_WHY = {
+    "close": "the incident has been closed: nothing is written for it any more",
+    ids.close_key(): "a person has asked for the end of the incident: nothing is written for it any more",
+    "person/high": "a person has been called and has the incident: nothing is written under their hands",
+}
+HANDS_OFF = tuple(_WHY)
+"""Keys of the entries after which nothing more is decided or written for an incident. A story that has not heard of
+them yet, or is started anew since Temporal has lost it, finds them."""
 
 OLDEST_EVIDENCE = timedelta(seconds=60)
 """Nothing is written on older evidence, nor undone: workers or Temporal were away. By then the paging deadline has
@@ -36,7 +39,7 @@ _UNKNOWN_AGE = "which is still to come: the clock was set back since, and how lo
 
 def hands_off(entry: TimelineEntry) -> str:
     """Why nothing is written any more: `entry` is one of HANDS_OFF."""
-    return CLOSED if entry.kind is EntryKind.INCIDENT_CLOSED else CALLED
+    return _WHY[entry.key]
 
 
 def too_old(given: StepInput, now: datetime, intent: Intent | None = None) -> str:

@@ -16,8 +16,8 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import StepInput, VerifyInput, VerifyResult
-from activities.step_records import WROTE, StepEntries, record_of, step_entry
-from activities.stops import HANDS_OFF, hands_off
+from activities.step_records import WROTE, StepEntries, handed_over, record_of, step_entry
+from activities.stops import HANDS_OFF
 from activities.turns import in_turn
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, Progress, ProgressState
@@ -207,11 +207,8 @@ class VerifyHands:
 
 
 def _found(at: StepInput, done: TimelineEntry) -> StepRecord:
-    """What was decided; or that it is a person's to decide, in a story that was started anew."""
-    if done.key not in HANDS_OFF:
-        return record_of(at, done)
-    status = StepStatus.UNDECIDED
-    return StepRecord(tier=at.tier, step=at.step, status=status, reason=hands_off(done), wrote=True)
+    """What was decided; or that it is a person's to decide."""
+    return handed_over(at, done, StepStatus.UNDECIDED, wrote=True) if done.key in HANDS_OFF else record_of(at, done)
 
 
 def _held(rule: Verify) -> tuple[Condition, ...]:

@@ -206,7 +206,7 @@ async def test_a_closed_incident_is_not_looked_at_any_more(world: Any) -> None:
         CloseInput(incident_id=incident.id, outcome=IncidentOutcome.CLOSED_BY_HAND, reason="false alarm"),
     )
     before = await world.kinds(incident)
-    assert (await world.gather(incident)).next is NextLook.NOTHING
+    assert (await world.gather(incident)).next is NextLook.CALL_PERSON  # and the call finds that there is no need
     assert await world.kinds(incident) == before
 
 

@@ -184,14 +184,16 @@ async def test_an_alert_that_joins_while_recovery_is_judged_is_a_page(
 
 async def test_what_is_closed_stays_closed_whatever_joined(world: Any) -> None:
     """A story that was started too late finds its incident closed by hand, an alert unseen: it ends, not round and
-    round."""
+    round, and calls nobody."""
     incident = await world.opened()
     await world.opened(alertname="PaySlow")
     await world.closed_by_hand(incident)
-    assert (await world.gather(incident)).next is NextLook.NOTHING
-    assert await world.run(world.people.close, ending(incident, IncidentOutcome.NOTHING_DONE)) is True
+    assert (await world.gather(incident)).next is NextLook.CALL_PERSON
+    await world.run(world.people.call, PersonInput(incident_id=incident.id, key="person/high", reason="closed"))
+    assert await world.store.find(incident.id, "person/high") is None
     given = RecoveryInput(incident_id=incident.id, round=1)
     assert (await world.run(world.recovery.watch_recovery, given)).recovered
+    assert await world.run(world.people.close, ending(incident, IncidentOutcome.RECOVERED)) is True
     assert len(await world.bodies(incident, EntryKind.INCIDENT_CLOSED)) == 1
 
 
