@@ -230,18 +230,15 @@ class StepHands:
         plan = await self._casebook.plan(given.plan_digest)
         key = step_entry("undo", given)
         done = await self._casebook.found(given.incident_id, key)
-        for _ in range(2):  # where another attempt's intent came first, the second look finds it
-            if done is not None:
-                break
+        if done is None:
             back = await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan, of_tier=True)
             data = to_data(back.effect)
             draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, back.effect.target, effect=data)
             told = self._entries.tell(given, NoticeKind.STEP_UNDONE, "undone")
-            written = await self._casebook.ledger.append([draft], messages=(told,), unless=back.unless(given))
-            if written[0].entry.key == key:
-                done = written[0].entry
-        if done is None:
-            raise TransientError("another attempt takes the step back: what becomes of that is not recorded yet")
+            (written,) = await self._casebook.ledger.append([draft], messages=(told,), unless=back.unless(given))
+            done = written.entry
+            if done.key != key:  # its intent: the next attempt finds that, and what became of it
+                raise TransientError("another attempt has begun to take the step back")
         record = record_of(given, done)
         if record.status is StepStatus.UNDONE:
             await self._end_restore(given, plan)

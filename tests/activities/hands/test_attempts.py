@@ -81,7 +81,8 @@ async def test_an_intent_gives_way_to_what_another_attempt_answered(
 
 
 async def test_a_late_refusal_to_undo_gives_way_to_its_intent(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another attempt has put it back and died before it could say so: it is found, and recorded as what it is."""
+    """Another attempt has put it back and died before it could say so: nothing is said beside it, and the next one
+    records it as what it is."""
     incident = await world.planned()
     await world.run(world.steps.act, world.step(incident))
     first = world.steps
@@ -94,7 +95,11 @@ async def test_a_late_refusal_to_undo_gives_way_to_its_intent(world: Any, monkey
 
     beside(world.store, "append", undone, monkeypatch)
     old = replace(world.step(incident), rests_on=world.clock.now() - timedelta(seconds=61))
-    record = await world.run(world.steps.undo, old, local=False)
+    with pytest.raises(ApplicationError, match="another attempt") as caught:
+        await world.run(world.steps.undo, old, local=False)
+    assert not caught.value.non_retryable
+    assert await outcomes(world, incident, EntryKind.UNDO_RECORDED) == []
+    record = await world.run(world.steps.undo, old, local=False, attempt=2)
     assert (record.status, world.flag, world.cluster.writes) == (StepStatus.UNDONE, "true", 2)
     assert await outcomes(world, incident, EntryKind.UNDO_RECORDED) == ["applied"]
 
