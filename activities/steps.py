@@ -122,12 +122,7 @@ class StepHands:
         if written[0].found:  # another attempt was quicker, or a person: since it was asked for above
             return await self._as_stored(given, plan, written[0].entry)
         if check.outcome is CheckOutcome.ALREADY_SO:
-            as_is = Effect(
-                outcome=EffectOutcome.NOT_APPLIED,
-                reason=f"nothing to write: {check.reason}",
-                step_key=intent.step_key,
-                target=intent.target,
-            )
+            as_is = intent.came_to(EffectOutcome.NOT_APPLIED, f"nothing to write: {check.reason}")
             return await self._record_effect(given, plan, as_is)
         return await self._apply(given, plan, intent)
 
@@ -141,7 +136,7 @@ class StepHands:
                 raise  # the outcome is unknown: the patient attempt reads the world first
             return await self._read_back(given, plan, intent, str(error))
         except PermanentError as error:
-            effect = _refused(intent, f"{error} {error.next_step()}")
+            effect = intent.came_to(EffectOutcome.REFUSED, f"{error} {error.next_step()}")
             if again and isinstance(error, NotYet):  # the object is as it was, so what was sent may land
                 effect = let_go(intent, effect.reason, self._clock.now())
         return await self._record_effect(given, plan, effect, took=(time.monotonic() - started) * 1000)
@@ -153,9 +148,10 @@ class StepHands:
         except TransientError as error:
             if activity.info().is_local or activity.info().attempt < _LAST_ATTEMPT:
                 raise
-            effect = _unknown(intent, f"an earlier attempt's outcome cannot be read back: {error}")
+            doubt = f"an earlier attempt's outcome cannot be read back: {error}"
+            effect = intent.came_to(EffectOutcome.UNKNOWN, doubt)
         except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
-            effect = _unknown(intent, f"{error} {error.next_step()}")
+            effect = intent.came_to(EffectOutcome.UNKNOWN, f"{error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:
             ended = await self._casebook.found(given.incident_id, *HANDS_OFF)
             now = self._clock.now()
@@ -176,9 +172,10 @@ class StepHands:
         except TransientError as error:
             if activity.info().attempt < _LAST_ATTEMPT:
                 raise
-            effect = _unknown(intent, f"{doubt}; reading back failed, too: {error}")
+            effect = intent.came_to(EffectOutcome.UNKNOWN, f"{doubt}; reading back failed, too: {error}")
         except PermanentError as error:  # gone, another one, or not to be read: nobody can tell any more
-            effect = _unknown(intent, f"{doubt}; reading back failed, too: {error} {error.next_step()}")
+            doubt = f"{doubt}; reading back failed, too: {error} {error.next_step()}"
+            effect = intent.came_to(EffectOutcome.UNKNOWN, doubt)
         if effect.outcome is EffectOutcome.NOT_APPLIED:
             raise TransientError(f"the write did not happen ({doubt}); it is tried again")
         return await self._record_effect(given, plan, effect)
@@ -264,11 +261,3 @@ class StepHands:
 
 
 _LAST_ATTEMPT = 8  # of workflows.options.PATIENT
-
-
-def _refused(intent: Intent, reason: str) -> Effect:
-    return Effect(outcome=EffectOutcome.REFUSED, reason=reason, step_key=intent.step_key, target=intent.target)
-
-
-def _unknown(intent: Intent, reason: str) -> Effect:
-    return Effect(outcome=EffectOutcome.UNKNOWN, reason=reason, step_key=intent.step_key, target=intent.target)

@@ -68,4 +68,4 @@ def let_go(intent: Intent, why: str, now: datetime, *, otherwise: EffectOutcome 
         outcome = EffectOutcome.UNKNOWN
         doubt = f"An earlier attempt may have sent it, and it may still land: look at {intent.target.ref.text}"
         why = f"{why.removesuffix('.')}. {doubt}"
-    return Effect(outcome=outcome, reason=why, step_key=intent.step_key, target=intent.target)
+    return intent.came_to(outcome, why)

@@ -106,7 +106,7 @@ async def _left_by(
         seen = await action.read_back(intent)
     except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
         why = f"an earlier attempt may have sent it, and that cannot be read back: {error} {error.next_step()}"
-        return Effect(outcome=EffectOutcome.UNKNOWN, reason=why, step_key=intent.step_key, target=intent.target)
+        return intent.came_to(EffectOutcome.UNKNOWN, why)
     if seen.outcome is not EffectOutcome.NOT_APPLIED:
         return seen
     now = clock.now()

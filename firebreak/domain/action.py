@@ -79,6 +79,10 @@ class Intent:
     stamp: datetime
     undo: bool = False
 
+    def came_to(self, outcome: EffectOutcome, reason: str) -> Effect:
+        """Its effect where no object says it: nothing is known to have been written."""
+        return Effect(outcome=outcome, reason=reason, step_key=self.step_key, target=self.target)
+
 
 class EffectOutcome(StrEnum):
     APPLIED = "applied"
