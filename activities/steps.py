@@ -19,7 +19,7 @@ from activities.step_checks import StepChecks
 from activities.step_records import StepEntries, handed_over, record_of, step_entry
 from activities.stops import HANDS_OFF, hands_off, let_go, too_old
 from activities.turns import in_turn
-from activities.undoing import undo_step
+from activities.undoing import TakingBack, undo_step
 from firebreak.domain import ids
 from firebreak.domain.action import (
     CheckOutcome,
@@ -146,7 +146,7 @@ class StepHands:
         try:
             effect = await self._actions[intent.action].read_back(intent)
         except TransientError as error:
-            if activity.info().is_local or activity.info().attempt < _LAST_ATTEMPT:
+            if _comes_again():
                 raise
             doubt = f"an earlier attempt's outcome cannot be read back: {error}"
             effect = intent.came_to(EffectOutcome.UNKNOWN, doubt)
@@ -165,19 +165,21 @@ class StepHands:
         return await self._record_effect(given, plan, effect)
 
     async def _read_back(self, given: StepInput, plan: Plan, intent: Intent, doubt: str) -> StepRecord:
-        """After an unknown outcome in the patient attempt. What cannot be read stays unknown, and a person is paged
-        once the last attempt has failed."""
+        """After an unknown outcome in the patient attempt. What cannot be read after the last one, or is not there and
+        may still land, stays unknown, and a person is paged."""
         try:
             effect = await self._actions[intent.action].read_back(intent)
         except TransientError as error:
-            if activity.info().attempt < _LAST_ATTEMPT:
+            if _comes_again():
                 raise
             effect = intent.came_to(EffectOutcome.UNKNOWN, f"{doubt}; reading back failed, too: {error}")
         except PermanentError as error:  # gone, another one, or not to be read: nobody can tell any more
             doubt = f"{doubt}; reading back failed, too: {error} {error.next_step()}"
             effect = intent.came_to(EffectOutcome.UNKNOWN, doubt)
         if effect.outcome is EffectOutcome.NOT_APPLIED:
-            raise TransientError(f"the write did not happen ({doubt}); it is tried again")
+            if _comes_again():
+                raise TransientError(f"the write did not happen ({doubt}); it is tried again")
+            effect = let_go(intent, f"it is not there, and is not tried any more: {doubt}", self._clock.now())
         return await self._record_effect(given, plan, effect)
 
     async def _record_effect(
@@ -228,7 +230,7 @@ class StepHands:
         key = step_entry("undo", given)
         done = await self._casebook.found(given.incident_id, key)
         if done is None:
-            back = await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan, of_tier=True)
+            back = await self._take_back(given, plan)
             data = to_data(back.effect)
             draft = self._entries.draft(given, plan, "undo", EntryKind.UNDO_RECORDED, back.effect.target, effect=data)
             told = self._entries.tell(given, NoticeKind.STEP_UNDONE, "undone")
@@ -240,6 +242,18 @@ class StepHands:
         if record.status is StepStatus.UNDONE:
             await self._end_restore(given, plan)
         return record
+
+    async def _take_back(self, given: StepInput, plan: Plan) -> TakingBack:
+        """What was begun, and does not get to its end in the last attempt either, is of an unknown outcome."""
+        try:
+            return await undo_step(self._casebook, self._actions, self._clock, self._mode, given, plan, of_tier=True)
+        except TransientError as error:
+            key = step_entry("undo-intent", given)
+            begun = None if _comes_again() else await self._casebook.found(given.incident_id, key)
+            if begun is None:
+                raise
+            intent = from_data(Intent, begun.body["intent"])
+            return TakingBack(effect=intent.came_to(EffectOutcome.UNKNOWN, str(error)), begun=True)
 
     async def _end_restore(self, given: StepInput, plan: Plan) -> None:
         """A step that relapsed and was undone is not to be taken back a second time."""
@@ -261,3 +275,8 @@ class StepHands:
 
 
 _LAST_ATTEMPT = 8  # of workflows.options.PATIENT
+
+
+def _comes_again() -> bool:
+    """Whether another attempt follows one that fails."""
+    return activity.info().is_local or activity.info().attempt < _LAST_ATTEMPT

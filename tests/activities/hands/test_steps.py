@@ -476,6 +476,29 @@ async def test_an_outcome_that_nobody_may_read_back_is_unknown_at_once(world: An
     assert world.cluster.writes == 1
 
 
+@pytest.mark.parametrize(("after", "status"), SOON_AND_LATE)
+async def test_a_write_that_never_happens_is_recorded_in_the_end(world: Any, after: int, status: StepStatus) -> None:
+    """The API server reads, and never answers a write: what the last attempt sent may land. Nobody is told that it is
+    tried again."""
+    incident = await world.planned()
+    world.cluster.fail["patch"] = [TransientError("timed out")] * 2
+    with pytest.raises(ApplicationError, match="it is tried again"):
+        await act(world, incident, local=False, attempt=7)
+    read = world.cluster.get
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        if not world.cluster.fail["patch"]:
+            world.clock.forward(after)
+        return await read(*args, **kwargs)
+
+    world.cluster.get = slow
+    record = await act(world, incident, local=False, attempt=8)
+    assert (record.status, record.wrote) == (status, status is StepStatus.FAILED)
+    assert ("timed out" in record.reason, "tried again" in record.reason) == (True, False)
+    assert ("it may still land: look at" in record.reason) is record.wrote
+    assert (len(await effects(world, incident)), world.cluster.writes) == (1, 0)
+
+
 async def test_an_outcome_that_stays_unknown_fails_in_the_end(world: Any) -> None:
     """Neither the write nor reading back is answered: retried, and at the last attempt failed, never taken as done."""
     incident = await world.planned()

@@ -133,6 +133,25 @@ async def test_an_undo_that_cannot_be_read_back_is_unknown(world: Any, error: Ex
     assert (body["effect"]["outcome"], world.cluster.writes) == ("unknown", 2)
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["not begun", "begun"])
+async def test_an_undo_that_never_gets_to_its_end_is_recorded_where_it_was_begun(world: Any, begun: bool) -> None:
+    """At the last attempt nobody knows what became of what was sent; where nothing was, there is nothing to record."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.cluster.fail["patch" if begun else "get"] = [TransientError("timed out")] * 2
+    with pytest.raises(ApplicationError, match="timed out"):
+        await undo(world, incident, local=False, attempt=7)
+    assert await world.bodies(incident, EntryKind.UNDO_RECORDED) == []
+    if not begun:
+        with pytest.raises(ApplicationError, match="timed out"):
+            await undo(world, incident, local=False, attempt=8)
+        return
+    record = await undo(world, incident, local=False, attempt=8)
+    assert (record.status, record.wrote, "timed out" in record.reason) == (StepStatus.UNDO_FAILED, True, True)
+    (body,) = await world.bodies(incident, EntryKind.UNDO_RECORDED)
+    assert body["effect"]["outcome"] == "unknown"
+
+
 async def test_what_somebody_changed_since_is_not_undone(world: Any) -> None:
     """Another hand was there after ours: left alone, and said."""
     incident = await world.planned()
