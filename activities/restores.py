@@ -82,6 +82,9 @@ class RestoreHands:
         since = counted_from(given.opened_at, given.since, now)
         overdue = now - since >= rule.within
         again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll, since=since)
+        if found is not None:  # whatever would hold it back by now
+            back = TakingBack(effect=found, begun=True)
+            return await self._taken_back(record, plan, f"{why}; an earlier try had taken it back", back) or again
         if all(r.truth is Truth.TRUE for r in results):
             held_back = await self._held_back(given, plan)
             if not held_back:
@@ -96,9 +99,6 @@ class RestoreHands:
                         return await self._taken_back(record, plan, why, back) or again
                     held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
-        elif found is not None:
-            back = TakingBack(effect=found, begun=True)
-            return await self._taken_back(record, plan, f"{why}; an earlier try had taken it back", back) or again
         await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again

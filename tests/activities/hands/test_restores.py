@@ -158,6 +158,19 @@ async def test_a_lost_reply_is_read_back_also_when_the_part_is_ill_again(world: 
     assert await world.store.lock_target(world.flags, "inc-next") == "inc-next"
 
 
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_lost_reply_is_read_back_whatever_holds_a_write_back(world: Any, mode: Mode) -> None:
+    """The engine was started again, in mode observe, or another incident has its target by now: it was taken back, and
+    nobody is told at the time limit that this is not known."""
+    incident, opened = await reply_lost(world)
+    await world.store.release_targets(f"restore/{incident.id}/0.0")
+    await world.store.lock_target(incident.target, "inc-other")
+    world.again(mode=mode)
+    seen = await check(world, incident, opened, local=False)
+    assert (seen.outcome, world.flag, world.cluster.writes) == ("restored", "true", 2)
+    assert "pager/restore-ended/0.0" not in world.messages(incident)
+
+
 @pytest.mark.parametrize("error", [TransientError("away"), PermissionDenied("no get any more")])
 async def test_a_lost_reply_that_cannot_be_read_back_ends_as_overdue(world: Any, error: Exception) -> None:
     """Asked again at each look, nobody's targets meanwhile; at the time limit a person is told what is not known."""
