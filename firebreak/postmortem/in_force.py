@@ -26,10 +26,11 @@ def wrote_nothing(part: ActionPart) -> bool:
 
 
 def in_force(
-    *, plan: PlanPart | None, actions: Sequence[ActionPart], restores: Sequence[RestorePart], closed: bool
+    *, plan: PlanPart | None, actions: Sequence[ActionPart], restores: Sequence[RestorePart], left_alone: bool
 ) -> tuple[str, ...]:
     """One sentence for each step that was written, is not undone, and that no restore covers (one that waits, or that
-    took it back). While the incident is open only those that the engine will not take back any more."""
+    took it back). `left_alone`: the engine undoes nothing more, since the incident is over or a person has it; before
+    that only those that could not be undone."""
     rules = {(p.tier, p.step): p.undo for p in plan.steps} if plan else {}
     ends = {(r.tier, r.step): r for r in restores}
     found = []
@@ -39,7 +40,7 @@ def in_force(
         if part.state is StepState.UNDONE or (restore and (restore.taken_back or not restore.outcome)):
             continue
         given_up = part.state in _UNDO_DID_NOT or (restore is not None and restore.outcome != "undone")
-        left = closed and part.effect in WROTE and undoable(part, rules.get(place, ""))
+        left = left_alone and part.effect in WROTE and undoable(part, rules.get(place, ""))
         if given_up or left:
             found.append(_sentence(part, restore))
     return tuple(found)

@@ -125,7 +125,8 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     actions = with_page_tier(actions, people)
     faults = (*(earlier.faults if earlier else ()), *faults_of(new))
     alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
-    left = in_force(plan=plan, actions=actions, restores=restores, closed=closed is not None)
+    alone = closed is not None or any(person.what == "called" for person in people)
+    left = in_force(plan=plan, actions=actions, restores=restores, left_alone=alone)
     refusal = reading.text(first.body, "refusal")
     elsewhere = reading.text(first.body, "elsewhere")
     service = wording.clean(reading.text(first.body, "service"), 60) or UNKNOWN_SERVICE

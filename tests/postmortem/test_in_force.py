@@ -59,6 +59,17 @@ def test_while_the_incident_is_open_the_engine_still_sees_to_it(tell: Tell) -> N
     assert _left(tell("by_hand")[:-1]) == ()
 
 
+def test_what_is_in_force_when_a_person_is_called_is_theirs_to_put_back(tell: Tell) -> None:
+    """The engine could not go on before it had taken the step back, and undoes nothing under their hands: the call says
+    so, not only the post-mortem."""
+    called = {"reason": "the engine could not go on: the API server is away", "urgency": "high"}
+    entries = _with(tell("by_hand")[:-1], EntryKind.PERSON_CALLED, called)
+    (line,) = _left(entries)
+    assert line.startswith(LEFT)
+    told = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": called["reason"]})
+    assert any(told_line.startswith(f"Next: {LEFT}") for told_line in told.lines)
+
+
 @pytest.mark.parametrize("outcome", ["applied", "already_applied"])
 def test_an_undone_step_is_not_in_force(tell: Tell, outcome: str) -> None:
     """Nothing is left of it."""
