@@ -56,13 +56,6 @@ def person_needed(incident_id: str, key: str, reason: str, now: datetime, **body
     )
 
 
-def relapsed(
-    incident_id: str, key: str, reason: str, now: datetime, *, tier: int, step: int
-) -> tuple[MessageDraft, ...]:
-    """What was healed is broken again. The step is named: the engine goes on from there, and the page says so."""
-    return person_needed(incident_id, key, reason, now, tier=tier, step=step)
-
-
 def joined_late(
     incident_id: str, outcome: IncidentOutcome, now: datetime
 ) -> tuple[EntryDraft, tuple[MessageDraft, ...]]:

@@ -201,8 +201,9 @@ class VerifyHands:
         draft = self._entries.draft(at, plan, "hold", EntryKind.HOLD_ENDED, outcome=status.value, reason=reason, **seen)
         now = self._clock.now()
         key = step_entry("relapse", at)
-        relapse = notices.relapsed(at.incident_id, key, reason, now, tier=at.tier, step=at.step)
-        written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else relapse)
+        # The step is named: after a relapse the engine goes on from there, and the page says so.
+        call = notices.person_needed(at.incident_id, key, reason, now, tier=at.tier, step=at.step)
+        written = await self._casebook.ledger.append([draft], messages=() if status is StepStatus.VERIFIED else call)
         return VerifyResult(record=record_of(at, written[0].entry))
 
 
