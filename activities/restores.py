@@ -70,33 +70,25 @@ class RestoreHands:
         results, found = await asyncio.gather(
             self._looking.at_once(held, self._looking.limit(), not_before=given.opened_at), self._found_back(given)
         )
-        record = RestoreRecord(
-            incident_id=given.incident_id,
-            tier=given.tier,
-            step=given.step,
-            plan_digest=given.plan_digest,
-            opened_at=given.opened_at,
-            restore=rule,
-        )
         why = "; ".join(f"{r.name}: {r.reason}" for r in results)
         since = counted_from(given.opened_at, given.since, now)
         overdue = now - since >= rule.within
         again = RestoreResult(ended=False, outcome="", again_at=now + rule.poll, since=since)
         if found is not None:  # whatever would hold it back by now
             back = TakingBack(effect=found, begun=True)
-            return await self._taken_back(record, plan, f"{why}; an earlier try had taken it back", back) or again
+            return await self._taken_back(given, plan, f"{why}; an earlier try had taken it back", back) or again
         if all(r.truth is Truth.TRUE for r in results):
             held_back = await self._held_back(given, plan)
             if not held_back:
                 try:
-                    back = await self._take_back(record, plan)
+                    back = await self._take_back(given, plan)
                 except TransientError as error:
                     if not overdue:
                         raise
                     held_back = str(error)
                 else:
                     if not isinstance(back.effect, HeldBackEffect):
-                        return await self._taken_back(record, plan, why, back) or again
+                        return await self._taken_back(given, plan, why, back) or again
                     held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
         await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
@@ -106,7 +98,7 @@ class RestoreHands:
         late = f"{'not known to be' if begun else 'not'} taken back within {rule.within}: {why}"
         reason = f"{late}. {FLIPPED if begun else NOT_FLIPPED}"
         body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason, begun=begun)
-        return await self._end(record, body, begun=begun, page=True) or again
+        return await self._end(given, body, begun=begun, page=True) or again
 
     async def _begun(self, given: RestoreInput) -> Intent | None:
         """What an earlier look has recorded that it would write."""
@@ -141,45 +133,43 @@ class RestoreHands:
                 return f"{target.text} is being handled by {holder}"
         return ""
 
-    async def _take_back(self, record: RestoreRecord, plan: Plan) -> TakingBack:
-        at = StepInput(
-            incident_id=record.incident_id, plan_digest=record.plan_digest, tier=record.tier, step=record.step
-        )
+    async def _take_back(self, given: RestoreInput, plan: Plan) -> TakingBack:
+        at = StepInput(incident_id=given.incident_id, plan_digest=given.plan_digest, tier=given.tier, step=given.step)
         return await undo_step(self._casebook, self._actions, self._clock, self._mode, at, plan)
 
-    async def _taken_back(self, record: RestoreRecord, plan: Plan, why: str, back: TakingBack) -> RestoreResult | None:
+    async def _taken_back(self, given: RestoreInput, plan: Plan, why: str, back: TakingBack) -> RestoreResult | None:
         effect = back.effect
         good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
         outcome = "restored" if good else "unknown" if effect.outcome is EffectOutcome.UNKNOWN else "refused"
         reason = f"{why}; {effect.reason}"
-        body = step_body(plan, record.tier, record.step, outcome=outcome, reason=reason, effect=to_data(effect))
-        return await self._end(record, body, begun=back.begun, page=not good)
+        body = step_body(plan, given.tier, given.step, outcome=outcome, reason=reason, effect=to_data(effect))
+        return await self._end(given, body, begun=back.begun, page=not good)
 
     async def _end(
-        self, record: RestoreRecord, body: Mapping[str, Any], *, begun: bool, page: bool
+        self, given: RestoreInput, body: Mapping[str, Any], *, begun: bool, page: bool
     ) -> RestoreResult | None:
         """None when another attempt has begun to take it back meanwhile: the next look finds what became of that."""
         now = self._clock.now()
-        key = ids.move_key("restore-ended", record.tier, record.step)
-        messages = _called(record, key, str(body["reason"]), now)
+        key = ids.move_key("restore-ended", given.tier, given.step)
+        messages = notices.person_needed(given.incident_id, key, str(body["reason"]), now)
         if not page:
-            messages = (notices.chat(record.incident_id, NoticeKind.RESTORED, key, now),)
-            if await self._ends_the_page(record):
+            messages = (notices.chat(given.incident_id, NoticeKind.RESTORED, key, now),)
+            if await self._ends_the_page(given):
                 high = PagerAction.RESOLVE_HIGH
-                messages += (notices.pager(record.incident_id, NoticeKind.RESTORED, f"pager/{key}", high, now),)
-        ended = await _write_end(self._casebook.ledger, record, key, body, messages, now, begun=begun)
+                messages += (notices.pager(given.incident_id, NoticeKind.RESTORED, f"pager/{key}", high, now),)
+        ended = await _write_end(self._casebook.ledger, given, key, body, messages, now, begun=begun)
         if ended.key != key:
             return None
         return RestoreResult(ended=True, outcome=str(ended.body["outcome"]))
 
-    async def _ends_the_page(self, record: RestoreRecord) -> bool:
+    async def _ends_the_page(self, given: RestoreInput) -> bool:
         """Whether the engine's watch had called a person about this restore, which came late (workers or Temporal were
         away), and nothing else calls one since the incident's end: all of its calls are one page at the pager. While
         it is open, its close ends that page."""
-        own = ids.overdue_key(record.tier, record.step)
-        if await self._casebook.found(record.incident_id, own) is None:
+        own = ids.overdue_key(given.tier, given.step)
+        if await self._casebook.found(given.incident_id, own) is None:
             return False
-        entries = await self._casebook.ledger.entries(record.incident_id)
+        entries = await self._casebook.ledger.entries(given.incident_id)
         closed = next((entry for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
         return open_reasons(closed, entries) == {own}
 
@@ -193,16 +183,13 @@ async def give_up(ledger: LedgerPort, record: RestoreRecord, why: str, now: date
     reason = f"{told} Take the step back by hand once the broken part is well."
     body = {"tier": record.tier, "step": record.step, "outcome": "abandoned", "reason": reason, "begun": begun}
     key = ids.move_key("restore-ended", *place)
-    await _write_end(ledger, record, key, body, _called(record, key, reason, now), now, begun=begun)
-
-
-def _called(record: RestoreRecord, key: str, reason: str, now: datetime) -> tuple[MessageDraft, ...]:
-    return notices.person_needed(record.incident_id, key, reason, now)
+    call = notices.person_needed(record.incident_id, key, reason, now)
+    await _write_end(ledger, record, key, body, call, now, begun=begun)
 
 
 async def _write_end(
     ledger: LedgerPort,
-    record: RestoreRecord,
+    of: RestoreInput | RestoreRecord,
     key: str,
     body: Mapping[str, Any],
     messages: Sequence[MessageDraft],
@@ -212,20 +199,21 @@ async def _write_end(
 ) -> TimelineEntry:
     """The entry that stands. Unless it was `begun` here, an undo that another attempt has begun since comes first."""
     entry = EntryDraft(
-        incident_id=record.incident_id,
+        incident_id=of.incident_id,
         key=key,
         kind=EntryKind.RESTORE_ENDED,
         at=now,
         body=json.loads(json.dumps(body)),
     )
+    place = of.tier, of.step
     ended = await ledger.end_restore(
-        record,
+        place,
         outcome=str(body["outcome"]),
         entry=entry,
-        messages=(*messages, notices.postmortem(record.incident_id, f"postmortem/{key}", now)),
-        unless=() if begun else (ids.move_key("undo-intent", record.tier, record.step),),
+        messages=(*messages, notices.postmortem(of.incident_id, f"postmortem/{key}", now)),
+        unless=() if begun else (ids.move_key("undo-intent", *place),),
     )
-    await ledger.release_targets(_lock_name(record))
+    await ledger.release_targets(_lock_name(of))
     return ended.entry
 
 

@@ -33,7 +33,7 @@ from firebreak.domain.errors import NotYet, PermanentError, TargetHeld, Transien
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord, StepStatus
-from firebreak.domain.ports import Clock, RestoreRecord
+from firebreak.domain.ports import Clock
 from firebreak.domain.target import TargetRef
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
@@ -258,20 +258,12 @@ class StepHands:
     async def _end_restore(self, given: StepInput, plan: Plan) -> None:
         """A step that relapsed and was undone is not to be taken back a second time."""
         opened = await self._casebook.found(given.incident_id, step_entry("restore-opened", given))
-        rule = plan.step(given.tier, given.step).restore
-        if opened is None or rule is None:
+        if opened is None:
             return
-        record = RestoreRecord(
-            incident_id=given.incident_id,
-            tier=given.tier,
-            step=given.step,
-            plan_digest=given.plan_digest,
-            opened_at=opened.at,
-            restore=rule,
-        )
         why = "taken back already, since the incident relapsed"
         entry = self._entries.draft(given, plan, "restore-ended", EntryKind.RESTORE_ENDED, outcome="undone", reason=why)
-        await self._casebook.ledger.end_restore(record, outcome="undone", entry=entry, messages=())
+        place = given.tier, given.step
+        await self._casebook.ledger.end_restore(place, outcome="undone", entry=entry, messages=())
 
 
 _LAST_ATTEMPT = 8  # of workflows.options.PATIENT

@@ -121,8 +121,6 @@ class RestoreRecord:
     plan_digest: str
     opened_at: datetime
     restore: Restore
-    ended_at: datetime | None = None
-    outcome: str = ""
 
 
 class LedgerPort(Protocol):
@@ -194,14 +192,15 @@ class LedgerPort(Protocol):
 
     async def end_restore(
         self,
-        record: RestoreRecord,
+        place: tuple[int, int],
         *,
         outcome: str,
         entry: EntryDraft,
         messages: Sequence[MessageDraft],
         unless: Sequence[str] = (),
     ) -> Appended:
-        """Keyed: ends the durable record once, with its entry and messages; `unless` as for `append`."""
+        """Keyed: ends the promise about tier and step of the entry's incident once, with its entry and messages;
+        `unless` as for `append`."""
 
 
 class IncidentsPort(Protocol):

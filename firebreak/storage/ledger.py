@@ -30,7 +30,7 @@ from firebreak.storage.entries import (
 )
 from firebreak.storage.faults import UNREADABLE
 from firebreak.storage.outbox import enqueue_messages
-from firebreak.storage.restores import keep_restores
+from firebreak.storage.restores import open_anew
 from firebreak.storage.schema import documents, entries, incidents, target_locks
 from firebreak.storage.sql import Sql
 from firebreak.storage.store import Store
@@ -55,10 +55,10 @@ class LedgerStore(Store):
         holding: Sequence[TargetRef] = (),
         unless: Sequence[str] = (),
     ) -> tuple[Appended, ...]:
-        """As the port says. Cancels come before new messages. A restore that is open may be ended by a record with
-        `ended_at`; an ended one stays as it is. Documents are kept also when the first draft is found: they are
-        their own key, but not where one of `unless` has an entry. Raises ContractError for a body that is not JSON
-        data, TargetHeld, LedgerError when it cannot be kept."""
+        """As the port says. Cancels come before new messages. A restore that was opened before stays as it is.
+        Documents are kept also when the first draft is found: they are their own key, but not where one of `unless` has
+        an entry. Raises ContractError for a body that is not JSON data, TargetHeld, LedgerError when it cannot be
+        kept."""
         if (holding or unless) and not drafts:
             raise ValueError("targets and other keys are those of the incident of the first draft, and there is none")
         items = prepared(drafts)
@@ -77,7 +77,7 @@ class LedgerStore(Store):
                         raise TargetHeld.by(holder, target)  # undoes all of this unit
                 cancel_messages(raw, cancel, drafts[0].at if drafts else None)
                 enqueue_messages(raw, messages)
-                keep_restores(raw, restores)
+                open_anew(raw, restores)
                 if phase is not None:
                     _SET_PHASE.run(raw, incident=phase[0], phase=phase[1].value)
             return done

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.codec import format_time, from_data, parse_time, to_data
@@ -28,17 +27,17 @@ class RestoresStore(Store):
 
     async def end_restore(
         self,
-        record: RestoreRecord,
+        place: tuple[int, int],
         *,
         outcome: str,
         entry: EntryDraft,
         messages: Sequence[MessageDraft],
         unless: Sequence[str] = (),
     ) -> Appended:
-        """Ends the record at `entry.at`, with its entry and messages, in one transaction. The second time the entry is
-        found, and nothing changes; `unless` as for `append`."""
+        """Ends the promise about `place` (tier, step) at `entry.at`, with its entry and messages, in one transaction.
+        The second time the entry is found, and nothing changes; `unless` as for `append`."""
         items = prepared((entry,))
-        ended = replace(record, ended_at=entry.at, outcome=outcome)
+        of = {"incident": entry.incident_id, "its_tier": place[0], "its_step": place[1]}
 
         def unit(raw: sqlite3.Connection) -> Appended:
             instead = excluded(raw, items, unless)
@@ -46,7 +45,7 @@ class RestoresStore(Store):
                 return instead
             (done,) = append_entries(raw, items)
             if not done.found:
-                keep_restores(raw, (ended,))
+                _END.run(raw, **of, ended_at=items[0].at, outcome=outcome)
                 enqueue_messages(raw, messages)
             return done
 
@@ -60,10 +59,10 @@ class RestoresStore(Store):
         return tuple(one for one in found if isinstance(one, RestoreRecord))
 
 
-def keep_restores(raw: sqlite3.Connection, records: Sequence[RestoreRecord]) -> None:
-    """Open new records; end those that are open and come with `ended_at`. An ended one stays as it is."""
+def open_anew(raw: sqlite3.Connection, records: Sequence[RestoreRecord]) -> None:
+    """Open what was never opened; what was, stays as it is."""
     for record in records:
-        _KEEP.run(
+        _OPEN_ANEW.run(
             raw,
             incident_id=record.incident_id,
             tier=record.tier,
@@ -71,8 +70,8 @@ def keep_restores(raw: sqlite3.Connection, records: Sequence[RestoreRecord]) -> 
             plan_digest=record.plan_digest,
             opened_at=format_time(record.opened_at),
             restore=encode_json(to_data(record.restore)),
-            ended_at=None if record.ended_at is None else format_time(record.ended_at),
-            outcome=record.outcome,
+            ended_at=None,
+            outcome="",
         )
 
 
@@ -84,23 +83,25 @@ _OPEN = Sql(
         restores.c.plan_digest,
         restores.c.opened_at,
         restores.c.restore,
-        restores.c.outcome,
     )
     .where(restores.c.ended_at.is_(None))
     .order_by(restores.c.opened_at)
 )
-_new = insert(restores)
-_KEEP = Sql(
-    _new.on_conflict_do_update(
-        index_elements=["incident_id", "tier", "step"],
-        set_={"ended_at": _new.excluded.ended_at, "outcome": _new.excluded.outcome},
-        where=restores.c.ended_at.is_(None),
+_OPEN_ANEW = Sql(insert(restores).on_conflict_do_nothing(index_elements=["incident_id", "tier", "step"]))
+_END = Sql(
+    update(restores)
+    .where(
+        restores.c.incident_id == bindparam("incident"),
+        restores.c.tier == bindparam("its_tier"),
+        restores.c.step == bindparam("its_step"),
+        restores.c.ended_at.is_(None),
     )
+    .values(ended_at=bindparam("ended_at"), outcome=bindparam("outcome"))
 )
 
 
 def _record(
-    incident_id: str, tier: int, step: int, plan_digest: str, opened_at: str, restore: str, outcome: str
+    incident_id: str, tier: int, step: int, plan_digest: str, opened_at: str, restore: str
 ) -> RestoreRecord | UnreadableRestore:
     try:
         return RestoreRecord(
@@ -110,7 +111,6 @@ def _record(
             plan_digest=plan_digest,
             opened_at=parse_time(opened_at),
             restore=_restore(restore),
-            outcome=outcome,
         )
     except UNDECODABLE as damage:
         fault = f"{type(damage).__name__}: {damage}"

@@ -205,7 +205,7 @@ async def test_a_promise_that_has_ended_by_itself_pages_nobody(office: Any) -> N
         at=datetime.now(UTC),
         body={"outcome": "restored"},
     )
-    await office.store.end_restore(record, outcome="restored", entry=done, messages=())
+    await office.store.end_restore(place, outcome="restored", entry=done, messages=())
     await Sweeper(office.parts, starts)._watch_restore(record, look=True)
     assert await office.store.due(datetime.now(UTC) + timedelta(days=1), limit=9) == ()
 

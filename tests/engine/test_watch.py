@@ -610,7 +610,9 @@ async def test_a_restore_that_has_ended_pages_nobody(inbox: Any, store: Any, clo
     """Its workflow said what became of it, in time or with a page of its own."""
     record = promised(clock)
     await store.append([draft("r", clock)], restores=[record])
-    await store.end_restore(record, outcome="restored", entry=draft("restore-ended/1.0", clock), messages=())
+    await store.end_restore(
+        (record.tier, record.step), outcome="restored", entry=draft("restore-ended/1.0", clock), messages=()
+    )
     clock.forward(3600)
     await IntakeWatch(inbox, store, clock, incidents=store).look()
     assert await pages(store, clock) == []

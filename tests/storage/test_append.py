@@ -334,8 +334,8 @@ async def test_a_restore_outlives_its_incident_and_ends_once(store: TimelineStor
     record = make.restore()
     await store.append([make.draft()], restores=[record, make.restore(tier=2)])
     entry = make.draft(key="restore-ended", kind=EntryKind.RESTORE_ENDED, at=50)
-    first = await store.end_restore(record, outcome="restored", entry=entry, messages=[make.message("back", due=50)])
-    second = await store.end_restore(record, outcome="overdue", entry=entry, messages=[make.message("late", due=50)])
+    first = await store.end_restore((1, 0), outcome="restored", entry=entry, messages=[make.message("back", due=50)])
+    second = await store.end_restore((1, 0), outcome="overdue", entry=entry, messages=[make.message("late", due=50)])
     assert (first.found, second.found) == (False, True)
     assert [open_.tier for open_ in await store.open_restores()] == [2]
     assert [m.draft.key for m in await store.due(make.time(99), limit=9)] == ["back"]

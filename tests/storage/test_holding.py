@@ -125,12 +125,12 @@ async def test_a_restore_does_not_end_beside_what_excludes_it(store: TimelineSto
     record = make.restore()
     await store.append([make.draft(key="begun")], restores=[record])
     end, told = make.draft(key="ended"), [make.message("m")]
-    kept = await store.end_restore(record, outcome="overdue", entry=end, messages=told, unless=("begun",))
+    kept = await store.end_restore((1, 0), outcome="overdue", entry=end, messages=told, unless=("begun",))
     assert (kept.entry.key, kept.found) == ("begun", True)
     assert await store.open_restores() == (record,)
     assert await store.due(make.time(99), limit=9) == ()
-    done = await store.end_restore(record, outcome="overdue", entry=end, messages=told)
-    again = await store.end_restore(record, outcome="overdue", entry=end, messages=told, unless=("begun",))
+    done = await store.end_restore((1, 0), outcome="overdue", entry=end, messages=told)
+    again = await store.end_restore((1, 0), outcome="overdue", entry=end, messages=told, unless=("begun",))
     assert (again.entry, again.found) == (done.entry, True)
 
 
