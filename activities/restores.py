@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from temporalio import activity
@@ -17,6 +15,7 @@ from activities.casebook import Casebook, step_body
 from activities.failures import translated
 from activities.looking import Looking
 from activities.messages import RestoreInput, RestoreResult, StepInput
+from activities.restore_ends import FLIPPED, NOT_FLIPPED, lock_name, write_end
 from activities.turns import in_turn
 from activities.undoing import TakingBack, undo_step
 from firebreak.domain import ids
@@ -26,14 +25,11 @@ from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import PermanentError, TransientError
 from firebreak.domain.incident import Mode
-from firebreak.domain.message import MessageDraft, NoticeKind, PagerAction
+from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
-from firebreak.domain.ports import Clock, LedgerPort, RestoreRecord
-from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
+from firebreak.domain.ports import Clock
+from firebreak.domain.timeline import EntryKind
 from firebreak.postmortem.people import open_reasons
-
-NOT_FLIPPED = "Nothing was flipped."
-FLIPPED = "It was begun, and whether the write took effect is not known: look at the target."
 
 
 class RestoreHands:
@@ -58,7 +54,7 @@ class RestoreHands:
         key = ids.move_key("restore-ended", given.tier, given.step)
         stored = await self._casebook.found(given.incident_id, key)
         if stored is not None:
-            await self._casebook.ledger.release_targets(_lock_name(given))
+            await self._casebook.ledger.release_targets(lock_name(given))
             return RestoreResult(ended=True, outcome=str(stored.body["outcome"]))
         plan = await self._casebook.plan(given.plan_digest)
         rule = plan.step(given.tier, given.step).restore
@@ -91,7 +87,7 @@ class RestoreHands:
                         return await self._taken_back(given, plan, why, back) or again
                     held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
-        await self._casebook.ledger.release_targets(_lock_name(given))  # others may heal it until the next look
+        await self._casebook.ledger.release_targets(lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again
         begun = await self._begun(given) is not None
@@ -127,9 +123,9 @@ class RestoreHands:
         if effect is not None:
             targets.add(from_data(Effect, effect.body["effect"]).target.ref)
         for target in sorted(targets, key=lambda t: t.text):
-            holder = await self._casebook.ledger.lock_target(target, _lock_name(given))
-            if holder != _lock_name(given):
-                await self._casebook.ledger.release_targets(_lock_name(given))
+            holder = await self._casebook.ledger.lock_target(target, lock_name(given))
+            if holder != lock_name(given):
+                await self._casebook.ledger.release_targets(lock_name(given))
                 return f"{target.text} is being handled by {holder}"
         return ""
 
@@ -157,7 +153,7 @@ class RestoreHands:
             if await self._ends_the_page(given):
                 high = PagerAction.RESOLVE_HIGH
                 messages += (notices.pager(given.incident_id, NoticeKind.RESTORED, f"pager/{key}", high, now),)
-        ended = await _write_end(self._casebook.ledger, given, key, body, messages, now, begun=begun)
+        ended = await write_end(self._casebook.ledger, given, key, body, messages, now, begun=begun)
         if ended.key != key:
             return None
         return RestoreResult(ended=True, outcome=str(ended.body["outcome"]))
@@ -172,51 +168,3 @@ class RestoreHands:
         entries = await self._casebook.ledger.entries(given.incident_id)
         closed = next((entry for entry in entries if entry.kind is EntryKind.INCIDENT_CLOSED), None)
         return open_reasons(closed, entries) == {own}
-
-
-async def give_up(ledger: LedgerPort, record: RestoreRecord, why: str, now: datetime) -> None:
-    """End a promise that nobody keeps any more, with a page. A promise that is kept, or ended, by now stays as it is.
-    `why`: what became of its workflow, a sentence without its full stop."""
-    place = record.tier, record.step
-    begun = await ledger.find(record.incident_id, ids.move_key("undo-intent", *place)) is not None
-    told = f"{why}. {FLIPPED}" if begun else f"not taken back: {why}. {NOT_FLIPPED}"
-    reason = f"{told} Take the step back by hand once the broken part is well."
-    body = {"tier": record.tier, "step": record.step, "outcome": "abandoned", "reason": reason, "begun": begun}
-    key = ids.move_key("restore-ended", *place)
-    call = notices.person_needed(record.incident_id, key, reason, now)
-    await _write_end(ledger, record, key, body, call, now, begun=begun)
-
-
-async def _write_end(
-    ledger: LedgerPort,
-    of: RestoreInput | RestoreRecord,
-    key: str,
-    body: Mapping[str, Any],
-    messages: Sequence[MessageDraft],
-    now: datetime,
-    *,
-    begun: bool,
-) -> TimelineEntry:
-    """The entry that stands. Unless it was `begun` here, an undo that another attempt has begun since comes first."""
-    entry = EntryDraft(
-        incident_id=of.incident_id,
-        key=key,
-        kind=EntryKind.RESTORE_ENDED,
-        at=now,
-        body=json.loads(json.dumps(body)),
-    )
-    place = of.tier, of.step
-    ended = await ledger.end_restore(
-        place,
-        outcome=str(body["outcome"]),
-        entry=entry,
-        messages=(*messages, notices.postmortem(of.incident_id, f"postmortem/{key}", now)),
-        unless=() if begun else (ids.move_key("undo-intent", *place),),
-    )
-    await ledger.release_targets(_lock_name(of))
-    return ended.entry
-
-
-def _lock_name(of: RestoreInput | RestoreRecord) -> str:
-    """A restore holds its targets in its own name: its incident's locks were released when that closed."""
-    return f"restore/{of.incident_id}/{of.tier}.{of.step}"

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from temporalio.service import RPCError
 
-from activities import notices, restores
+from activities import notices, restore_ends
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError
@@ -243,6 +243,6 @@ class Sweeper:
                 self._starts.forget(workflow_id)
             elif health.state is WorkflowState.ENDED:  # not by itself: then its promise would have ended before it
                 why = f"the workflow {workflow_id} {health.reason}"
-                await restores.give_up(self._parts.ledger, record, why, self._parts.clock.now())
+                await restore_ends.give_up(self._parts.ledger, record, why, self._parts.clock.now())
                 return
         await self._starts.restore(record)

@@ -12,7 +12,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.messages import CloseInput, GatherInput, KeepInput, RecoveryInput
-from activities.restores import give_up
+from activities.restore_ends import give_up
 from firebreak.domain.condition import AnswerStatus
 from firebreak.domain.incident import IncidentOutcome, Mode
 from firebreak.domain.plan import StepStatus
