@@ -1,4 +1,4 @@
-"""Looking: all queries at one pinned time, the verdict on them, and what must be kept before anything is written.
+"""Looking: all queries at one pinned time, and the verdict on them.
 
 The first look at an incident is made when it is opened, before Temporal starts the workflow (ADR 0010), and is given to
 it; a workflow without it finds the verdict in the record, as any repeat does.
@@ -18,17 +18,15 @@ from activities.casebook import Casebook
 from activities.failures import translated
 from activities.foresight import Foresight
 from activities.gathering import FirstStep, Gathering, Look, NothingAhead
-from activities.kept_evidence import keep, kept_entry
-from activities.messages import GatherInput, GatherResult, KeepInput
-from activities.shared_lists import SharedLists
+from activities.keeping import KeepHands
+from activities.messages import GatherInput, GatherResult
 from activities.stops import HANDS_OFF, hands_off
 from activities.turns import in_turn
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.evidence import KeptEvidence
 from firebreak.domain.incident import Incident, IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft
 from firebreak.domain.plan import Plan, PlanOutline, Step
-from firebreak.domain.ports import Clock, ClusterPort
+from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
@@ -41,16 +39,12 @@ QUICK_LOOK = timedelta(milliseconds=50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceLimits:
-    """`query`: time limit of one batch. `keep`: of keeping what a restart destroys (issue item 6: 2 s; less, since it
-    is a local activity). `page_deadline`: after classification. `capture`: keep evidence at all."""
+    """`query`: time limit of one batch. `page_deadline`: after classification."""
 
     query: timedelta = timedelta(milliseconds=800)
     patient_query: timedelta = timedelta(seconds=8)
-    keep: timedelta = timedelta(milliseconds=800)
-    patient_keep: timedelta = timedelta(seconds=2)
     page_deadline: timedelta = timedelta(seconds=60)
     mode: Mode = Mode.OBSERVE
-    capture: bool = True
 
     def of_query(self) -> timedelta:
         """How long a batch may take in the activity that asks."""
@@ -58,17 +52,16 @@ class EvidenceLimits:
 
 
 class EvidenceHands:
-    """`evidence.gather`, `evidence.keep`."""
+    """`evidence.gather`."""
 
     def __init__(
         self,
         *,
         casebook: Casebook,
         gathering: Gathering,
-        cluster: ClusterPort,
+        keeping: KeepHands,
         clock: Clock,
         limits: EvidenceLimits,
-        lists: SharedLists,
         foresight: Foresight | None = None,
         first_step: FirstStep | None = None,
     ) -> None:
@@ -77,8 +70,7 @@ class EvidenceHands:
         self._foresight = foresight or Foresight()
         self._reads_ahead = first_step is not None
         self._first_step: FirstStep = first_step or NothingAhead()
-        self._cluster = cluster
-        self._lists = lists
+        self._keeping = keeping
         self._clock = clock
         self._limits = limits
         self._gathering = gathering
@@ -131,7 +123,8 @@ class EvidenceHands:
         if plan is not None:
             self._casebook.remember_plan(plan)
             self._first_step.check(given.incident_id, plan, look.step_check)
-            self._begin_to_keep(given.incident_id, plan)
+            if self._reads_ahead:
+                self._keeping.begin(given.incident_id, plan)
         elif look.plan is not None:
             self._first_step.forget(given.incident_id, look.plan)
         result = GatherResult(
@@ -178,41 +171,8 @@ class EvidenceHands:
         self._casebook.forget_tree(given.incident_id)
         return from_data(GatherResult, written[0].entry.body["result"]) if written[0].found else result
 
-    @activity.defn(name="evidence.keep")
-    @translated
-    @in_turn
-    async def keep(self, given: KeepInput) -> None:
-        """What a restart would destroy, before the first write; what could not be had is kept as missing."""
-        plan = await self._casebook.plan(given.plan_digest)
-        if not self._keeps(plan) or await self._casebook.found(given.incident_id, "evidence") is not None:
-            return
-        started = time.monotonic()
-        begun: KeptEvidence | None = await self._foresight.take(_to_keep(given.incident_id, plan.digest))
-        budget = self._limits.keep if activity.info().is_local else self._limits.patient_keep
-        kept = begun or await self._keep(plan, budget)
-        took = max((time.monotonic() - started) * 1000, kept.took.total_seconds() * 1000)
-        await self._casebook.ledger.append([kept_entry(given.incident_id, kept, self._clock.now(), took)])
-
-    def _begin_to_keep(self, incident_id: str, plan: Plan) -> None:
-        if self._reads_ahead and self._keeps(plan):
-            key = _to_keep(incident_id, plan.digest)
-            self._foresight.begin(key, lambda: self._keep(plan, self._limits.keep), kind="keep")
-
-    async def _keep(self, plan: Plan, budget: timedelta) -> KeptEvidence:
-        return await keep(
-            self._cluster,
-            plan.target,
-            budget=budget,
-            clock=self._clock,
-            lists=self._lists,
-            sections=plan.evidence,
-        )
-
-    def _keeps(self, plan: Plan) -> bool:
-        return self._limits.capture and bool(plan.evidence)
-
     def _outline(self, plan: Plan) -> PlanOutline:
-        return replace(outline(plan), keeps_evidence=self._keeps(plan))
+        return replace(outline(plan), keeps_evidence=self._keeping.keeps(plan))
 
     @staticmethod
     def _choice(look: Look, verdict: Verdict, ahead: LookAhead) -> tuple[Plan | None, LookAhead]:
@@ -250,10 +210,6 @@ class EvidenceHands:
                 "tiers": [{"name": t.name, "steps": [_told(s) for s in t.steps]} for t in plan.tiers],
             },
         )
-
-
-def _to_keep(incident_id: str, plan_digest: str) -> str:
-    return f"keep/{incident_id}/{plan_digest}"
 
 
 def _first_look(incident_id: str) -> str:

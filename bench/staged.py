@@ -21,6 +21,7 @@ from typing import Any
 from temporalio.client import Client
 
 import activities.evidence
+import activities.keeping
 import activities.steps
 import activities.verification
 import firebreak.storage.ledger
@@ -115,7 +116,8 @@ def install() -> None:
     _timed(Action, "apply", "action.apply")
     _timed(Foresight, "take", "foresight take")
     for hands, names in (
-        (activities.evidence.EvidenceHands, ("foresee", "gather", "keep")),
+        (activities.evidence.EvidenceHands, ("foresee", "gather")),
+        (activities.keeping.KeepHands, ("keep",)),
         (activities.steps.StepHands, ("act",)),
         (activities.verification.VerifyHands, ("verify", "hold")),
     ):

@@ -14,6 +14,7 @@ from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.evidence import EvidenceHands
+    from activities.keeping import KeepHands
     from activities.messages import (
         CloseInput,
         GatherInput,
@@ -108,7 +109,7 @@ class IncidentWorkflow:
         """Tier after tier, the next only when the one before is verified not to have worked."""
         plan = self._plan()
         if plan.keeps_evidence:
-            await swiftly(EvidenceHands.keep, KeepInput(incident_id=self._id, plan_digest=plan.digest))
+            await swiftly(KeepHands.keep, KeepInput(incident_id=self._id, plan_digest=plan.digest))
         while self._close_request is None:
             move = next_move(plan, self._state.records)
             self._note(reason=move.reason)

@@ -14,6 +14,7 @@ from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
 from activities.gathering import Gathering
+from activities.keeping import KeepHands, KeepLimits
 from activities.looking import Looking, LookLimits
 from activities.messages import GatherResult
 from activities.people import PeopleHands
@@ -72,20 +73,25 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         checks = StepChecks(casebook=casebook, looking=looking, actions=actions, clock=clock, foresight=foresight)
         steps = StepHands(casebook=casebook, checks=checks, actions=actions, clock=clock, mode=settings.mode)
         verification = VerifyHands(casebook=casebook, looking=looking, actions=actions, clock=clock)
-        limits = EvidenceLimits(
-            page_deadline=settings.page_deadline, capture=settings.evidence_capture, mode=settings.mode
-        )
+        limits = EvidenceLimits(page_deadline=settings.page_deadline, mode=settings.mode)
         lists = SharedLists(cluster)
+        keeping = KeepHands(
+            casebook=casebook,
+            cluster=cluster,
+            lists=lists,
+            clock=clock,
+            limits=KeepLimits(capture=settings.evidence_capture),
+            foresight=foresight,
+        )
         gathering = Gathering(
             casebook=casebook, metrics=metrics, cluster=cluster, rulebook=rulebook, clock=clock, swift=limits.query
         )
         evidence = EvidenceHands(
             casebook=casebook,
             gathering=gathering,
-            cluster=cluster,
+            keeping=keeping,
             clock=clock,
             limits=limits,
-            lists=lists,
             foresight=foresight,
             first_step=checks,
         )
@@ -107,7 +113,7 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
             rulebook=rulebook,
             activities=(
                 evidence.gather,
-                evidence.keep,
+                keeping.keep,
                 recovery.watch_recovery,
                 steps.act,
                 verification.verify,

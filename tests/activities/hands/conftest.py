@@ -21,6 +21,7 @@ from activities.casebook import Casebook
 from activities.evidence import EvidenceHands, EvidenceLimits
 from activities.foresight import Foresight
 from activities.gathering import Gathering
+from activities.keeping import KeepHands, KeepLimits
 from activities.looking import Looking, LookLimits
 from activities.messages import CloseInput, GatherInput, GatherResult, RestoreInput, StepInput, VerifyInput
 from activities.people import PeopleHands
@@ -340,13 +341,20 @@ class World:
             clock=self.clock,
             swift=limits.query,
         )
+        self.keeping = KeepHands(
+            casebook=self.casebook,
+            cluster=self.cluster,
+            lists=lists,
+            clock=self.clock,
+            limits=KeepLimits(),
+            foresight=self.foresight,
+        )
         self.evidence = EvidenceHands(
             casebook=self.casebook,
             gathering=gathering,
-            cluster=self.cluster,
+            keeping=self.keeping,
             clock=self.clock,
             limits=limits,
-            lists=lists,
             foresight=self.foresight,
             first_step=checks if ahead else None,
         )

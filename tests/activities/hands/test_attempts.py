@@ -162,7 +162,7 @@ async def test_a_restore_that_was_begun_does_not_end_without_it(world: Any, monk
 
 HANDS = (
     ("evidence", "gather"),
-    ("evidence", "keep"),
+    ("keeping", "keep"),
     ("steps", "act"),
     ("steps", "undo"),
     ("verification", "verify"),

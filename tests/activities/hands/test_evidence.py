@@ -10,7 +10,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities import notices
-from activities.evidence import EvidenceLimits
+from activities.keeping import KeepLimits
 from activities.messages import CloseInput, GatherInput, KeepInput, RecoveryInput
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import AnswerStatus
@@ -218,9 +218,9 @@ async def test_evidence_is_kept_once(world: Any) -> None:
     incident = await world.planned()
     world.cluster.fail["list pods"] = [PermissionDenied("pods: 403 Forbidden")]
     given = KeepInput(incident_id=incident.id, plan_digest=world.digest)
-    await world.run(world.evidence.keep, given)
+    await world.run(world.keeping.keep, given)
     world.again()
-    await world.run(world.evidence.keep, given)
+    await world.run(world.keeping.keep, given)
     (kept,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
     assert "403" in str(kept["missing"])
 
@@ -230,8 +230,8 @@ async def test_a_hanging_api_server_costs_the_time_limit_and_no_more(world: Any)
     incident = await world.planned()
     world.cluster.hanging = {ResourceKind.POD, ResourceKind.EVENT}
     async with asyncio.timeout(30):  # for a hang
-        await world.run(world.evidence.keep, KeepInput(incident_id=incident.id, plan_digest=world.digest))
-    assert timedelta(0) < max(world.cluster.limits) <= EvidenceLimits().keep < SWIFT_LIMIT
+        await world.run(world.keeping.keep, KeepInput(incident_id=incident.id, plan_digest=world.digest))
+    assert timedelta(0) < max(world.cluster.limits) <= KeepLimits().swift < SWIFT_LIMIT
     (kept,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
     assert {m["reason"] for m in kept["missing"]} >= {"no answer within the time limit"}
 

@@ -218,7 +218,7 @@ async def test_who_is_called_before_any_step_reads_what_changed_before(world: An
 async def test_what_was_kept_before_a_step_is_not_kept_again_for_a_call(world: Any) -> None:
     """The first one is of the moment that counts."""
     incident = await world.planned()
-    await world.run(world.evidence.keep, KeepInput(incident_id=incident.id, plan_digest=world.digest))
+    await world.run(world.keeping.keep, KeepInput(incident_id=incident.id, plan_digest=world.digest))
     (before,) = await world.bodies(incident, EntryKind.EVIDENCE_KEPT)
     await world.run(world.people.call, person(incident))
     assert await world.bodies(incident, EntryKind.EVIDENCE_KEPT) == [before]
