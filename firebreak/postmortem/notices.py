@@ -6,26 +6,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from firebreak.domain.action import EffectOutcome
 from firebreak.domain.condition import Truth
 from firebreak.domain.message import NoticeKind, NoticeText
 from firebreak.domain.timeline import TimelineEntry
 from firebreak.postmortem import wording
-from firebreak.postmortem.actions import NOT_TAKEN_BACK
-from firebreak.postmortem.in_force import NOT_KNOWN, RESTART_ACTION, plain
-from firebreak.postmortem.model import ActionPart, Case, FieldLine, StepState
+from firebreak.postmortem.in_force import RESTART_ACTION, plain
+from firebreak.postmortem.model import ActionPart, Case, FieldLine
 from firebreak.postmortem.notice_next import NEXT
 from firebreak.postmortem.notice_subject import (
     call_reason,
-    goes_on,
     looks_again_at,
-    named_step,
-    observes,
     of_the_engine,
     step_of,
     step_words,
     tried,
 )
+from firebreak.postmortem.notice_titles import TITLES, failure, undone
 from firebreak.postmortem.report import UNKNOWN_SERVICE, case_of
 from firebreak.postmortem.verdicts import condition_words
 
@@ -46,7 +42,7 @@ def render_notice(
     150 characters, lines up to 300, all printable. Raises ContractError when there are no entries."""
     case = record if isinstance(record, Case) else case_of(record)
     told = body or {}
-    title = f"{_TITLES[kind](case, told)} [{_short(case)}]"
+    title = f"{TITLES[kind](case, told)} [{_short(case)}]"
     parts = (_why_called,) if of_the_engine(case) else _PARTS[kind]
     lines = [line for part in parts for line in part(case, told)]
     next_step = NEXT[kind](case, told)
@@ -63,95 +59,6 @@ def render_notice(
 
 def _short(case: Case) -> str:
     return case.incident_id.rpartition("-")[2]
-
-
-def _named(case: Case) -> str:
-    """`P1 pay`: what every title begins with."""
-    severity = case.verdict.severity if case.verdict and case.verdict.severity != "none" else "Alert"
-    return f"{severity} {wording.clean(case.service, 40)}{case.where}"
-
-
-# --- titles --------------------------------------------------------------------------------------------------
-
-
-def _classified_title(case: Case, told: Mapping[str, Any]) -> str:
-    if case.verdict is None or not case.verdict.may_act:
-        doing = "may not act yet" if looks_again_at(case, told) else "may not act"
-    else:
-        doing = "observes only" if observes(case, told) else "acting"
-    return f"{_named(case)}: {_worst(case)}; engine {doing}"
-
-
-def _worst(case: Case) -> str:
-    held = [c for c in (case.verdict.conditions if case.verdict else ()) if c.truth == Truth.TRUE]
-    if held:
-        return condition_words(held[0])
-    return wording.clean(next((a.name for a in case.alerts if a.name), "alert without a name"), 60)
-
-
-def _person_title(case: Case, told: Mapping[str, Any]) -> str:
-    if (fault := of_the_engine(case)) is not None:
-        return f"Firebreak itself needs a person: {wording.clean(call_reason(case, told) or fault.error, 90)}"
-    why = wording.clean(call_reason(case, told) or _worst(case), 90)
-    if named_step(case, told) and goes_on(case, told):  # a relapse
-        return f"{_named(case)}: {why}; the engine goes on"
-    return f"{_named(case)} needs a person: {why}"
-
-
-def _healed_title(case: Case, told: Mapping[str, Any]) -> str:
-    if good := [a for a in case.actions if a.state is StepState.VERIFIED]:
-        return f"{_named(case)} healed by {step_words(good[-1])}"
-    if as_it_was := [a for a in case.actions if a.state is StepState.VERIFIED_AS_IT_WAS]:
-        return f"{_named(case)} healthy; {step_words(as_it_was[-1])} was already so, nothing was written"
-    return f"{_named(case)} healed"
-
-
-_TITLES: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
-    NoticeKind.CLASSIFIED: _classified_title,
-    NoticeKind.STEP_APPLIED: lambda c, b: f"{_named(c)}: {step_words(step_of(c, b))} {_written(step_of(c, b))}",
-    NoticeKind.STEP_FAILED: lambda c, b: f"{_named(c)}: {step_words(step_of(c, b))} {_failure(step_of(c, b))}",
-    NoticeKind.STEP_UNDONE: lambda c, b: f"{_named(c)}: {step_words(step_of(c, b))} {_undone(step_of(c, b))}",
-    NoticeKind.WOULD_APPLY: lambda c, b: f"{_named(c)}: would {step_words(step_of(c, b))}; mode observe",
-    NoticeKind.HEALED: _healed_title,
-    NoticeKind.PERSON_NEEDED: _person_title,
-    NoticeKind.DEADLINE: lambda c, b: f"{_named(c)} not healed in time: {_worst(c)}",
-    NoticeKind.RESTORED: lambda c, b: f"{_named(c)}: {_restore_words(c)}",
-    NoticeKind.CLOSED: lambda c, b: f"{_named(c)} closed: {c.outcome.replace('_', ' ')}",
-}
-
-
-def _failure(part: ActionPart | None) -> str:
-    """A failed step in a word; one whose undo has been written already still failed to verify."""
-    if part is None:
-        return "failed"
-    return "not verified" if part.verification == "not_verified" else part.state.value
-
-
-def _undone(part: ActionPart | None) -> str:
-    """What came of taking back a step that did not heal."""
-    if part is None or part.state is StepState.UNDONE:
-        return "was taken back"
-    return f"is in doubt: {NOT_KNOWN}" if NOT_KNOWN in part.undo else "was NOT taken back"
-
-
-def _written(part: ActionPart | None) -> str:
-    """What came of a write; it is told when its outcome is not known, too."""
-    if part is None or part.effect in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED):
-        return "applied, verifying"
-    return part.effect.replace("_", " ") or part.state.value
-
-
-def _restore_words(case: Case) -> str:
-    ended = [r for r in case.restores if r.ended_at]
-    if not ended:
-        return "a step is still in force"
-    last = max(ended, key=lambda r: (r.ended_at, r.tier, r.step))
-    if last.taken_back:
-        return f"step {last.step_id} was taken back"
-    if NOT_KNOWN in last.told:
-        return f"step {last.step_id} is in doubt: {NOT_KNOWN}"
-    why = last.outcome if last.told != NOT_TAKEN_BACK else "mode observe"
-    return f"step {last.step_id} was not taken back ({why})"
 
 
 # --- lines ---------------------------------------------------------------------------------------------------
@@ -200,7 +107,7 @@ def _step_now(case: Case, told: Mapping[str, Any]) -> list[str]:
     part = step_of(case, told)
     if part is None:
         return []
-    lines = [f"Step {part.step_id} of tier {part.tier_name}: {_failure(part)}: {wording.clean(part.reason, 200)}"]
+    lines = [f"Step {part.step_id} of tier {part.tier_name}: {failure(part)}: {wording.clean(part.reason, 200)}"]
     return [*lines, *_changed(part)]
 
 
@@ -209,7 +116,7 @@ def _undo_now(case: Case, told: Mapping[str, Any]) -> list[str]:
     if part is None:
         return []
     why = f": {wording.clean(part.undo, 200)}" if part.undo else ""
-    return [f"Step {part.step_id} of tier {part.tier_name} {_undone(part)}{why}", *_fields(part.undo_changes)]
+    return [f"Step {part.step_id} of tier {part.tier_name} {undone(part)}{why}", *_fields(part.undo_changes)]
 
 
 def _to_be_taken_back(case: Case, told: Mapping[str, Any]) -> list[str]:
