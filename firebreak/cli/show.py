@@ -67,7 +67,7 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
     """What is wrong with the engine itself, and what to do; untrusted text is cut and printable."""
     from firebreak.domain.message import NoticeKind
     from firebreak.postmortem import reading, wording
-    from firebreak.postmortem.notice_next import NEXT
+    from firebreak.postmortem.notice_next import next_step
     from firebreak.postmortem.telling import tell
 
     if not report.faults:
@@ -92,7 +92,7 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
         "",
         *_people(report),
         "",
-        f"next     {'nothing' if over else NEXT[NoticeKind.PERSON_NEEDED](report, {})}",
+        f"next     {'nothing' if over else next_step(NoticeKind.PERSON_NEEDED, report, {})}",
     ]
 
 

@@ -13,6 +13,7 @@ from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
     called,
     goes_on,
+    healing,
     looks_again_at,
     named_step,
     observes,
@@ -36,11 +37,23 @@ _ENDS_ITSELF = {
 `firebreak/engine/watch.py` resolves those pages by itself."""
 
 
+def next_step(kind: NoticeKind, case: Case, told: Mapping[str, Any]) -> str:
+    """What the reader of a message of that kind is to do now. A message may be late: of an incident that is over by
+    then nothing is promised, and nobody is asked for anything but what is left of it. A call that came after the end,
+    which nothing else ends, stays one."""
+    stays = case.called_after_the_end and kind in (NoticeKind.PERSON_NEEDED, NoticeKind.DEADLINE)
+    if case.closed_at is not None and kind not in _LAST_WORDS and not stays:
+        return _when_over(case)
+    return _NEXT[kind](case, told)
+
+
 def _after_classified(case: Case, told: Mapping[str, Any]) -> str:
     if observes(case, told):
         return "handle it by hand; in mode observe the engine writes nothing."
     if case.verdict and case.verdict.may_act:
-        return "nothing yet; the engine works on it, and pages when it cannot heal it."
+        if goes_on(case, told):
+            return "nothing yet; the engine works on it, and pages when it cannot heal it."
+        return _A_PERSONS if called(case) else "a person is paged: the engine has stopped."
     if again_at := looks_again_at(case, told):
         return f"nothing yet; the engine looks again at {wording.clock(again_at)} UTC and may act then."
     return "handle it by hand; the engine may not act on this evidence."
@@ -48,21 +61,29 @@ def _after_classified(case: Case, told: Mapping[str, Any]) -> str:
 
 def _after_write(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
-    if case.closed_at is not None:
-        return _when_over(case)
     if part is not None and part.effect == EffectOutcome.UNKNOWN:
         return "a person is paged; the outcome of the write is not known."
     if part is not None and part.effect == EffectOutcome.REFUSED:
         return f"nothing was written; {_after_tier(case, part)}"
     if part is not None and part.effect == EffectOutcome.WOULD_APPLY:
         return _OBSERVED
-    return _A_PERSONS if called(case) else "it is verified by evidence; nothing to do yet."
+    if part is not None and part.undone_at is not None:
+        return _after_undo(case, told)
+    if part is not None and part.verification not in ("", "verified"):
+        return _after_failure(case, told)
+    if called(case):
+        return _A_PERSONS
+    how = "has been" if part is not None and part.verification else "is being"
+    return f"it {how} verified by evidence; nothing to do yet."
 
 
 def _when_over(case: Case) -> str:
     """Of a message that is sent, or a step that is refused, when the incident has been closed."""
-    unsure = any(a.state in (StepState.UNKNOWN, StepState.INTENDED) for a in case.actions)
-    return _first(case) if unsure or case.in_force else "nothing more is done: the incident is over."
+    if case.in_force or any(a.state in (StepState.UNKNOWN, StepState.INTENDED) for a in case.actions):
+        return _first(case)
+    if waiting := [wording.clean(r.step_id, 60) for r in case.restores if not r.outcome]:
+        return f"the incident is over; step {waiting[0]} is taken back by evidence, or a person is called."
+    return "nothing more is done: the incident is over."
 
 
 def _after_tier(case: Case, part: ActionPart | None) -> str:
@@ -140,8 +161,6 @@ def _first(case: Case) -> str:
 
 def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
-    if case.closed_at is not None:
-        return _when_over(case)
     if part is not None and part.state in (StepState.UNDECIDED, StepState.CHANGED):
         return "nothing more is tried, and nothing is undone; a person is paged."
     return _after_tier(case, part)
@@ -149,11 +168,16 @@ def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
 
 def _after_undo(case: Case, told: Mapping[str, Any]) -> str:
     part = step_of(case, told)
-    if case.closed_at is not None:
-        return _when_over(case)
     if part is not None and part.state is not StepState.UNDONE:
         return "nothing more is tried while it is in force; a person is paged."
     return _after_tier(case, part)
+
+
+def _after_healed(case: Case, told: Mapping[str, Any]) -> str:
+    """It may have relapsed since: then what follows the tier that did not heal after all."""
+    if healing(case) is not None:
+        return "nothing now; find the cause when you are awake."
+    return _when_over(case) if case.closed_at is not None else _after_tier(case, step_of(case, told))
 
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
@@ -165,15 +189,16 @@ def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
     return _by_hand(case, told)
 
 
-NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
+_NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.CLASSIFIED: _after_classified,
     NoticeKind.STEP_APPLIED: _after_write,
     NoticeKind.STEP_FAILED: _after_failure,
     NoticeKind.STEP_UNDONE: _after_undo,
     NoticeKind.WOULD_APPLY: lambda c, b: _OBSERVED,
-    NoticeKind.HEALED: lambda c, b: "nothing now; find the cause when you are awake.",
+    NoticeKind.HEALED: _after_healed,
     NoticeKind.PERSON_NEEDED: _after_call,
     NoticeKind.DEADLINE: _after_deadline,
     NoticeKind.RESTORED: lambda c, b: "nothing.",
     NoticeKind.CLOSED: lambda c, b: f"read the post-mortem: firebreak postmortem {c.incident_id}",
 }
+_LAST_WORDS = (NoticeKind.HEALED, NoticeKind.RESTORED, NoticeKind.CLOSED)

@@ -43,6 +43,15 @@ def looks_again_at(case: Case, told: Mapping[str, Any]) -> datetime | None:
     return case.verdict.again_at if case.verdict and not case.plan and goes_on(case, told) else None
 
 
+def healing(case: Case) -> ActionPart | None:
+    """The step that the incident is healed by: the last one of a tier, and rather one that wrote. None = by no step, or
+    not any more."""
+    last = {a.tier: a.step for a in case.actions}
+    verified = (StepState.VERIFIED, StepState.VERIFIED_AS_IT_WAS)
+    found = [a for a in case.actions if a.step == last[a.tier] and a.state in verified]
+    return max(found, key=lambda a: (a.state is StepState.VERIFIED, a.tier), default=None)
+
+
 def called(case: Case) -> bool:
     """Whether a person was called and has it: nothing more is written then, also by a story that is started anew
     (`activities/stops.py`)."""

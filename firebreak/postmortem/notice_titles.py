@@ -15,6 +15,7 @@ from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
     call_reason,
     goes_on,
+    healing,
     looks_again_at,
     named_step,
     observes,
@@ -35,7 +36,8 @@ def _classified_title(case: Case, told: Mapping[str, Any]) -> str:
     if case.verdict is None or not case.verdict.may_act:
         doing = "may not act yet" if looks_again_at(case, told) else "may not act"
     else:
-        doing = "observes only" if observes(case, told) else "acting"
+        working = "acting" if goes_on(case, told) else "has stopped"
+        doing = "observes only" if observes(case, told) else working
     return f"{_named(case)}: {_worst(case)}; engine {doing}"
 
 
@@ -56,11 +58,12 @@ def _person_title(case: Case, told: Mapping[str, Any]) -> str:
 
 
 def _healed_title(case: Case, told: Mapping[str, Any]) -> str:
-    if good := [a for a in case.actions if a.state is StepState.VERIFIED]:
-        return f"{_named(case)} healed by {step_words(good[-1])}"
-    if as_it_was := [a for a in case.actions if a.state is StepState.VERIFIED_AS_IT_WAS]:
-        return f"{_named(case)} healthy; {step_words(as_it_was[-1])} was already so, nothing was written"
-    return f"{_named(case)} healed"
+    step = healing(case)
+    if step is None:
+        return f"{_named(case)} was healed, and has relapsed since"
+    if step.state is StepState.VERIFIED:
+        return f"{_named(case)} healed by {step_words(step)}"
+    return f"{_named(case)} healthy; {step_words(step)} was already so, nothing was written"
 
 
 TITLES: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
@@ -94,7 +97,7 @@ def undone(part: ActionPart | None) -> str:
 def _written(part: ActionPart | None) -> str:
     """What came of a write; it is told when its outcome is not known, too."""
     if part is None or part.effect in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED):
-        return "applied, verifying"
+        return f"applied, {'verifying' if part is None or part.state is StepState.APPLIED else part.state.value}"
     return part.effect.replace("_", " ") or part.state.value
 
 

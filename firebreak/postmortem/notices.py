@@ -12,7 +12,7 @@ from firebreak.domain.timeline import TimelineEntry
 from firebreak.postmortem import wording
 from firebreak.postmortem.in_force import RESTART_ACTION, plain
 from firebreak.postmortem.model import ActionPart, Case, FieldLine
-from firebreak.postmortem.notice_next import NEXT
+from firebreak.postmortem.notice_next import next_step
 from firebreak.postmortem.notice_subject import (
     call_reason,
     looks_again_at,
@@ -45,12 +45,11 @@ def render_notice(
     title = f"{TITLES[kind](case, told)} [{_short(case)}]"
     parts = (_why_called,) if of_the_engine(case) else _PARTS[kind]
     lines = [line for part in parts for line in part(case, told)]
-    next_step = NEXT[kind](case, told)
     return NoticeText(
         title=wording.clean(title, TITLE),
         lines=tuple(
             wording.clean(line, LINE)
-            for line in (*lines, f"Next: {next_step}", f"More: {show.format(id=case.incident_id)}")
+            for line in (*lines, f"Next: {next_step(kind, case, told)}", f"More: {show.format(id=case.incident_id)}")
         ),
         thread=kind is not NoticeKind.CLASSIFIED,
         service="" if case.service == UNKNOWN_SERVICE else case.service,

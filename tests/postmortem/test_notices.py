@@ -296,15 +296,55 @@ def test_once_a_person_was_called_no_step_promises_anything(
     assert told == "Next: nothing more is written or verified: a person has it."
 
 
-@pytest.mark.parametrize("kind", [NoticeKind.STEP_APPLIED, NoticeKind.STEP_FAILED, NoticeKind.STEP_UNDONE])
-def test_of_a_closed_incident_no_step_promises_a_verification_or_a_tier(tell: Tell, kind: NoticeKind) -> None:
-    """Closed by hand while a step was under way, or told late: what is left in force, if anything is."""
+@pytest.mark.parametrize(
+    "kind", [kind for kind in NoticeKind if kind not in (NoticeKind.HEALED, NoticeKind.RESTORED, NoticeKind.CLOSED)]
+)
+def test_of_a_closed_incident_nothing_is_promised_and_nobody_asked(tell: Tell, kind: NoticeKind) -> None:
+    """Closed by hand while a step was under way, or told late: what is left in force, or comes back, if anything."""
     told = next_of(kind, tell("by_hand"), tier=1, step=0)
     assert told.startswith("Next: Step to-v1 is still in force: put spec.")
-    assert next_of(kind, tell("healed"), tier=0, step=0) == "Next: nothing more is done: the incident is over."
+    assert next_of(kind, tell("paged"), tier=0, step=0) == "Next: nothing more is done: the incident is over."
+    back = "Next: the incident is over; step restart-pods is taken back by evidence, or a person is called."
+    assert next_of(kind, tell("healed"), tier=0, step=0) == back
     *before, closed = tell("by_hand")
     entries = (*_unknown_effect(tuple(before)), replace(closed, seq=999))
     assert next_of(kind, entries, tier=1, step=0).startswith("Next: look at lab/shop/Deployment/pay-v1 first")
+
+
+def test_the_notice_of_an_engine_that_has_stopped_promises_no_work(tell: Tell) -> None:
+    """The pager was away: the call goes out first, this notice behind it. Or the chat was."""
+    notice = render_notice(NoticeKind.CLASSIFIED, _up_to(tell("paged"), EntryKind.PERSON_CALLED))
+    assert notice.title.endswith("; engine has stopped [1f0a9c3e]")
+    assert "Next: nothing more is written or verified: a person has it." in notice.lines
+    told = next_of(NoticeKind.CLASSIFIED, _unknown_effect(tell("healed")))
+    assert told == "Next: a person is paged: the engine has stopped."
+
+
+def test_a_healing_that_is_told_after_its_relapse_sends_nobody_to_sleep(tell: Tell) -> None:
+    """The chat is behind by more than the hold; the step that stands is none that healed."""
+    entries = _relapsed(tell("healed"), "not_verified", 0)
+    notice = render_notice(NoticeKind.HEALED, entries)
+    assert notice.title.startswith("P1 pay was healed, and has relapsed since")
+    assert next_of(NoticeKind.HEALED, entries) == "Next: the next tier is tried; a person is paged when none is left."
+    closed = replace(tell("paged")[-1], seq=1000)
+    assert "the incident is over" in next_of(NoticeKind.HEALED, (*entries, closed))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "title", "told"),
+    [
+        ("verified", "applied, verified", "it has been verified by evidence; nothing to do yet."),
+        ("not_verified", "applied, not verified", "the next tier is tried; a person is paged when none is left."),
+        ("undecided", "applied, not known whether it healed", "nothing more is tried, and nothing is undone; a person"),
+    ],
+)
+def test_a_write_that_is_told_late_says_what_came_of_it(tell: Tell, outcome: str, title: str, told: str) -> None:
+    """The verification is over: it is not said to be under way, nor what failed to be verified."""
+    *before, last = _up_to(tell("healed"), EntryKind.VERIFICATION)
+    entries = (*before, replace(last, body={**last.body, "outcome": outcome}))
+    body = {"tier": 0, "step": 0}
+    assert f"restart_workload pay-v1 {title} [" in render_notice(NoticeKind.STEP_APPLIED, entries, body=body).title
+    assert next_of(NoticeKind.STEP_APPLIED, entries, **body).startswith(f"Next: {told}")
 
 
 def test_an_unknown_outcome_sends_the_person_to_the_target_first(tell: Tell) -> None:
