@@ -159,7 +159,8 @@ class EvidenceHands:
             messages = notices.classified(given.incident_id, now, self._limits.page_deadline, self._limits.mode)
         if ahead.next in (NextLook.AGAIN, NextLook.CALL_PERSON):
             due = max(ahead.again_at or now, now)
-            messages += (notices.unclassified(given.incident_id, given.round + 1, due, notices.UNCLASSIFIED_AFTER),)
+            late = notices.UNCLASSIFIED_AFTER
+            messages += (notices.unclassified(given.incident_id, given.round + 1, due, late, self._limits.mode),)
         phase = IncidentPhase.PENDING if ahead.next is NextLook.AGAIN else IncidentPhase.CLASSIFIED
         written = await self._casebook.ledger.append(
             drafts,

@@ -120,7 +120,8 @@ def unclassified_key(look: int) -> str:
     return f"deadline/unclassified/{look}"
 
 
-def unclassified(incident_id: str, look: int, now: datetime, deadline: timedelta) -> MessageDraft:
+def unclassified(incident_id: str, look: int, now: datetime, deadline: timedelta, mode: Mode) -> MessageDraft:
+    """`mode`: in mode act the engine may still write when it looks at last, and the page says so."""
     return pager(
         incident_id,
         NoticeKind.PERSON_NEEDED,
@@ -128,6 +129,7 @@ def unclassified(incident_id: str, look: int, now: datetime, deadline: timedelta
         PagerAction.TRIGGER_HIGH,
         now + deadline,
         reason="the alert was accepted, but nothing has classified it in time: look at the engine and at Temporal",
+        mode=mode.value,
     )
 
 

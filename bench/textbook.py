@@ -17,7 +17,7 @@ from bench.textbook_workflow import TextbookWorkflow
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, Disposition, IntakeClass
 from firebreak.domain.codec import to_data
-from firebreak.domain.incident import Incident
+from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.hands import Hands, hands
 from firebreak.gateway.alertmanager import parse_webhook
@@ -61,7 +61,7 @@ async def _take(body: bytes, made: Hands, client: Client) -> None:
             )
             for key, kind in (("opened", EntryKind.INCIDENT_OPENED), ("joined", EntryKind.ALERT_JOINED))
         )
-        page = notices.unclassified(incident.id, 0, incident.opened_at, notices.UNCLASSIFIED_AFTER)
+        page = notices.unclassified(incident.id, 0, incident.opened_at, notices.UNCLASSIFIED_AFTER, Mode.ACT)
         incident_id, disposition = await made.store.open_or_join(
             incident, opened=opened, joined=joined, messages=(page,)
         )

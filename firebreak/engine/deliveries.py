@@ -52,7 +52,7 @@ class Deliveries:
             incident,
             opened=opened,
             joined=self._alert_entry("joined", EntryKind.ALERT_JOINED, accepted),
-            messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER),),
+            messages=(notices.unclassified(incident.id, 0, now, notices.UNCLASSIFIED_AFTER, self._parts.mode),),
             receipt=accepted.receipt,
             inbox=accepted.inbox,
         )

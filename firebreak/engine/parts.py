@@ -14,7 +14,7 @@ from activities.messages import GatherResult
 from activities.rulebook import Rulebook
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, IntakeClass
-from firebreak.domain.incident import Incident
+from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort
 
 
@@ -32,6 +32,7 @@ class DispatcherParts:
     rulebook: Rulebook
     clock: Clock
     data_dir: Path
+    mode: Mode
     foresee: Callable[[Incident], Awaitable[GatherResult | None]]
 
 

@@ -46,6 +46,7 @@ async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asynci
                 clock=made.clock,
                 foresee=made.foresee,
                 data_dir=settings.data_dir,
+                mode=settings.mode,
             )
         )
         _tune_the_interpreter()

@@ -278,7 +278,7 @@ class IntakeWatch:
         whose = "the oldest of which nobody was told" if others else "the oldest"
         reason = (
             f"{waiting}, {whose} since {since}: no worker takes them up. Look at the engine's workers and at Temporal; "
-            "handle the alerts by hand meanwhile."
+            "handle the alerts by hand till then: an engine that takes them up may write."
         )
         await self._waiting.begin(
             _record_of(oldest),

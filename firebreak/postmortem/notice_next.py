@@ -96,9 +96,17 @@ def _after_tier(case: Case, part: ActionPart | None) -> str:
 
 
 def _after_call(case: Case, told: Mapping[str, Any]) -> str:
-    """A relapse calls a person before the engine goes on, and names its step; all other calls come when it stopped."""
+    """Two calls come while the engine may still write: of a relapse, which names its step, and of what nobody has
+    looked at in time. All others come when it has stopped."""
+    if not goes_on(case, told):
+        return _by_hand(case, told)
     part = named_step(case, told)
-    return _after_relapse(case, part) if part and goes_on(case, told) else _by_hand(case, told)
+    return _after_relapse(case, part) if part else _while_it_goes_on(case)
+
+
+def _while_it_goes_on(case: Case) -> str:
+    doing = "is still trying" if tried(case) else "has taken no step yet and still may"
+    return f"the engine {doing}: watch it, and {_leave_it(case)}"
 
 
 def _after_relapse(case: Case, part: ActionPart) -> str:
@@ -182,10 +190,10 @@ def _after_healed(case: Case, told: Mapping[str, Any]) -> str:
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
     if goes_on(case, told):
-        doing = "is still trying" if tried(case) else "has taken no step yet and still may"
         if again_at := looks_again_at(case, told):
             doing = f"has taken no step yet, looks again at {wording.clock(again_at)} UTC and may act then"
-        return f"the engine {doing}: watch it, and {_leave_it(case)}"
+            return f"the engine {doing}: watch it, and {_leave_it(case)}"
+        return _while_it_goes_on(case)
     return _by_hand(case, told)
 
 

@@ -30,12 +30,21 @@ def named_step(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
 
 
 def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
-    """Whether the engine may still write: it has a plan or will look again, and neither has it called a person nor must
-    it."""
-    again = case.verdict is not None and case.verdict.again_at is not None
-    if case.closed_at is not None or observes(case, told) or not (case.plan or tried(case) or again):
+    """Whether the engine may still write: it has a plan, will look again, or has not looked yet, and neither has it
+    called a person nor must it."""
+    if case.closed_at is not None or observes(case, told) or called(case):
         return False
-    return not called(case) and not any(a.state in _STOPPED or waits_for_approval(case, a) for a in case.actions)
+    if not (case.plan or tried(case) or _looks_again(case)):
+        return False
+    return not any(a.state in _STOPPED or waits_for_approval(case, a) for a in case.actions)
+
+
+def _looks_again(case: Case) -> bool:
+    """Or has not looked yet: it opened the incident and stood still since, and may act as soon as it runs. Without a
+    target it never does."""
+    if case.refusal:
+        return False
+    return bool(case.alerts) if case.verdict is None else case.verdict.again_at is not None
 
 
 def looks_again_at(case: Case, told: Mapping[str, Any]) -> datetime | None:

@@ -24,7 +24,7 @@ from activities.casebook import Casebook
 from activities.rulebook import Rulebook, RulebookPaths
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
-from firebreak.domain.incident import Incident
+from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.dispatcher import Dispatcher
@@ -251,6 +251,7 @@ async def office(tmp_path: Path, temporal_address: str, empty_stores: Path) -> A
             rulebook=rulebook,
             clock=SystemClock(),
             data_dir=tmp_path,
+            mode=Mode.ACT,
             foresee=foresee,
         )
         yield Office(client, queue, tmp_path, documents, store, inbox, rulebook, parts, foreseen)

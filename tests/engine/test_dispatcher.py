@@ -55,6 +55,8 @@ async def test_an_alert_opens_an_incident_and_starts_its_workflow(office: Any) -
     assert disposition is Disposition.OPENED
     assert (await office.events(ids.incident_workflow_id(incident_id)))[0] == STARTED
     assert waiting(office, incident_id) == {"deadline/unclassified/0": "trigger_high"}
+    (net,) = await office.store.due(datetime.now(UTC) + timedelta(minutes=2), limit=9)
+    assert net.draft.body["mode"] == "act", "what the engine may do is told"
     incident = await office.store.incident(incident_id)
     assert incident.target.text == "lab/shop/Deployment/pay-v1"
 

@@ -349,7 +349,8 @@ def test_a_write_that_is_told_late_says_what_came_of_it(tell: Tell, outcome: str
 
 def test_an_unknown_outcome_sends_the_person_to_the_target_first(tell: Tell) -> None:
     """Before anything else is done by hand, the world has to be read."""
-    entries = _up_to(tell("healed"), EntryKind.INTENT_RECORDED)
+    called = next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED)
+    entries = (*_up_to(tell("healed"), EntryKind.INTENT_RECORDED), replace(called, seq=999))
     notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "the outcome is not known"})
     assert any("look at lab/shop/Deployment/pay-v1 first" in line for line in notice.lines)
 
@@ -522,6 +523,20 @@ def test_an_alert_that_nobody_classified_still_makes_a_page(tell: Tell) -> None:
     notice = render_notice(NoticeKind.PERSON_NEEDED, tell("healed")[:1], body={"reason": "nothing has classified it"})
     assert notice.title.startswith("Alert pay needs a person: nothing has classified it")
     assert "Decided: not classified" in notice.lines
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["never looked at", "to be looked at again"])
+def test_a_call_about_what_nobody_looked_at_in_time_invites_nobody_to_write(tell: Tell, looked: bool) -> None:
+    """The engine or Temporal was away for a minute, and may write as soon as it is back; not where a person was called
+    since, nor in mode observe, nor without a target."""
+    entries = _to_look_again(tell("paged")) if looked else tell("paged")[:2]
+    told = next_of(NoticeKind.PERSON_NEEDED, entries, reason="not in time", mode="act")
+    assert told.startswith(f"Next: the engine has taken no step yet and still may: watch it, and {TO_TAKE_OVER}")
+    called = replace(next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED), seq=999)
+    assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, (*entries, called), reason="not in time")
+    assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, entries, reason="not in time", mode="observe")
+    opened = replace(entries[0], body={**entries[0].body, "target": None, "refusal": "no such service"})
+    assert "find the workload by hand" in next_of(NoticeKind.PERSON_NEEDED, (opened, *entries[1:]), mode="act")
 
 
 @pytest.mark.parametrize(

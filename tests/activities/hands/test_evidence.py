@@ -98,6 +98,7 @@ async def test_pending_says_when_to_look_again(world: Any) -> None:
     messages = world.messages(incident)
     assert list(messages) == ["deadline/unclassified/1"], "the net for the case that nobody looks again"
     assert messages["deadline/unclassified/1"] == ("trigger_high", "waiting", world.due(wait + 60))
+    assert world.told(incident, "deadline/unclassified/1")["mode"] == "act", "what the engine may do is told"
 
 
 async def test_what_was_pending_and_resolves_ends_with_nothing(world: Any) -> None:
@@ -171,7 +172,7 @@ async def test_classification_takes_back_the_page_for_unclassified_alerts(world:
     """The engine is alive: its own deadline falls."""
     world.sick()
     incident = await world.opened()
-    net = notices.unclassified(incident.id, 0, world.clock.at, timedelta(seconds=60))
+    net = notices.unclassified(incident.id, 0, world.clock.at, timedelta(seconds=60), Mode.ACT)
     await world.store.append([], messages=[net])
     await world.gather(incident)
     assert world.messages(incident)["deadline/unclassified/0"][1] == "cancelled"

@@ -363,7 +363,7 @@ def made(world: Any) -> list[MessageDraft]:
         *notices.healed("inc-1", "healed/0.0", now),
         *notices.closing("inc-1", now),
         *notices.handled("inc-1", "pager/person/late", now),
-        *(notices.unclassified("inc-1", look, now, timedelta(seconds=60)) for look in range(2)),
+        *(notices.unclassified("inc-1", look, now, timedelta(seconds=60), Mode.ACT) for look in range(2)),
     ]
 
 
