@@ -106,7 +106,7 @@ def _after_call(case: Case, told: Mapping[str, Any]) -> str:
 
 def _while_it_goes_on(case: Case) -> str:
     doing = "is still trying" if tried(case) else "has taken no step yet and still may"
-    return f"the engine {doing}: watch it, and {_leave_it(case)}"
+    return f"the engine {doing}; {_leave_it(case)}"
 
 
 def _after_relapse(case: Case, part: ActionPart) -> str:
@@ -116,15 +116,17 @@ def _after_relapse(case: Case, part: ActionPart) -> str:
         for a in case.actions
         if a.tier == part.tier
     )
-    back = f"takes back what tier {wording.clean(part.tier_name, 40)} wrote, then " if left else ""
+    back = f"takes back what tier {wording.clean(part.tier_name, 30)} wrote, then " if left else ""
     more = any(a.tier > part.tier and a.action != PAGE_ACTION for a in case.actions)
-    then = "tries the next tier" if more else "calls you again: no tier is left"
+    then = "tries the next tier" if more else "leaves it to you: no tier is left"
     return f"the engine {back}{then}; {_leave_it(case)}"
 
 
 def _leave_it(case: Case) -> str:
-    """Two that write at once undo each other's work."""
-    return f"change nothing by hand meanwhile. To take over, end it first: {CLOSE.format(id=case.incident_id)}"
+    """Two that write at once undo each other's work. All calls of an incident are one alert at the pager (one dedup
+    key): while that is open, whoever it woke is not woken again when the engine gives up."""
+    hands_off = "watch it, no later call rings while this page is open. Change nothing by hand meanwhile"
+    return f"{hands_off}; to take over, end it first: {CLOSE.format(id=case.incident_id)}"
 
 
 def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
@@ -192,7 +194,7 @@ def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
     if goes_on(case, told):
         if again_at := looks_again_at(case, told):
             doing = f"has taken no step yet, looks again at {wording.clock(again_at)} UTC and may act then"
-            return f"the engine {doing}: watch it, and {_leave_it(case)}"
+            return f"the engine {doing}; {_leave_it(case)}"
         return _while_it_goes_on(case)
     return _by_hand(case, told)
 

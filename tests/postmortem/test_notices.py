@@ -87,7 +87,10 @@ def test_a_call_without_a_reason_of_its_own_gives_the_recorded_one(tell: Tell) -
     assert "every tier was tried and none was verified" in notice.title
 
 
-TO_TAKE_OVER = "change nothing by hand meanwhile. To take over, end it first: firebreak close inc-"
+TO_TAKE_OVER = (
+    "watch it, no later call rings while this page is open. Change nothing by hand meanwhile; to take over, end it "
+    "first: firebreak close inc-"
+)
 
 
 def next_of(kind: NoticeKind, entries: tuple[TimelineEntry, ...], **body: Any) -> str:
@@ -110,7 +113,7 @@ def test_a_deadline_invites_nobody_to_write_while_the_engine_does(tell: Tell, la
     notice = render_notice(NoticeKind.DEADLINE, entries)
     assert notice.title.startswith("P1 pay not healed in time")
     told = next_of(NoticeKind.DEADLINE, entries)
-    assert told.startswith(f"Next: the engine {doing}: watch it, and {TO_TAKE_OVER}")
+    assert told.startswith(f"Next: the engine {doing}; {TO_TAKE_OVER}")
 
 
 def test_a_deadline_is_a_persons_once_the_engine_has_stopped(tell: Tell) -> None:
@@ -123,7 +126,7 @@ def test_a_deadline_is_a_persons_once_the_engine_has_stopped(tell: Tell) -> None
     ):
         assert "the engine is still trying" not in next_of(NoticeKind.DEADLINE, entries, **body)
         assert "and still may" not in next_of(NoticeKind.DEADLINE, entries, **body)
-        assert "To take over" not in next_of(NoticeKind.DEADLINE, entries, **body)
+        assert "to take over" not in next_of(NoticeKind.DEADLINE, entries, **body)
 
 
 def _to_look_again(entries: tuple[TimelineEntry, ...]) -> tuple[TimelineEntry, ...]:
@@ -141,7 +144,7 @@ def test_an_engine_that_looks_again_invites_nobody_to_write(tell: Tell) -> None:
     assert head.title.endswith("engine may not act yet [1f0a9c3e]")
     assert "Decided: P1, may not act yet: one dimension is not enough" in head.lines
     assert "Next: nothing yet; the engine looks again at 08:38:14 UTC and may act then." in head.lines
-    again = "Next: the engine has taken no step yet, looks again at 08:38:14 UTC and may act then: watch it, and "
+    again = "Next: the engine has taken no step yet, looks again at 08:38:14 UTC and may act then; "
     assert next_of(NoticeKind.DEADLINE, entries).startswith(f"{again}{TO_TAKE_OVER}")
 
 
@@ -180,7 +183,7 @@ def test_a_relapse_that_goes_on_says_what_the_engine_does_next(tell: Tell) -> No
     entries, place = _relapsed(tell("restored"), "not_verified", 1), {"tier": 1, "step": 0}
     told = next_of(NoticeKind.PERSON_NEEDED, entries, **place)
     assert told.startswith(
-        f"Next: the engine takes back what tier reroute wrote, then calls you again: no tier is left; {TO_TAKE_OVER}"
+        f"Next: the engine takes back what tier reroute wrote, then leaves it to you: no tier is left; {TO_TAKE_OVER}"
     )
     undone = replace(tell("undone")[-1], seq=1000)
     assert "takes back" not in next_of(NoticeKind.PERSON_NEEDED, (*entries, undone), **place)
@@ -196,7 +199,7 @@ def test_a_relapse_that_does_not_go_on_is_a_persons(tell: Tell, ended: str) -> N
         entries = (*entries, tell("healed")[-1])
     notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"tier": 0, "step": 0, "reason": "relapsed"})
     assert notice.title.startswith("P1 pay needs a person: relapsed")
-    assert not any("To take over" in line for line in notice.lines)
+    assert not any("to take over" in line for line in notice.lines)
 
 
 def test_healed_says_by_what(tell: Tell) -> None:
@@ -261,7 +264,7 @@ def test_a_step_that_waits_for_approval_promises_no_further_tier(tell: Tell, ask
     told = next_of(NoticeKind.STEP_FAILED, (*entries, refused), tier=0, step=0)
     assert ("no later tier is tried without the approval; a person is paged" in told) is asks
     assert ("the next tier is tried" in told) is not asks
-    assert ("To take over" in next_of(NoticeKind.DEADLINE, (*entries, refused))) is not asks
+    assert ("to take over" in next_of(NoticeKind.DEADLINE, (*entries, refused))) is not asks
 
 
 def test_what_is_undone_before_an_approval_promises_no_further_tier(tell: Tell) -> None:
@@ -531,7 +534,7 @@ def test_a_call_about_what_nobody_looked_at_in_time_invites_nobody_to_write(tell
     since, nor in mode observe, nor without a target."""
     entries = _to_look_again(tell("paged")) if looked else tell("paged")[:2]
     told = next_of(NoticeKind.PERSON_NEEDED, entries, reason="not in time", mode="act")
-    assert told.startswith(f"Next: the engine has taken no step yet and still may: watch it, and {TO_TAKE_OVER}")
+    assert told.startswith(f"Next: the engine has taken no step yet and still may; {TO_TAKE_OVER}")
     called = replace(next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED), seq=999)
     assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, (*entries, called), reason="not in time")
     assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, entries, reason="not in time", mode="observe")
