@@ -86,7 +86,8 @@ async def _fires(parts: DispatcherParts, accepted: AcceptedAlert, records: list[
     if newest is not None and _was_seen(accepted, newest):
         return newest.id
     where = alert.labels.get("alertname", "?")
-    reason = ". ".join(text for text in (alert.annotations.get(k) for k in ("summary", "description")) if text)
+    said = (alert.annotations.get(key) for key in ("summary", "description"))
+    reason = f"{where}: {'. '.join(text for text in said if text) or 'it fires'}"
     entry, page = notices.fault(name, where, reason, parts.clock.now(), alert=alert)
     again = any(record.id == name for record in records)
     key = ids.delivery_key("fault", accepted.receipt, accepted.accepted_at) if again else entry.key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from firebreak.domain import ids
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
@@ -135,6 +136,8 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
         step = wording.clean(fault.next_step or "Look at the engine's log.", 200)
         if fault.where in _ENDS_ITSELF:
             return f"{step} This page ends by itself once {_ENDS_ITSELF[fault.where]}."
+        if case.incident_id.startswith(ids.OWN_ALERTS):
+            return f"{step} This page ends when its alert resolves, or by: {CLOSE.format(id=case.incident_id)}"
         return f"{step} Then end this page: {CLOSE.format(id=case.incident_id)}"
     first = _first(case)
     if case.called_after_the_end:

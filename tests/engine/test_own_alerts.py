@@ -13,9 +13,11 @@ import pytest
 from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import ENGINE_SERVICE, AcceptedAlert, Disposition, IntakeClass
+from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine import own_alerts
 from firebreak.gateway.untaken import oversize_alert
+from firebreak.postmortem.notices import render_notice
 
 pytestmark = pytest.mark.servers
 
@@ -56,6 +58,22 @@ async def test_a_page_about_the_engine_ends_with_its_alert(office: Any) -> None:
         await own_alerts.take(office.parts, delivery)
     assert waiting(office, record) == messages
     assert [entry.key for entry in await office.store.entries(record)] == ["fault", ended, fault]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "told"),
+    [
+        ({}, "GatewayBacklog: it fires"),
+        ({"runbook_url": "https://wiki.example"}, "GatewayBacklog: it fires"),
+        ({"summary": "900 wait", "description": "Since 9:00"}, "GatewayBacklog: 900 wait. Since 9:00"),
+    ],
+)
+async def test_a_page_about_the_engine_names_its_alert(office: Any, annotations: dict[str, str], told: str) -> None:
+    """Whatever annotations its rule has, or none."""
+    fires = delivery(office, 1, 0)
+    _, record = await own_alerts.take(office.parts, replace(fires, alert=replace(fires.alert, annotations=annotations)))
+    page = render_notice(NoticeKind.PERSON_NEEDED, await office.store.entries(record))
+    assert page.title.startswith(f"Firebreak itself needs a person: {told} [")
 
 
 def delivery(

@@ -585,9 +585,17 @@ def test_a_call_about_the_engine_itself_says_so_and_promises_nothing_of_incident
     assert notice.title == "Firebreak itself needs a person: 257 labels [1795291200]"
     assert notice.lines == (
         "Why: 257 labels",
-        "Next: Handle it by hand. Then end this page: firebreak close engine-00ff-1795291200 --reason ...",
+        "Next: Handle it by hand. This page ends when its alert resolves, or by: "
+        "firebreak close engine-00ff-1795291200 --reason ...",
         "More: firebreak show engine-00ff-1795291200",
     )
+
+
+def test_a_fault_that_no_alert_tells_the_end_of_is_ended_by_hand(tell: Tell) -> None:
+    """A parked alert, a broken document: nothing says that it is over."""
+    (fault,) = _fault("dispatcher", error="cannot be handled", next_step="Handle it by hand.")
+    told = next_of(NoticeKind.PERSON_NEEDED, (replace(fault, incident_id="parked-7-1795291200"),))
+    assert told == "Next: Handle it by hand. Then end this page: firebreak close parked-7-1795291200 --reason ..."
 
 
 def test_the_call_about_waiting_alerts_says_that_it_ends_by_itself(tell: Tell) -> None:
