@@ -55,13 +55,14 @@ def _sentence(part: ActionPart, restore: RestorePart | None) -> str:
     fields = ", ".join(_back(change) for change in part.changes) or "put it back"
     unsure = part.state is StepState.CHANGED or NOT_KNOWN in part.undo or (restore and NOT_KNOWN in restore.told)
     verb = "is" if part.effect in WROTE and not unsure else "may be"
-    told = f"Step {wording.clean(part.step_id, 60)} {verb} still in force: {fields} by hand, or keep it on purpose"
-    more = [f"Object: {part.target}"] if part.target else []
+    where = f" on {wording.clean(part.target, 100)}" if part.target else ""  # early: a page cuts the end off
+    step = f"Step {wording.clean(part.step_id, 60)} {verb} still in force{where}"
+    more = [f"{step}: {fields} by hand, or keep it on purpose"]
     if part.state in _UNDO_DID_NOT:
         more.append(f"undo: {part.undo}")
     if restore is not None and restore.outcome != "undone":
         more.append(f"restore: {restore.told}" + (f": {restore.reason}" if restore.reason else ""))
-    return wording.sentence(". ".join(t for t in (told, "; ".join(more)) if t))
+    return wording.sentence("; ".join(more))
 
 
 def _back(change: FieldLine) -> str:

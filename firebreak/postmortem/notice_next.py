@@ -141,7 +141,7 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
         return f"{step} Then end this page: {CLOSE.format(id=case.incident_id)}"
     first = _first(case)
     if case.called_after_the_end:
-        return f"{wording.clean(first, 200)} Then end this page: {CLOSE.format(id=case.incident_id)}"
+        return f"{wording.clean(first, 210)} Then end this page: {CLOSE.format(id=case.incident_id)}"
     return first
 
 

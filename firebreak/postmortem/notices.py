@@ -69,7 +69,8 @@ def _seen(case: Case, told: Mapping[str, Any]) -> list[str]:
     held = [c for c in (case.verdict.conditions if case.verdict else ()) if c.truth == Truth.TRUE]
     names = ", ".join(dict.fromkeys(wording.clean(a.name, 60) for a in case.alerts if a.name)) or "an alert"
     where = f" on {wording.clean(case.target, 90)}" if case.target else ""
-    lines = [f"Seen: {names}{where}, accepted {wording.clock(case.accepted_at)} UTC"]
+    day = f"{case.accepted_at:%Y-%m-%d} " if case.called_after_the_end else ""  # a restore is overdue a day later
+    lines = [f"Seen: {names}{where}, accepted {day}{wording.clock(case.accepted_at)} UTC"]
     lines += [
         f"- {wording.clean(c.dimension, 20)}: {condition_words(c)}"
         + (f" since {wording.clock(c.since)}" if c.since else "")

@@ -22,8 +22,8 @@ Tell = Callable[..., tuple[TimelineEntry, ...]]
 Entries = tuple[TimelineEntry, ...]
 
 LEFT = (
-    "Step to-v1 is still in force: put spec.rules[0].backendRefs[0].weight back from 0 to 100 by hand, "
-    "or keep it on purpose"
+    "Step to-v1 is still in force on lab/shop/Deployment/pay-v1: put spec.rules[0].backendRefs[0].weight back from 0 "
+    "to 100 by hand, or keep it on purpose"
 )
 
 
@@ -109,6 +109,29 @@ def test_a_restore_that_did_not_write_leaves_its_step_to_a_person(tell: Tell, ou
     assert line.startswith(LEFT)
     assert told in line
     assert "because" in line
+
+
+def test_the_page_about_a_reroute_that_was_not_taken_back_names_its_route(tell: Tell) -> None:
+    """Two weights are too long for the line with its command: what is cut off is their end, not the object; and the day
+    is said, since it may be another one."""
+    weights = [
+        {"path": f'spec.rules[0].backendRefs[name="pay-v{number}"].weight', "before": before, "after": after}
+        for number, before, after in ((1, "100", "0"), (2, "0", "100"))
+    ]
+    entries = tuple(
+        dataclasses.replace(e, target="lab/shop/HTTPRoute/pay", body={**e.body, "effect": e.body["effect"] | moved})
+        if e.kind is EntryKind.EFFECT_RECORDED
+        else e
+        for e in tell("restored")
+        for moved in ({"changes": weights},)
+    )
+    overdue = {k: v for k, v in entries[-1].body.items() if k != "effect"} | {"outcome": "overdue", "reason": "because"}
+    called = (*entries[:-1], dataclasses.replace(entries[-1], body=overdue))
+    lines = render_notice(NoticeKind.PERSON_NEEDED, called, body={"reason": "overdue"}).lines
+    (told,) = (line for line in lines if line.startswith("Next: "))
+    assert "is still in force on lab/shop/HTTPRoute/pay: put spec.rules" in told
+    assert told.endswith("--reason ...")
+    assert any("accepted 2026-11-21 08:36:44 UTC" in line for line in lines)
 
 
 def test_what_may_have_been_taken_back_may_be_in_force(tell: Tell) -> None:

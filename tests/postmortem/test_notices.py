@@ -305,7 +305,7 @@ def test_once_a_person_was_called_no_step_promises_anything(
 def test_of_a_closed_incident_nothing_is_promised_and_nobody_asked(tell: Tell, kind: NoticeKind) -> None:
     """Closed by hand while a step was under way, or told late: what is left in force, or comes back, if anything."""
     told = next_of(kind, tell("by_hand"), tier=1, step=0)
-    assert told.startswith("Next: Step to-v1 is still in force: put spec.")
+    assert told.startswith("Next: Step to-v1 is still in force on lab/shop/Deployment/pay-v1: put spec.")
     assert next_of(kind, tell("paged"), tier=0, step=0) == "Next: nothing more is done: the incident is over."
     back = "Next: the incident is over; step restart-pods is taken back by evidence, or a person is called."
     assert next_of(kind, tell("healed"), tier=0, step=0) == back
