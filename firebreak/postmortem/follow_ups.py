@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from firebreak.domain.condition import Truth
 from firebreak.postmortem import wording
-from firebreak.postmortem.in_force import PAGE_ACTION, wrote_nothing
+from firebreak.postmortem.in_force import PAGE_ACTION, as_it_stands, wrote_nothing
 from firebreak.postmortem.model import (
     ActionPart,
     EvidencePart,
@@ -79,10 +79,6 @@ def _where(part: ActionPart) -> str:
     return f" on {part.target}" if part.target else ""
 
 
-def _as_it_was(part: ActionPart) -> str:
-    return ", which was already so," if wrote_nothing(part) else ""
-
-
 def _why(part: ActionPart) -> str:
     return f": {part.reason}" if part.reason else ""
 
@@ -95,8 +91,7 @@ def _not_known(actions: Sequence[ActionPart]) -> Iterator[str]:
         elif part.state is StepState.CHANGED:
             yield f"Find out who changed {part.target or 'the target'} after {_name(part)} had written it{_why(part)}"
         elif part.state is StepState.UNDECIDED:
-            how = _as_it_was(part) or ", which is still in force,"
-            yield f"See by hand whether {_name(part)}{_where(part)}{how} helped{_why(part)}"
+            yield f"See by hand whether {_name(part)}{_where(part)}{as_it_stands(part)} helped{_why(part)}"
 
 
 def _not_helped(actions: Sequence[ActionPart]) -> Iterator[str]:
@@ -104,7 +99,8 @@ def _not_helped(actions: Sequence[ActionPart]) -> Iterator[str]:
         if part.state is StepState.FAILED:
             yield f"Find out why {_name(part)}{_where(part)} failed{_why(part)}"
         elif part.verification == "not_verified":
-            yield f"Find out why {_name(part)}{_where(part)}{_as_it_was(part)} did not help{_why(part)}"
+            how = as_it_stands(part) if wrote_nothing(part) else ""
+            yield f"Find out why {_name(part)}{_where(part)}{how} did not help{_why(part)}"
         elif part.state is StepState.WOULD_APPLY:
             yield f"Judge whether {_name(part)}{_where(part)} would have helped; mode observe wrote nothing"
 

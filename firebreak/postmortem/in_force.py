@@ -25,6 +25,11 @@ def wrote_nothing(part: ActionPart) -> bool:
     return part.effect == EffectOutcome.NOT_APPLIED
 
 
+def as_it_stands(part: ActionPart) -> str:
+    """`, which was already so,` of a step that wrote nothing, else `, which is still in force,`."""
+    return ", which was already so," if wrote_nothing(part) else ", which is still in force,"
+
+
 def in_force(
     *, plan: PlanPart | None, actions: Sequence[ActionPart], restores: Sequence[RestorePart], left_alone: bool
 ) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from firebreak.domain import ids
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
-from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, undoable
+from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, as_it_stands, undoable
 from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
     called,
@@ -154,7 +154,8 @@ def _first(case: Case) -> str:
         what = wording.clean(changed[-1].target or "the target", 90)
         return f"look at {what} first: somebody else has changed it since {step_words(changed[-1])} wrote it."
     if undecided := [a for a in case.actions if a.state is StepState.UNDECIDED]:
-        return f"see first whether {step_words(undecided[-1])}, which is in force, helped; nobody could tell."
+        step = f"{step_words(undecided[-1])}{as_it_stands(undecided[-1])}"
+        return f"see first whether {step} helped; nobody could tell."
     if case.in_force:
         return wording.clean(case.in_force[0], 280)
     if case.elsewhere:

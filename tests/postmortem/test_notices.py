@@ -366,7 +366,9 @@ def test_a_step_of_which_nobody_can_tell_says_that_it_is_in_force(tell: Tell) ->
     assert "not known whether it healed" in told.title
     assert any("nothing more is tried" in line for line in told.lines)
     page = render_notice(NoticeKind.PERSON_NEEDED, (*entries[:-1], last), body={"reason": "not known"})
-    assert any("restart_workload pay-v1, which is in force, helped" in line for line in page.lines)
+    assert any("restart_workload pay-v1, which is still in force, helped" in line for line in page.lines)
+    as_it_was = next_of(NoticeKind.PERSON_NEEDED, nothing_written((*entries[:-1], last)))
+    assert "restart_workload pay-v1, which was already so, helped" in as_it_was, "nothing of the engine's is in force"
 
 
 def test_a_step_that_somebody_changed_sends_the_person_to_its_object(tell: Tell) -> None:
