@@ -74,8 +74,8 @@ def _read(kind: type[T], entry: TimelineEntry, name: str) -> T:
 
 def _look(entries: tuple[TimelineEntry, ...], look: int | None) -> tuple[TimelineEntry, TimelineEntry]:
     """(verdict, facts) of one look; both must be as they were written."""
+    from firebreak.domain.record import looks
     from firebreak.postmortem import reading
-    from firebreak.postmortem.verdicts import looks
     from firebreak.timeline.chain import digest_of
 
     verdicts = {reading.whole(e.body, "round"): e for e in entries if e.kind is EntryKind.VERDICT_REACHED}

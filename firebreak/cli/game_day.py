@@ -17,6 +17,7 @@ from pathlib import Path
 
 from firebreak.domain.errors import TransientError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
+from firebreak.domain.record import proof_of_health
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.lab import control
 from firebreak.lab.faults import FAULTS, Fault, Tier
@@ -235,8 +236,8 @@ def ending_of(
     opened beside it."""
     closed = next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
     outcome = IncidentOutcome(closed.body["outcome"]) if closed else IncidentOutcome.OPEN
-    verified = [e for e in entries if e.kind is EntryKind.VERIFICATION and e.body.get("outcome") == "verified"]
-    tier = str(verified[-1].body["tier_name"]) if verified else Tier.NONE.value
+    verified = proof_of_health(entries, recovery=False)
+    tier = str(verified.body["tier_name"]) if verified else Tier.NONE.value
     writes = sum(
         e.kind is EntryKind.EFFECT_RECORDED and e.body["effect"]["outcome"] in ("applied", "already_applied")
         for e in entries
@@ -261,7 +262,7 @@ def ending_of(
         paged=_paged(entries),
         writes=writes,
         seconds=seconds,
-        healed_after=(verified[-1].at - began).total_seconds() if verified else None,
+        healed_after=(verified.at - began).total_seconds() if verified else None,
         postmortem=postmortem,
         problems=tuple(problems),
     )

@@ -10,6 +10,7 @@ from typing import TypeVar
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
+from firebreak.domain.record import proof_of_health
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.actions import ABOUT_ACTIONS, actions_of, plan_of
@@ -27,7 +28,6 @@ from firebreak.postmortem.model import (
     EntryLine,
     EvidencePart,
     ImpactPart,
-    PlanPart,
     Report,
     StepState,
     VerdictPart,
@@ -195,7 +195,8 @@ def _impact(
     outcome, alerts = case.outcome, case.alerts
     signs = [c.since for c in hurt if c.since] or [a.starts_at for a in alerts if a.starts_at]
     since = min([*signs, case.accepted_at])
-    until = None if outcome == IncidentOutcome.OPEN else _proven_healthy(entries, case.plan)
+    proof = None if outcome == IncidentOutcome.OPEN else proof_of_health(entries)
+    until = proof.at if proof else None
     if outcome == IncidentOutcome.NOTHING_DONE and until is None:
         until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
     resolved = [a.resolved_at for a in alerts if a.resolved_at]
@@ -211,23 +212,6 @@ def _impact(
         left_out=left_out,
         worst=worst,
     )
-
-
-def _proven_healthy(entries: Sequence[TimelineEntry], plan: PlanPart | None) -> datetime | None:
-    """The last verification of a whole tier, or recovery, that no later look took back."""
-    last_step = {p.tier: p.step for p in plan.steps} if plan else {}
-    healthy: datetime | None = None
-    for entry in entries:
-        verified = entry.body.get("outcome") == "verified"
-        if entry.kind is EntryKind.RECOVERY_SEEN:
-            healthy = entry.at
-        elif entry.kind in (EntryKind.VERIFICATION, EntryKind.HOLD_ENDED) and not verified:
-            healthy = None
-        elif entry.kind is EntryKind.VERIFICATION:
-            tier, step = reading.whole(entry.body, "tier"), reading.whole(entry.body, "step")
-            # A tier heals by all of its steps: what an earlier one was verified for may not be what hurts.
-            healthy = entry.at if step >= last_step.get(tier, step) else None
-    return healthy
 
 
 def _worst(verdict: VerdictPart) -> str:

@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from firebreak.domain.condition import Truth
+from firebreak.domain.record import looks
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.model import ConditionLine, NodeLine, VerdictPart, WorstLine
 
-# After one of these the verdict is not looked for any more: they were decided on the one before.
-_DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_CLOSED)
 _HURT = (Truth.TRUE, Truth.PENDING)
 
 
@@ -88,12 +87,6 @@ class Verdicts:
         if id(entry) not in self._conditions:
             self._conditions[id(entry)] = conditions_of(reading.mapping(entry.body, "verdict"))
         return self._conditions[id(entry)]
-
-
-def looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
-    """The verdicts up to the one that decided, which is the last of them."""
-    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
-    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
 
 
 def _pinned_at(entry: TimelineEntry) -> datetime:

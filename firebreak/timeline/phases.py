@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from firebreak.domain.codec import parse_time
+from firebreak.domain.message import NoticeKind, PagerAction
+from firebreak.domain.record import looks, proof_of_health
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.domain.verdict import Severity
 
@@ -33,7 +35,9 @@ DELIVERY_MS = 1_000
 
 class Since(StrEnum):
     ACCEPTED = "accepted"
-    CLASSIFIED = "classified"  # the verdict that set the paging deadline, else the one that decided, else `accepted`
+    CLASSIFIED = "classified"
+    """The verdict that set the paging deadline, else the one that decided, else `accepted`; of a call after a relapse,
+    that."""
     PHASE_BEFORE = "phase before"  # the latest stamp that there is before this one
 
 
@@ -61,7 +65,10 @@ BUDGETS: Mapping[Phase, Budget] = MappingProxyType(
         Phase.FIRST_ACTION: Budget(limit_ms=50, since=Since.PHASE_BEFORE, source="alert to first write in 50 ms"),
         Phase.VERIFIED: Budget(limit_ms=60_000, since=Since.CLASSIFIED, source=_PAGING),
         Phase.PERSON_CALLED: Budget(
-            limit_ms=60_000, since=Since.CLASSIFIED, source=f"{_PAGING}, and 1 s to deliver", allowance_ms=DELIVERY_MS
+            limit_ms=60_000,
+            since=Since.CLASSIFIED,
+            source=f"{_PAGING} or a relapse, and 1 s to deliver",
+            allowance_ms=DELIVERY_MS,
         ),
         Phase.CLOSED: Budget(limit_ms=900_000, since=Since.ACCEPTED, source="row A6: the report within 15 min"),
     }
@@ -95,6 +102,8 @@ def phases_of(
         elif budget.since is Since.CLASSIFIED:
             started = counted_from = classified or accepted
             waited = _ms(opened.at, _when_allowed(entries, started, opened.at))
+            if phase is Phase.PERSON_CALLED:
+                started = counted_from = _relapsed_at(entries, _called(entries)) or started
         took = _ms(counted_from, ended)
         timings.append(
             PhaseTiming(
@@ -113,54 +122,43 @@ def phases_of(
 
 
 def _stamps(entries: Sequence[TimelineEntry], opened: TimelineEntry) -> dict[Phase, datetime | None]:
-    deciding = _deciding_verdict(entries)
+    seen = looks(entries)
     return {
         Phase.SEEN: opened.at,
-        Phase.CLASSIFIED: deciding.at if deciding else None,
+        Phase.CLASSIFIED: seen[-1].at if seen else None,
         Phase.PLANNED: _at(_first(entries, EntryKind.PLAN_PINNED)),
         Phase.EVIDENCE_KEPT: _at(_first(entries, EntryKind.EVIDENCE_KEPT)),
         Phase.FIRST_ACTION: _at(_first(entries, EntryKind.EFFECT_RECORDED, EntryKind.STEP_WOULD_APPLY)),
-        Phase.VERIFIED: _verified_at(entries),
-        Phase.PERSON_CALLED: next((e.at for e in entries if _calls_person(e)), None),
+        Phase.VERIFIED: _at(proof_of_health(entries, recovery=False)),
+        Phase.PERSON_CALLED: _at(_called(entries)),
         Phase.CLOSED: _at(_first(entries, EntryKind.INCIDENT_CLOSED)),
     }
 
 
-def _verified_at(entries: Sequence[TimelineEntry]) -> datetime | None:
-    """The last verification that no relapse took back."""
-    found: datetime | None = None
+def _called(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
+    """The first call for a person: by decision, or a page that goes out by itself (a deadline, a relapse, what nobody
+    looked at in time). One that comes after the end is about something else, but for a deadline that was late."""
+    closed = _first(entries, EntryKind.INCIDENT_CLOSED)
     for entry in entries:
-        good = entry.body.get("outcome") == "verified"
-        if entry.kind is EntryKind.VERIFICATION and good:
-            found = entry.at
-        elif entry.kind is EntryKind.HOLD_ENDED and not good:
-            found = None
-    return found
+        paged = entry.kind is EntryKind.MESSAGE_DELIVERED and entry.body.get("pager") == PagerAction.TRIGGER_HIGH.value
+        in_time = closed is None or entry.seq < closed.seq or entry.body.get("notice") == NoticeKind.DEADLINE.value
+        if in_time and (paged or entry.kind is EntryKind.PERSON_CALLED):
+            return entry
+    return None
 
 
-def _calls_person(entry: TimelineEntry) -> bool:
-    """Called at once, or by the deadline's page, which goes out by itself."""
-    by_deadline = entry.kind is EntryKind.MESSAGE_DELIVERED and entry.body.get("notice") == "deadline"
-    return by_deadline or entry.kind is EntryKind.PERSON_CALLED
-
-
-def _deciding_verdict(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
-    """The last verdict before anything was decided on it."""
-    verdicts = _verdicts(entries)
-    return verdicts[-1] if verdicts else None
+def _relapsed_at(entries: Sequence[TimelineEntry], called: TimelineEntry | None) -> datetime | None:
+    """When the last relapse before the call was seen: till then a verified healing had taken the deadline back."""
+    relapses = [e for e in entries if e.kind is EntryKind.HOLD_ENDED and e.body.get("outcome") != "verified"]
+    return next((e.at for e in reversed(relapses) if called is not None and e.seq < called.seq), None)
 
 
 def _classified_at(entries: Sequence[TimelineEntry]) -> datetime | None:
     """When the paging deadline began: with the first P1, which may wait for a second dimension before it decides.
     Where nothing was a P1, with the verdict that decided."""
-    severe = next((e for e in _verdicts(entries) if _verdict(e).get("severity") == Severity.P1.value), None)
-    return _at(severe or _deciding_verdict(entries))
-
-
-def _verdicts(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
-    """Those before anything was decided on them: plan, page or end."""
-    decided = _first(entries, EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_CLOSED)
-    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided.seq)]
+    seen = looks(entries)
+    severe = next((e for e in seen if _verdict(e).get("severity") == Severity.P1.value), None)
+    return _at(severe or (seen[-1] if seen else None))
 
 
 def _when_allowed(entries: Sequence[TimelineEntry], ended: datetime, started: datetime) -> datetime:

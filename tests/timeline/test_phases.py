@@ -13,6 +13,8 @@ from firebreak.domain.codec import format_time
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.timeline.phases import BUDGETS, DELIVERY_MS, Budget, Phase, Since, phases_of
 
+Stamp = tuple[float, EntryKind, Mapping[str, Any]]
+
 ACCEPTED = datetime(2026, 11, 21, 8, 36, 44, tzinfo=UTC)
 
 
@@ -20,7 +22,7 @@ def at(milliseconds: float) -> datetime:
     return ACCEPTED + timedelta(milliseconds=milliseconds)
 
 
-def entries(*stamps: tuple[float, EntryKind, Mapping[str, Any]]) -> tuple[TimelineEntry, ...]:
+def entries(*stamps: Stamp) -> tuple[TimelineEntry, ...]:
     return tuple(
         TimelineEntry(
             seq=seq,
@@ -38,6 +40,7 @@ def entries(*stamps: tuple[float, EntryKind, Mapping[str, Any]]) -> tuple[Timeli
     )
 
 
+PAGED_BY_DEADLINE = {"channel": "pager", "notice": "deadline", "pager": "trigger_high"}
 OPENED = (5.0, EntryKind.INCIDENT_OPENED, {"accepted_at": format_time(ACCEPTED)})
 
 
@@ -111,7 +114,7 @@ def test_looks_after_the_decision_do_not_count() -> None:
 @pytest.mark.parametrize(("took", "over"), [(60_000 + DELIVERY_MS, False), (60_001 + DELIVERY_MS, True)])
 def test_a_page_by_the_deadline_is_a_call(took: float, over: bool) -> None:
     """It has no entry of its own but its delivery, which takes a moment and is late only after that."""
-    page = (25 + took, EntryKind.MESSAGE_DELIVERED, {"channel": "pager", "notice": "deadline"})
+    page = (25 + took, EntryKind.MESSAGE_DELIVERED, PAGED_BY_DEADLINE)
     assert of(phases_of(entries(OPENED, verdict(25), page)))["person called"] == (took, 0, over)
 
 
@@ -125,7 +128,7 @@ def test_the_paging_deadline_does_not_count_the_wait_that_a_rule_asks_for() -> N
                 verdict(120_020, pinned_at=120_010, severity="P1"),
                 (120_020, EntryKind.PLAN_PINNED, {}),
                 (150_020, EntryKind.VERIFICATION, {"outcome": "verified"}),
-                (180_050, EntryKind.MESSAGE_DELIVERED, {"channel": "pager", "notice": "deadline"}),
+                (180_050, EntryKind.MESSAGE_DELIVERED, PAGED_BY_DEADLINE),
             )
         )
     )
@@ -161,17 +164,55 @@ def test_what_would_have_been_written_is_the_first_action_in_mode_observe() -> N
     assert of(phases_of(stamps))["first action"] == (11, 0, False)
 
 
-def test_the_last_verification_that_held_is_the_one() -> None:
-    """Steps of a tier are verified one by one; a failed one is none."""
-    found = phases_of(
-        entries(
-            OPENED,
-            (4_000, EntryKind.VERIFICATION, {"outcome": "verified"}),
-            (7_000, EntryKind.VERIFICATION, {"outcome": "verified"}),
-            (9_000, EntryKind.VERIFICATION, {"outcome": "not_verified"}),
-        )
-    )
-    assert of(found)["verified"][0] == 7_000
+def test_the_last_verification_of_a_whole_tier_is_the_one() -> None:
+    """Steps of a tier are verified one by one, and it heals by all of them: what one of them was verified for is taken
+    back by the next one that is not, and is none while that was not even tried."""
+    tiers = [{"name": "both", "steps": [{"id": "one"}, {"id": "two"}]}, {"name": "next", "steps": [{"id": "three"}]}]
+    plan = (30, EntryKind.PLAN_PINNED, {"tiers": tiers})
+
+    def judged(milliseconds: float, tier: int, step: int, outcome: str = "verified") -> Any:
+        return (milliseconds, EntryKind.VERIFICATION, {"tier": tier, "step": step, "outcome": outcome})
+
+    first = judged(4_000, 0, 0)
+    assert "verified" not in of(phases_of(entries(OPENED, plan, first)))
+    assert "verified" not in of(phases_of(entries(OPENED, plan, first, judged(7_000, 0, 1, "not_verified"))))
+    assert of(phases_of(entries(OPENED, plan, first, judged(7_000, 0, 1))))["verified"][0] == 7_000
+    later = judged(9_000, 1, 0)
+    found = phases_of(entries(OPENED, plan, first, judged(7_000, 0, 1, "not_verified"), later))
+    assert of(found)["verified"][0] == 9_000
+
+
+RELAPSE: Stamp = (120_000, EntryKind.HOLD_ENDED, {"outcome": "not_verified"})
+HEALED: Stamp = (7_000, EntryKind.VERIFICATION, {"outcome": "verified"})
+
+
+def test_a_call_for_a_relapse_counts_from_that() -> None:
+    """Till then a verified healing had taken the deadline back: the page, not the later decision, is the call."""
+    page = (120_300, EntryKind.MESSAGE_DELIVERED, {"notice": "person_needed", "pager": "trigger_high"})
+    given_up: Stamp = (300_000, EntryKind.PERSON_CALLED, {})
+    found = of(phases_of(entries(OPENED, verdict(25, severity="P1"), HEALED, RELAPSE, page, given_up)))
+    assert found["person called"] == (300, 0, False)
+    unheard = of(phases_of(entries(OPENED, verdict(25, severity="P1"), HEALED, RELAPSE, given_up)))
+    assert unheard["person called"] == (180_000, 0, True)
+
+
+def test_a_page_about_what_nobody_looked_at_is_a_call() -> None:
+    """It has no entry of its own, either; what only informs is none."""
+    page = (61_500, EntryKind.MESSAGE_DELIVERED, {"notice": "person_needed", "pager": "trigger_high"})
+    assert of(phases_of(entries(OPENED, page)))["person called"] == (61_500, 0, True)
+    informs = (40, EntryKind.MESSAGE_DELIVERED, {"notice": "classified", "pager": "trigger_low"})
+    assert "person called" not in of(phases_of(entries(OPENED, informs)))
+
+
+def test_a_call_after_the_end_is_not_measured_by_the_deadline() -> None:
+    """An alert joined at the last moment, or a restore was overdue; the deadline's own page is, however late it is."""
+    over: Stamp = (12_000, EntryKind.INCIDENT_CLOSED, {})
+    late: Stamp = (240_000, EntryKind.PERSON_CALLED, {})
+    overdue = (900_000, EntryKind.MESSAGE_DELIVERED, {"notice": "person_needed", "pager": "trigger_high"})
+    found = of(phases_of(entries(OPENED, verdict(25), HEALED, over, late, overdue)))
+    assert "person called" not in found
+    deadline = (90_025, EntryKind.MESSAGE_DELIVERED, PAGED_BY_DEADLINE)
+    assert of(phases_of(entries(OPENED, verdict(25), over, deadline)))["person called"] == (90_000, 0, True)
 
 
 def test_a_relapse_takes_the_verification_back() -> None:
