@@ -17,7 +17,7 @@ _Body = Mapping[str, Any]
 
 def tell(entry: TimelineEntry) -> str:
     """What the entry says, for the timeline of a person; never fails, whatever its body lacks."""
-    words = _TELLERS.get(entry.kind)
+    words = TELLERS.get(entry.kind)
     told = words(entry.body) if words else reading.text(entry.body, "reason")
     return wording.sentence(told or entry.kind.value.replace(".", " "))
 
@@ -116,7 +116,7 @@ def _fault(body: _Body) -> str:
     return _joined(f"engine fault in {reading.text(body, 'where') or 'the engine'}", reading.text(body, "error"))
 
 
-_TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
+TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
     EntryKind.INCIDENT_OPENED: _opened,
     EntryKind.ALERT_JOINED: lambda body: _alert(body, "joined"),
     EntryKind.ALERT_RESOLVED: lambda body: _alert(body, "resolved"),
@@ -143,6 +143,10 @@ _TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
         f"{_step(body)} stays in force until its restore", reading.text(body, "reason")
     ),
     EntryKind.RESTORE_ENDED: _restore_ended,
+    EntryKind.SCORE_SET: lambda body: _joined(
+        f"health score {reading.text(body, 'score')} of 100 set by {reading.text(body, 'by') or 'a person'}",
+        reading.text(body, "reason"),
+    ),
     EntryKind.CLOSE_REQUESTED: lambda body: _joined(
         f"close requested by {reading.text(body, 'by') or 'a person'}", reading.text(body, "reason")
     ),

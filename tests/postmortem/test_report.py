@@ -19,6 +19,7 @@ from firebreak.postmortem.markdown import markdown
 from firebreak.postmortem.model import Called, Case, Report, StepState
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build, case_of
+from firebreak.postmortem.telling import TELLERS
 from firebreak.timeline.canonical import canonical
 from firebreak.timeline.phases import phases_of
 
@@ -105,6 +106,18 @@ def test_a_paged_incident_tells_each_tier_and_the_call(tell: Tell) -> None:
     text = " ".join(report.follow_ups)
     for fact in ("did not help", "refusal of step to-v1", "fault in outbox", "previous logs"):
         assert fact in text
+
+
+def test_every_kind_of_entry_has_words_of_its_own() -> None:
+    """Else the timeline shows a reason alone, and not what it is the reason of."""
+    assert set(TELLERS) == set(EntryKind)
+
+
+def test_a_score_that_a_person_set_is_told_with_its_value(tell: Tell) -> None:
+    """It may be what made the incident a P1."""
+    body = {"score": 40, "reason": "sales stand still", "by": "ada"}
+    line = report_of(_with(tell("paged"), EntryKind.SCORE_SET, body)).timeline[-1]
+    assert line.text == "Health score 40 of 100 set by ada: sales stand still."
 
 
 def test_a_slow_phase_is_told_in_its_table_alone(tell: Tell) -> None:
