@@ -129,14 +129,12 @@ async def test_a_read_during_an_exclusive_lock_waits_beside_the_loop(
     """While another process recovers the log, the read waits on its thread and the loop goes on; then it answers."""
     (written,) = await store.append([make.draft()])
     assert await store.find("inc-a", "k") == written.entry
-    began = time.monotonic()
     async with _recovered_by_another_process(timeline_path):
         reading = asyncio.create_task(store.find("inc-a", "k"))
         for _ in range(10):
             await asyncio.sleep(0.01)
-        assert not reading.done(), "it was answered without the lock"
+        assert not reading.done(), "it was answered without the lock, or the loop was kept waiting till it gave up"
     assert await reading == written.entry
-    assert time.monotonic() - began < 4, "the loop was kept waiting"
     assert _on_the_spot(store.find("inc-a", "k")) == written.entry
 
 

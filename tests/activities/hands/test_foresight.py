@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -242,11 +243,16 @@ async def test_a_crowd_of_one_kind_is_none_of_another() -> None:
     assert (await foresight.take("look"), await foresight.take("object")) == (2, 3)
 
 
-async def test_readings_that_grew_old_are_no_crowd() -> None:
+async def test_readings_that_grew_old_are_no_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody took them; those that come later are read ahead again."""
-    foresight = Foresight(fresh=timedelta(milliseconds=500))
+    now = [0.0]
+    monkeypatch.setattr("activities.foresight.time", SimpleNamespace(monotonic=lambda: now[0]))
+    foresight = Foresight(fresh=timedelta(seconds=1))
     for number in range(CROWD):
         foresight.begin(str(number), lambda: value(1), kind="check")
-    await asyncio.sleep(0.6)
+    now[0] = 0.9
+    foresight.begin("too many", lambda: value(2), kind="check")
+    assert await foresight.take("too many") is None
+    now[0] = 1.1
     foresight.begin("later", lambda: value(2), kind="check")
     assert await foresight.take("later") == 2
