@@ -22,6 +22,7 @@ from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.lab import control
 from firebreak.lab.faults import FAULTS, Fault, Tier
 from firebreak.lab.state import LabState
+from firebreak.postmortem.in_force import WROTE
 from firebreak.servers.process import Launch, ManagedProcess
 from firebreak.storage.sqlite_store import InboxStore, TimelineStore
 
@@ -238,10 +239,7 @@ def ending_of(
     outcome = IncidentOutcome(closed.body["outcome"]) if closed else IncidentOutcome.OPEN
     verified = proof_of_health(entries, recovery=False)
     tier = str(verified.body["tier_name"]) if verified else Tier.NONE.value
-    writes = sum(
-        e.kind is EntryKind.EFFECT_RECORDED and e.body["effect"]["outcome"] in ("applied", "already_applied")
-        for e in entries
-    )
+    writes = sum(e.kind is EntryKind.EFFECT_RECORDED and e.body["effect"]["outcome"] in WROTE for e in entries)
     problems = []
     if outcome is not fault.outcome:
         problems.append(f"ended {outcome.value}, not {fault.outcome.value}")

@@ -10,7 +10,7 @@ from typing import Any
 from firebreak.domain.action import CheckOutcome, EffectOutcome, ProgressState
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.in_force import NOT_KNOWN, wrote_nothing
+from firebreak.postmortem.in_force import NOT_KNOWN, WROTE, wrote_nothing
 from firebreak.postmortem.model import ActionPart, FieldLine, PlannedStep, PlanPart, StepState
 from firebreak.postmortem.verdicts import conditions_of
 
@@ -22,8 +22,6 @@ _STATE_OF_EFFECT = {
     EffectOutcome.UNKNOWN.value: StepState.UNKNOWN,
     EffectOutcome.WOULD_APPLY.value: StepState.WOULD_APPLY,
 }
-TAKEN_BACK = (EffectOutcome.APPLIED.value, EffectOutcome.ALREADY_APPLIED.value)
-NOT_TAKEN_BACK = "not taken back: mode observe"
 _STANDARD = frozenset({"service", "namespace", "workload", "cluster"})  # every plan has these bindings
 
 
@@ -182,11 +180,11 @@ def _undone(part: ActionPart, entry: TimelineEntry) -> ActionPart:
     effect = reading.mapping(entry.body, "effect")
     outcome = reading.text(effect, "outcome")
     if outcome == EffectOutcome.WOULD_APPLY.value:  # the mode was switched after the write: the step is in force
-        return replace(part, state=StepState.NOT_TAKEN_BACK, undone_at=entry.at, undo=NOT_TAKEN_BACK)
+        return replace(part, state=StepState.NOT_TAKEN_BACK, undone_at=entry.at, undo=StepState.NOT_TAKEN_BACK.value)
     told = NOT_KNOWN if outcome == EffectOutcome.UNKNOWN.value else outcome.replace("_", " ")
     return replace(
         part,
-        state=StepState.UNDONE if outcome in TAKEN_BACK else StepState.UNDO_FAILED,
+        state=StepState.UNDONE if outcome in WROTE else StepState.UNDO_FAILED,
         undone_at=entry.at,
         undo=": ".join(t for t in (told, reading.text(effect, "reason")) if t),
         undo_changes=changes_of(effect),

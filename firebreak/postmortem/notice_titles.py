@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from firebreak.domain.action import EffectOutcome
 from firebreak.domain.condition import Truth
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import wording
-from firebreak.postmortem.actions import NOT_TAKEN_BACK
-from firebreak.postmortem.in_force import NOT_KNOWN
+from firebreak.postmortem.in_force import NOT_KNOWN, WROTE
 from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
     call_reason,
@@ -96,7 +94,7 @@ def undone(part: ActionPart | None) -> str:
 
 def _written(part: ActionPart | None) -> str:
     """What came of a write; it is told when its outcome is not known, too."""
-    if part is None or part.effect in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED):
+    if part is None or part.effect in WROTE:
         return f"applied, {'verifying' if part is None or part.state is StepState.APPLIED else part.state.value}"
     return part.effect.replace("_", " ") or part.state.value
 
@@ -110,5 +108,5 @@ def _restore_words(case: Case) -> str:
         return f"step {last.step_id} was taken back"
     if NOT_KNOWN in last.told:
         return f"step {last.step_id} is in doubt: {NOT_KNOWN}"
-    why = last.outcome if last.told != NOT_TAKEN_BACK else "mode observe"
+    why = last.outcome if last.told != StepState.NOT_TAKEN_BACK else "mode observe"
     return f"step {last.step_id} was not taken back ({why})"

@@ -8,9 +8,9 @@ from typing import Any
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading
-from firebreak.postmortem.actions import NOT_TAKEN_BACK, TAKEN_BACK, changes_of
-from firebreak.postmortem.in_force import NOT_KNOWN
-from firebreak.postmortem.model import RestorePart
+from firebreak.postmortem.actions import changes_of
+from firebreak.postmortem.in_force import NOT_KNOWN, WROTE
+from firebreak.postmortem.model import RestorePart, StepState
 
 ABOUT_RESTORES = frozenset({EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED})
 """Kinds that `restores_of` looks at."""
@@ -52,7 +52,7 @@ def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
             told=restore_words(body) if ended else IN_FORCE,
             taken_back=ended and taken_back(body),
             target=reading.target_text(effect, "target"),
-            changes=changes_of(effect) if reading.text(effect, "outcome") in TAKEN_BACK else (),
+            changes=changes_of(effect) if reading.text(effect, "outcome") in WROTE else (),
         )
     return tuple(found[place] for place in sorted(found))
 
@@ -61,7 +61,7 @@ def restore_words(body: Mapping[str, Any]) -> str:
     """How a restore ended, in words; one that mode observe kept from writing took nothing back."""
     outcome = reading.text(body, "outcome")
     if reading.text(body, "effect", "outcome") == EffectOutcome.WOULD_APPLY.value:
-        return NOT_TAKEN_BACK
+        return StepState.NOT_TAKEN_BACK.value
     words = _WORDS | _BEGUN_WORDS if body.get("begun") is True else _WORDS
     return words.get(outcome, outcome.replace("_", " ") or "ended")
 
@@ -69,4 +69,4 @@ def restore_words(body: Mapping[str, Any]) -> str:
 def taken_back(body: Mapping[str, Any]) -> bool:
     """Whether the end of a restore is that the step is in force no more."""
     effect = reading.text(body, "effect", "outcome")
-    return reading.text(body, "outcome") == "restored" and (not effect or effect in TAKEN_BACK)
+    return reading.text(body, "outcome") == "restored" and (not effect or effect in WROTE)

@@ -8,7 +8,7 @@ from typing import Any
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem import reading, wording
-from firebreak.postmortem.actions import NOT_TAKEN_BACK
+from firebreak.postmortem.model import StepState
 from firebreak.postmortem.restores import restore_words
 from firebreak.postmortem.verdicts import condition_words, conditions_of
 
@@ -104,7 +104,7 @@ def _message(body: _Body, verb: str) -> str:
 
 def _undone(body: _Body) -> str:
     if reading.text(body, "effect", "outcome") == EffectOutcome.WOULD_APPLY.value:
-        return f"undo of {_step(body)}, {NOT_TAKEN_BACK}"
+        return f"undo of {_step(body)}, {StepState.NOT_TAKEN_BACK.value}"
     return f"undo of {_effect(body)}"
 
 
