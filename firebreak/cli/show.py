@@ -162,7 +162,7 @@ def _next(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) 
         return "a close was requested; a running engine ends the incident within seconds"
     return {
         IncidentPhase.SEEN: "the engine looks at the evidence; if this stays, look whether `firebreak up` runs",
-        IncidentPhase.PENDING: _again(entries),
+        IncidentPhase.PENDING: _again(report),
         IncidentPhase.CLASSIFIED: "the engine keeps the evidence, then takes the first step",
         IncidentPhase.ACTING: "the engine writes a step, then verifies it by evidence",
         IncidentPhase.VERIFYING: "the engine verifies the last step by evidence",
@@ -174,9 +174,8 @@ def _next(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) 
     }.get(row.phase, f"firebreak timeline {row.id}")
 
 
-def _again(entries: tuple[TimelineEntry, ...]) -> str:
-    from firebreak.postmortem import reading, wording
+def _again(report: Report) -> str:
+    from firebreak.postmortem import wording
 
-    last = next((e for e in reversed(entries) if e.kind is EntryKind.VERDICT_REACHED), None)
-    at = reading.time(last.body, "result", "again_at") if last else None
+    at = report.verdict.again_at if report.verdict else None
     return f"the engine looks again {f'at {wording.clock(at)} UTC' if at else 'soon'}, or when the alert resolves"
