@@ -155,7 +155,7 @@ def test_a_key_in_the_place_of_its_path_is_refused_and_not_repeated(monkeypatch:
 def test_a_home_that_is_not_there_is_told_where_servers_are_looked_for(typed: Any, name: str) -> None:
     """By the name of the setting."""
     ran = typed("servers", "path", "etcd", **{name: "~no.such.account/x"})
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert f"{name}: ~no.such.account/x" in ran.stderr
 
 
@@ -246,9 +246,9 @@ def test_a_lab_verb_without_a_lab_says_where_it_looked(typed: Any, place: Path, 
 
 @pytest.mark.parametrize("verb", ["path", "install"])
 def test_an_unknown_server_is_answered_with_the_known_ones(typed: Any, verb: str) -> None:
-    """Exit code 1, nothing on standard output that a script could take for a path."""
+    """Exit code 2, as of every refusal, and nothing on standard output that a script could take for a path."""
     ran = typed("servers", verb, "nope")
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert not ran.stdout
     assert "'nope'" in ran.stderr
     assert "kube-apiserver" in ran.stderr
@@ -257,7 +257,7 @@ def test_an_unknown_server_is_answered_with_the_known_ones(typed: Any, verb: str
 def test_a_server_that_is_not_there_is_told_with_the_command_that_gets_it(typed: Any, place: Path) -> None:
     """`path` never begins a build."""
     ran = typed("servers", "path", "etcd", FIREBREAK_CACHE_DIR=str(place / "cache"))
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert not ran.stdout
     assert "firebreak servers install etcd" in ran.stderr
 

@@ -320,12 +320,12 @@ async def test_a_second_start_finds_the_objects_and_tokens_of_the_first(tmp_path
 
 def test_the_command_lists_and_names_the_servers(tmp_path: Path) -> None:
     """`list` shows every server with its version, `path` prints one path, an unknown name fails with the known ones."""
-    code = "from firebreak.cli.servers import app; app()"
+    code = "from firebreak.cli.main import main; main()"
 
     def firebreak(*words: str) -> subprocess.CompletedProcess[str]:
         root = Path(__file__).resolve().parents[2]
         return subprocess.run(
-            [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=root, check=False
+            [sys.executable, "-c", code, "servers", *words], capture_output=True, text=True, cwd=root, check=False
         )
 
     listed = firebreak("list")
@@ -334,5 +334,5 @@ def test_the_command_lists_and_names_the_servers(tmp_path: Path) -> None:
         assert any(line.split()[:2] == [spec.name, spec.version] for line in listed.stdout.splitlines())
     assert firebreak("path", "etcd").stdout.strip() == str(require("etcd"))
     wrong = firebreak("path", "etc")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "Known servers" in wrong.stderr
