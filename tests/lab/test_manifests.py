@@ -76,14 +76,14 @@ def test_the_engine_may_patch_what_it_heals_by_and_nothing_else() -> None:
 def test_beyond_its_namespace_the_engine_may_only_look_at_nodes() -> None:
     """The one cluster-wide right."""
     (role,) = of_kind("ClusterRole", RIGHTS)
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]}]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
 
 
 def test_the_events_of_nodes_may_be_listed_where_they_are_kept() -> None:
     """In the namespace default the engine reads events and nothing else; without that, evidence is always missing."""
     (role,) = (r for r in of_kind("Role", RIGHTS) if r["metadata"]["namespace"] == "default")
     (binding,) = (b for b in of_kind("RoleBinding", RIGHTS) if b["metadata"]["namespace"] == "default")
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list"]}]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert [s["name"] for s in binding["subjects"]] == [manifests.ENGINE_USER]
 
