@@ -17,7 +17,7 @@ from pathlib import Path
 
 from firebreak.domain.errors import TransientError
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase
-from firebreak.domain.record import proof_of_health
+from firebreak.domain.record import first, proof_of_health
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.lab import control
 from firebreak.lab.faults import FAULTS, Fault, Tier
@@ -235,7 +235,7 @@ def ending_of(
 ) -> Ending:
     """How the incident `incident_id` ended, judged by what its fault class says; `others`: incidents that the fault
     opened beside it."""
-    closed = next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
+    closed = first(entries, EntryKind.INCIDENT_CLOSED)
     outcome = IncidentOutcome(closed.body["outcome"]) if closed else IncidentOutcome.OPEN
     verified = proof_of_health(entries, recovery=False)
     tier = str(verified.body["tier_name"]) if verified else Tier.NONE.value

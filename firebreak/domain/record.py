@@ -3,7 +3,7 @@ keys, or have another shape (older records)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from firebreak.domain.timeline import EntryKind, TimelineEntry
@@ -12,10 +12,15 @@ _DECIDED = (EntryKind.PLAN_PINNED, EntryKind.PERSON_CALLED, EntryKind.INCIDENT_C
 _JUDGED = (EntryKind.VERIFICATION, EntryKind.HOLD_ENDED)
 
 
+def first(entries: Iterable[TimelineEntry], *kinds: EntryKind) -> TimelineEntry | None:
+    """The first one of these kinds."""
+    return next((entry for entry in entries if entry.kind in kinds), None)
+
+
 def looks(entries: Sequence[TimelineEntry]) -> list[TimelineEntry]:
     """The verdicts up to the one that something was decided on (a plan, a call, the end), which is the last of them."""
-    decided = next((e.seq for e in entries if e.kind in _DECIDED), None)
-    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided)]
+    decided = first(entries, *_DECIDED)
+    return [e for e in entries if e.kind is EntryKind.VERDICT_REACHED and (decided is None or e.seq < decided.seq)]
 
 
 def proof_of_health(entries: Sequence[TimelineEntry], *, recovery: bool = True) -> TimelineEntry | None:
@@ -36,8 +41,9 @@ def proof_of_health(entries: Sequence[TimelineEntry], *, recovery: bool = True) 
 
 def _last_steps(entries: Sequence[TimelineEntry]) -> Mapping[int, int]:
     """Of each tier of the pinned plan."""
-    pinned = next((e.body for e in entries if e.kind is EntryKind.PLAN_PINNED), {})
-    steps = [tier.get("steps") if isinstance(tier, Mapping) else None for tier in _list(pinned.get("tiers"))]
+    pinned = first(entries, EntryKind.PLAN_PINNED)
+    tiers = _list(pinned.body.get("tiers")) if pinned else ()
+    steps = [tier.get("steps") if isinstance(tier, Mapping) else None for tier in tiers]
     return {tier: len(_list(of_tier)) - 1 for tier, of_tier in enumerate(steps)}
 
 

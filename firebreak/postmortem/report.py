@@ -10,7 +10,7 @@ from typing import TypeVar
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
-from firebreak.domain.record import proof_of_health
+from firebreak.domain.record import first, proof_of_health
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.actions import ABOUT_ACTIONS, actions_of, plan_of
@@ -57,7 +57,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming], ca
     `firebreak.timeline.phases.phases_of(entries)`; `case` of these very entries, where it is at hand."""
     verdicts = Verdicts(_checked(entries))
     case = case or _case(entries, verdicts, None, 0)
-    first, closed = _first(entries), _closed(entries)
+    opened, closed = _opened(entries), first(entries, EntryKind.INCIDENT_CLOSED)
     impact = _impact(
         entries=entries,
         case=case,
@@ -69,7 +69,7 @@ def build(entries: Sequence[TimelineEntry], *, phases: Sequence[PhaseTiming], ca
         **{name: getattr(case, name) for name in _OF_CASE},
         schema=SCHEMA,
         closed_by=closed.actor if closed else "",
-        opened_at=first.at,
+        opened_at=opened.at,
         headline=_headline(f"{case.service}{case.where}", case.alerts, case.verdict),
         summary=tuple(
             wording.sentence(line)
@@ -113,7 +113,7 @@ class _Since:
 
 
 def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | None, told: int) -> Case:
-    first, closed = _first(entries), _closed(entries)
+    opened, closed = _opened(entries), first(entries, EntryKind.INCIDENT_CLOSED)
     new = entries[told:] if earlier else entries
     since = _Since(earlier, new)
     verdict = since.part((EntryKind.VERDICT_REACHED,), lambda c: c.verdict, verdicts.deciding)
@@ -127,20 +127,20 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
     alone = closed is not None or any(person.what == "called" for person in people)
     left = in_force(plan=plan, actions=actions, restores=restores, left_alone=alone)
-    refusal = reading.text(first.body, "refusal")
-    elsewhere = reading.text(first.body, "elsewhere")
-    service = wording.clean(reading.text(first.body, "service"), 60) or UNKNOWN_SERVICE
+    refusal = reading.text(opened.body, "refusal")
+    elsewhere = reading.text(opened.body, "elsewhere")
+    service = wording.clean(reading.text(opened.body, "service"), 60) or UNKNOWN_SERVICE
     return Case(
         incident_id=entries[0].incident_id,
         service=service,
-        cluster=wording.clean(reading.text(first.body, "bindings", "cluster"), 40),
+        cluster=wording.clean(reading.text(opened.body, "bindings", "cluster"), 40),
         elsewhere=elsewhere,
-        target=next((e.target for e in entries if e.target), "") or reading.target_text(first.body, "target"),
+        target=next((e.target for e in entries if e.target), "") or reading.target_text(opened.body, "target"),
         refusal=refusal,
         outcome=(reading.text(closed.body, "outcome") or "closed") if closed else IncidentOutcome.OPEN.value,
         reason=reading.text(closed.body, "reason") if closed else "",
         observed_only=_observed_only(actions),
-        accepted_at=reading.time(first.body, "accepted_at") or first.at,
+        accepted_at=reading.time(opened.body, "accepted_at") or opened.at,
         closed_at=closed.at if closed else None,
         called_after_the_end=called_after(closed, entries),
         verdict=verdict,
@@ -170,12 +170,8 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     )
 
 
-def _first(entries: Sequence[TimelineEntry]) -> TimelineEntry:
-    return next((e for e in entries if e.kind is EntryKind.INCIDENT_OPENED), entries[0])
-
-
-def _closed(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
-    return next((e for e in entries if e.kind is EntryKind.INCIDENT_CLOSED), None)
+def _opened(entries: Sequence[TimelineEntry]) -> TimelineEntry:
+    return first(entries, EntryKind.INCIDENT_OPENED) or entries[0]
 
 
 def _observed_only(actions: Sequence[ActionPart]) -> bool:
@@ -198,7 +194,7 @@ def _impact(
     proof = None if outcome == IncidentOutcome.OPEN else proof_of_health(entries)
     until = proof.at if proof else None
     if outcome == IncidentOutcome.NOTHING_DONE and until is None:
-        until = next(e.at for e in entries if e.kind is EntryKind.INCIDENT_CLOSED)
+        until = case.closed_at
     resolved = [a.resolved_at for a in alerts if a.resolved_at]
     if outcome == IncidentOutcome.NOTHING_DONE and resolved and len(resolved) == len(alerts) and not left_out:
         until = max(resolved)  # while one still fires, or may (left out), another one's end is the end of nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Any
 
 from firebreak.domain.codec import parse_time
 from firebreak.domain.message import NoticeKind, PagerAction
-from firebreak.domain.record import looks, proof_of_health
+from firebreak.domain.record import first, looks, proof_of_health
 from firebreak.domain.timeline import EntryKind, PhaseTiming, TimelineEntry
 from firebreak.domain.verdict import Severity
 
@@ -84,7 +84,7 @@ def phases_of(
     of what counts from the classification. Times are wall-clock stamps, so a clock that was set back gives a negative
     `took_ms`, which is shown and not over budget.
     """
-    opened = _first(entries, EntryKind.INCIDENT_OPENED)
+    opened = first(entries, EntryKind.INCIDENT_OPENED)
     if opened is None:
         return ()
     accepted = _time(opened.body.get("accepted_at")) or opened.at
@@ -126,19 +126,19 @@ def _stamps(entries: Sequence[TimelineEntry], opened: TimelineEntry) -> dict[Pha
     return {
         Phase.SEEN: opened.at,
         Phase.CLASSIFIED: seen[-1].at if seen else None,
-        Phase.PLANNED: _at(_first(entries, EntryKind.PLAN_PINNED)),
-        Phase.EVIDENCE_KEPT: _at(_first(entries, EntryKind.EVIDENCE_KEPT)),
-        Phase.FIRST_ACTION: _at(_first(entries, EntryKind.EFFECT_RECORDED, EntryKind.STEP_WOULD_APPLY)),
+        Phase.PLANNED: _at(first(entries, EntryKind.PLAN_PINNED)),
+        Phase.EVIDENCE_KEPT: _at(first(entries, EntryKind.EVIDENCE_KEPT)),
+        Phase.FIRST_ACTION: _at(first(entries, EntryKind.EFFECT_RECORDED, EntryKind.STEP_WOULD_APPLY)),
         Phase.VERIFIED: _at(proof_of_health(entries, recovery=False)),
         Phase.PERSON_CALLED: _at(_called(entries)),
-        Phase.CLOSED: _at(_first(entries, EntryKind.INCIDENT_CLOSED)),
+        Phase.CLOSED: _at(first(entries, EntryKind.INCIDENT_CLOSED)),
     }
 
 
 def _called(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
     """The first call for a person: by decision, or a page that goes out by itself (a deadline, a relapse, what nobody
     looked at in time). One that comes after the end is about something else, but for a deadline that was late."""
-    closed = _first(entries, EntryKind.INCIDENT_CLOSED)
+    closed = first(entries, EntryKind.INCIDENT_CLOSED)
     for entry in entries:
         paged = entry.kind is EntryKind.MESSAGE_DELIVERED and entry.body.get("pager") == PagerAction.TRIGGER_HIGH.value
         in_time = closed is None or entry.seq < closed.seq or entry.body.get("notice") == NoticeKind.DEADLINE.value
@@ -178,10 +178,6 @@ def _when_allowed(entries: Sequence[TimelineEntry], ended: datetime, started: da
 def _verdict(entry: TimelineEntry) -> Mapping[str, Any]:
     verdict = entry.body.get("verdict")
     return verdict if isinstance(verdict, Mapping) else {}
-
-
-def _first(entries: Iterable[TimelineEntry], *kinds: EntryKind) -> TimelineEntry | None:
-    return next((e for e in entries if e.kind in kinds), None)
 
 
 def _at(entry: TimelineEntry | None) -> datetime | None:
