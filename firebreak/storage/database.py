@@ -6,9 +6,9 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine
@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from firebreak.domain.errors import LedgerError
 from firebreak.storage.faults import sqlite_code, translated
+from firebreak.storage.opened_files import identity, is_another
 
 READ_PATIENCE_MS = 5_000
 """How long a reader waits while another process recovers the log of a killed writer."""
@@ -28,20 +29,23 @@ how long the next start reads the log of a killed engine."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """`schema` names the folder of its migrations, `revision` the schema that this program reads and writes."""
+    """`schema` names the folder of its migrations, `revision` the schema that this program reads and writes. `opened`:
+    which file it is; another one in its place is not opened, since it would get what is of this one."""
 
     path: Path
     schema: str
     revision: str
+    opened: tuple[int, int] | None = None
 
-    def prepare(self) -> None:
-        """Make or migrate the file so that it holds `revision`. LedgerError when it cannot be."""
+    def prepare(self) -> Self:
+        """Make or migrate the file so that it holds `revision`: that very file. LedgerError when it cannot be."""
         try:
             present = self.present_revision() if self.path.exists() else None
             if present != self.revision:
                 from firebreak.storage.migrate import migrate  # alembic costs start-up time: only when needed
 
                 migrate(self)
+            return replace(self, opened=identity(self.path))
         except sqlite3.Error as error:
             raise translated(error, self.path) from None
         except OSError as error:
@@ -121,8 +125,9 @@ class Database:
         return raw
 
     def open_writing(self) -> sqlite3.Connection:
-        """In driver autocommit. Raises sqlite3.Error."""
-        raw = sqlite3.connect(self._uri("rwc"), uri=True, isolation_level=None, check_same_thread=False)
+        """In driver autocommit. Raises sqlite3.Error, and LedgerError where another file stands there."""
+        self._refuse_another()
+        raw = sqlite3.connect(self._uri("rw"), uri=True, isolation_level=None, check_same_thread=False)
         try:
             raw.execute(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
             raw.execute("PRAGMA journal_mode = WAL")
@@ -134,7 +139,16 @@ class Database:
             raise
         return raw
 
+    def _refuse_another(self) -> None:
+        """Before it is opened: SQLite would recover the one by the log of the other."""
+        if self.opened is not None and is_another(self.path, self.opened):
+            raise LedgerError(
+                f"{self.path.name}: another file stands in {self.path.parent} than the one that was opened, or none",
+                advice="Stop the engine, put back a copy of the whole data directory, and start it.",
+            )
+
     def _read_only(self) -> sqlite3.Connection:
+        self._refuse_another()
         try:
             return self._open_read_only(self._uri("ro"))
         except sqlite3.OperationalError as error:

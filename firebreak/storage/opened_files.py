@@ -18,24 +18,26 @@ class OpenedFiles:
 
     def add(self, path: Path) -> None:
         """`path` has just been opened. OSError when there is no such file."""
-        self._opened[path] = _identity(path)
+        self._opened[path] = identity(path)
 
     def replaced(self) -> tuple[Path, ...]:
         """Those in whose place there was another one since, or none. With the former one back it is not as before:
         SQLite may have dropped its log, or given it to the other one."""
-        self._replaced.update(path for path, opened in self._opened.items() if _is_another(path, opened))
+        self._replaced.update(path for path, opened in self._opened.items() if is_another(path, opened))
         return tuple(path for path in self._opened if path in self._replaced)
 
 
-def _is_another(path: Path, opened: tuple[int, int]) -> bool:
+def is_another(path: Path, opened: tuple[int, int]) -> bool:
+    """Whether another file, or none, stands where the one of that identity was opened."""
     try:
-        return _identity(path) != opened
+        return identity(path) != opened
     except FileNotFoundError:
         return True
     except OSError:  # nobody can say, and whoever needs the file says so
         return False
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
+    """What tells one file from another, whatever its name. OSError when there is none."""
     found = os.stat(path)
     return found.st_dev, found.st_ino

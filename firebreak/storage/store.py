@@ -46,8 +46,22 @@ class Store:
         """`path` of the SQLite file. Makes and migrates it, unless `read_only`: then nothing is written, the engine
         may run or be stopped, and a log left by a killed writer is read. Raises LedgerError."""
         database = cls.database(path)
-        await asyncio.to_thread(database.check_readable if read_only else database.prepare)
-        return cls(database, read_only=read_only)
+        if read_only:
+            await asyncio.to_thread(database.check_readable)
+            return cls(database, read_only=True)
+        store = cls(await asyncio.to_thread(database.prepare), read_only=False)
+        try:
+            await store._connect()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def _connect(self) -> None:
+        """All connections at once: opened when they are first needed, hours later, one could be of another file."""
+        await self._peek(lambda raw: None)
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.connect)
 
     async def close(self) -> None:
         """Write what is queued, then let go of the file. Repeats do nothing."""

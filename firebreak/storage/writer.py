@@ -65,6 +65,14 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name=f"write {database.path.name}", daemon=True)
         self._thread.start()
 
+    def connect(self) -> None:
+        """Open the file now, rather than for the first unit. Waits for no transaction. Raises LedgerError."""
+        try:
+            with self._turn:
+                self._connect()
+        except sqlite3.Error as error:
+            raise translated(error, self._database.path) from None
+
     async def run(self, unit: Unit[T]) -> T:
         """What `unit` returned, after the fsync that made it last. Errors of the unit are raised as they are, faults
         of the file as LedgerError. A caller that is cancelled cannot know whether it was written."""

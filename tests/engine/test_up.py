@@ -314,13 +314,16 @@ async def test_a_child_that_hangs_is_ended_and_started_again(engine: Engine) -> 
 
 @pytest.mark.servers
 @pytest.mark.faults
-async def test_no_process_is_started_on_a_file_that_was_replaced_under_the_engine(engine: Engine, pager: Any) -> None:
-    """A gateway that ended would take alerts into it that no dispatcher sees. A person is called instead, until the
-    engine has been started again."""
+@pytest.mark.parametrize("name", [INBOX_FILE, TIMELINE_FILE])
+async def test_no_process_is_started_on_a_file_that_was_replaced_under_the_engine(
+    engine: Engine, pager: Any, name: str
+) -> None:
+    """A gateway that ended would take alerts into it that no dispatcher sees. A person is called instead, also out of a
+    record that nothing had been written into, until the engine has been started again."""
     settings = {"FIREBREAK_PAGERDUTY_URL": pager.url, "FIREBREAK_FALLBACK_PAGER_KEY": "k" * 32}
     await engine.start(**settings)
-    inbox, former = engine.data / INBOX_FILE, engine.folder / "former"
-    os.rename(inbox, former)
+    file, former = engine.data / name, engine.folder / "former"
+    os.rename(file, former)
     os.kill(engine.pid("gateway"), signal.SIGKILL)
 
     async def told(action: str) -> bool:
@@ -329,9 +332,9 @@ async def test_no_process_is_started_on_a_file_that_was_replaced_under_the_engin
     await engine.eventually(functools.partial(told, "trigger"), PATIENCE)  # in less time others are started again
     assert [event["dedup_key"].split("-")[0] for event in pager.got] == ["replaced"]
     assert "gateway" not in engine.alive()
-    assert not inbox.exists()
+    assert not file.exists()
     await engine.up.stop()
-    os.rename(former, inbox)
+    os.rename(former, file)
     await engine.start(**settings)
     assert await engine.post(engine.port) == 200
     await engine.eventually(functools.partial(told, "resolve"), PATIENCE)
