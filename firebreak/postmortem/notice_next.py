@@ -32,7 +32,7 @@ INTAKE, INBOX_FILE, DATA_FILES = "intake", "inbox file", "data directory"
 _ENDS_ITSELF = {
     INTAKE: "the alerts are taken up",
     INBOX_FILE: "the inbox can be read",
-    DATA_FILES: "the engine has been started again",
+    DATA_FILES: "the engine has been started again with this record; with another one, resolve it at the pager",
 }
 """Where the fault is when accepted alerts wait, nobody can read them, or a file was replaced under the engine:
 `firebreak/engine/watch.py` resolves those pages by itself."""

@@ -14,7 +14,7 @@ from firebreak.domain.codec import format_time
 from firebreak.domain.errors import ContractError
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
-from firebreak.postmortem.notice_next import INBOX_FILE, INTAKE
+from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build
 
@@ -611,6 +611,13 @@ def test_the_call_about_an_inbox_that_cannot_be_read_says_that_it_ends_by_itself
     """So does that one."""
     notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(INBOX_FILE, error="damaged", next_step="Stop the engine."))
     assert "Next: Stop the engine. This page ends by itself once the inbox can be read." in notice.lines
+
+
+def test_the_call_about_a_replaced_file_does_not_promise_its_end_with_another_record(tell: Tell) -> None:
+    """A copy that is put back, as the page says, knows of no such page: nothing resolves it."""
+    notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(DATA_FILES, error="replaced", next_step="Put it back."))
+    end = "once the engine has been started again with this record; with another one, resolve it at the pager."
+    assert f"Next: Put it back. This page ends by itself {end}" in notice.lines
 
 
 def test_a_fault_within_an_incident_leaves_the_call_about_that(tell: Tell) -> None:
