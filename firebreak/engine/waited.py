@@ -45,19 +45,26 @@ class IntakeWait:
 
 
 class Standstill:
-    """What comes after an alert that waits, and that somebody was paged about: for as long as nothing of it is taken
-    up, that page stands for it, too. Where it is taken up as ever, and then stands still, that is news."""
+    """What comes after an alert that waits, and that somebody was paged about: for as long as nothing of its class is
+    taken up, that page stands for it, too. Where it is taken up as ever, and then stands still, that is news; so it is
+    where another class stands still."""
 
     def __init__(self) -> None:
         self._known: int | None = None  # last receipt that the open pages stand for; None = there is no page
         self._at_looks: deque[int] = deque(maxlen=3)  # last receipts that there were then
         self._flows: set[Hashable] = set()  # classes of which something that came later was taken up at once
+        self._told: set[Hashable] = set()  # classes that the open pages are about; None = nobody can read of which
 
     def over(self) -> None:
         """Nothing waits for long any more."""
         self._known = None
         self._at_looks.clear()
         self._flows.clear()
+        self._told.clear()
+
+    def paged(self, intake_class: Hashable | None) -> None:
+        """About an alert of that class."""
+        self._told.add(intake_class)
 
     def looked(self, newest: int) -> tuple[int, int]:
         """At each look while a page is open, with the last receipt that there is. After which receipt the oldest that
@@ -72,7 +79,9 @@ class Standstill:
 
     def is_news(self, intake_class: Hashable | None) -> bool:
         """The oldest of what came later, of that class (None: nobody can read which), has waited for too long."""
-        return bool(self._flows) if intake_class is None else intake_class in self._flows
+        if intake_class is None:
+            return bool(self._flows)
+        return intake_class in self._flows or not self._told & {intake_class, None}
 
     def stands_for_all(self, *, paged: bool) -> None:
         """What waits now needs no page, or has just got one."""

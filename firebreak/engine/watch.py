@@ -18,7 +18,7 @@ import structlog
 from activities import notices
 from firebreak.documents.durations import spoken
 from firebreak.domain import ids
-from firebreak.domain.alert import AcceptedAlert, UnreadableDelivery
+from firebreak.domain.alert import AcceptedAlert, IntakeClass, UnreadableDelivery
 from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import UnreadableRestore
@@ -171,6 +171,7 @@ class IntakeWatch:
         late = oldest is not None and self._wait.of(oldest.receipt, oldest.accepted_at) >= self._limit
         waits = "" if oldest is None else _record_of(oldest)
         if late and oldest is not None and not self._waiting.stands:
+            self._behind.paged(_class_of(oldest))
             await self._page(oldest)
         elif late:
             await self._look_behind()
@@ -185,9 +186,10 @@ class IntakeWatch:
         behind = await self._inbox.oldest(after=known)
         if behind is None or self._wait_behind.of(behind.receipt, behind.accepted_at) < self._limit:
             return
-        news = self._behind.is_news(behind.intake_class if isinstance(behind, AcceptedAlert) else None)
+        news = self._behind.is_news(_class_of(behind))
         if news:
             await self._page(behind, others=True)
+            self._behind.paged(_class_of(behind))
         self._behind.stands_for_all(paged=news)
 
     async def _look_without_inbox(self, error: Exception, now: datetime, elapsed: float) -> None:
@@ -288,6 +290,11 @@ class IntakeWatch:
             next_step="Start the workers.",
             **told,
         )
+
+
+def _class_of(delivery: AcceptedAlert | UnreadableDelivery) -> IntakeClass | None:
+    """None: nobody can read which."""
+    return delivery.intake_class if isinstance(delivery, AcceptedAlert) else None
 
 
 def _record_of(oldest: AcceptedAlert | UnreadableDelivery) -> str:

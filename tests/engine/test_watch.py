@@ -167,6 +167,31 @@ async def test_one_standstill_is_one_page_however_long(inbox: Any, store: Any, c
     assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
 
 
+@pytest.mark.parametrize("stuck", list(IntakeClass))
+async def test_a_page_about_one_class_hides_no_standstill_of_the_other(
+    inbox: Any, store: Any, clock: Any, stuck: IntakeClass
+) -> None:
+    """Nothing of that class came since, so that nobody saw it being taken up: it is a page of its own, and one for all
+    that come behind it, of either class."""
+    (other,) = set(IntakeClass) - {stuck}
+    watch = IntakeWatch(inbox, store, clock)
+
+    async def accepted(of: IntakeClass) -> None:
+        await inbox.accept([(late(clock), of)], source="test", truncated=0, accepted_at=clock.at)
+
+    await accepted(stuck)
+    clock.forward(61)
+    for _ in range(2):
+        await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    for of, expected in ((stuck, []), (other, [PagerAction.TRIGGER_HIGH]), (other, []), (stuck, [])):
+        await accepted(of)
+        clock.forward(61)
+        for _ in range(2):
+            await watch.look()
+        assert await pages(store, clock) == expected
+
+
 async def test_a_page_behind_a_stuck_alert_that_cannot_be_written_is_tried_again(
     inbox: Any, store: Any, clock: Any
 ) -> None:
