@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from activities import notices
+from activities.restore_ends import FLIPPED, NOT_FLIPPED
 from firebreak.documents.durations import spoken
 from firebreak.domain import ids
 from firebreak.domain.alert import AcceptedAlert, IntakeClass, UnreadableDelivery
@@ -238,10 +239,11 @@ class IntakeWatch:
     async def _page_for_restore(self, key: str, record: RestoreRecord) -> None:
         """Keyed: an engine that was started again finds the entry, and pages nobody a second time."""
         now = self._clock.now()
+        began = await self._ledger.find(record.incident_id, ids.move_key("undo-intent", record.tier, record.step))
         reason = (
             f"a step in force since {record.opened_at:%Y-%m-%d %H:%M:%S} UTC (tier {record.tier}, step {record.step}) "
             f"should have been taken back within {record.restore.within}, and nothing has said what became of that: "
-            "its restore workflow is gone or cannot page. Nothing was flipped."
+            f"its restore workflow is gone or cannot page. {FLIPPED if began else NOT_FLIPPED}"
         )
         entry = EntryDraft(
             incident_id=record.incident_id,

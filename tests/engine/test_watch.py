@@ -601,6 +601,20 @@ async def test_an_overdue_restore_that_nobody_ended_pages_once(inbox: Any, store
     assert await pages(store, clock) == []
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_of_an_overdue_restore_that_was_begun_nobody_says_that_nothing_was_flipped(
+    inbox: Any, store: Any, clock: Any, begun: bool
+) -> None:
+    """Its write may have been taken before its worker was killed."""
+    await store.append([draft("r", clock)], restores=[promised(clock)])
+    if begun:
+        await store.append([draft(ids.move_key("undo-intent", 1, 0), clock)])
+    clock.forward(660)
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    said = (await store.entries("inc-1"))[-1].body["error"]
+    assert ("Nothing was flipped." in said, "It was begun" in said) == (not begun, begun)
+
+
 async def test_a_restore_is_overdue_also_when_the_clock_was_set_back(inbox: Any, store: Any, clock: Any) -> None:
     """A year back: it is late by what this process has seen of it, not in a year."""
     gone = [0.0]
@@ -669,6 +683,9 @@ async def test_a_restore_is_seen_though_the_inbox_cannot_be_read(inbox: Any, sto
             if self.away:
                 raise LedgerError("locked")
             return await store.append(*args, **kwargs)
+
+        async def find(self, incident_id: str, key: str) -> Any:
+            return await store.find(incident_id, key)
 
     await store.append([draft("r", clock)], restores=[promised(clock)])
     clock.forward(660)
