@@ -65,9 +65,9 @@ def delivery_record(kind: str, receipt: int, accepted_at: datetime | None) -> st
     return delivery_key(kind, receipt, accepted_at).replace("/", "-")
 
 
-def unread_inbox_record(since: datetime) -> str:
-    """Record of a time in which the inbox cannot be read: `inbox-20261121-090000`, of when that began."""
-    return f"inbox-{since.astimezone(UTC):%Y%m%d-%H%M%S}"
+def unread_record(store: str, since: datetime) -> str:
+    """Record of a time in which a store cannot be read: `inbox-20261121-090000`, of when that began."""
+    return f"{store}-{since.astimezone(UTC):%Y%m%d-%H%M%S}"
 
 
 OWN_ALERTS = "engine-"

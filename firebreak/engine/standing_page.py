@@ -66,9 +66,20 @@ class StandingPage:
                 self._left = await self._left_open()
         await self._write_down()
 
-    async def begin(self, record: str, reason: str, *, title: str, where: str, next_step: str, **told: Any) -> None:
+    async def begin(
+        self,
+        record: str,
+        reason: str,
+        *,
+        title: str,
+        where: str,
+        next_step: str,
+        unsent: LedgerError | None = None,
+        **told: Any,
+    ) -> None:
         """Page, under `record`. `title` is of the page that goes out directly; `told` goes into the record. Raises
-        LedgerError when it cannot be written down: to be begun again at the next look."""
+        LedgerError when it cannot be written down: to be begun again at the next look. `unsent`: why nobody would send
+        what is written down, which is then the error."""
         now = self._clock.now()
         entry = EntryDraft(
             incident_id=record,
@@ -80,9 +91,12 @@ class StandingPage:
         key = notices.page_key(self._begun)
         page = notices.pager(record, NoticeKind.PERSON_NEEDED, key, PagerAction.TRIGGER_HIGH, now, reason=reason)
         try:
+            if unsent is not None:
+                raise unsent
             await self._ledger.append([entry], messages=[page])
         except LedgerError as error:
-            await self._directly(entry, page, NoticeText(title=title, lines=(reason, str(error), error.next_step())))
+            why = () if str(error) in reason else (str(error),)
+            await self._directly(entry, page, NoticeText(title=title, lines=(reason, *why, error.next_step())))
             raise
         self._paged = (*self._paged, record)  # only now: what could not be written is tried at the next look
 

@@ -218,7 +218,14 @@ async def _people(settings: Settings, rulebook: Rulebook, files: OpenedFiles) ->
             inbox = await stack.enter_async_context(opened_inbox(settings, store))
             files.add(settings.data_dir / INBOX_FILE)
             watch = IntakeWatch(
-                inbox, store, clock, pager=pager, pager_key=fallback, incidents=store, replaced=files.replaced
+                inbox,
+                store,
+                clock,
+                pager=pager,
+                pager_key=fallback,
+                incidents=store,
+                outbox=store,
+                replaced=files.replaced,
             )
             watching = watch.run
             yield lambda: tasks.append(asyncio.create_task(watching()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -24,20 +24,20 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.incident import UnreadableRestore
 from firebreak.domain.message import NoticeKind, PagerAction
-from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, PagerPort, RestoreRecord
+from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, OutboxPort, PagerPort, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.clock import SetBack
 from firebreak.engine.damage import KEPT, unreadable_restore
 from firebreak.engine.standing_page import StandingPage
+from firebreak.engine.unread import INBOX, RECORD, Unread
 from firebreak.engine.waited import IntakeWait, OpenSince, Standstill
-from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE
+from firebreak.postmortem.notice_next import DATA_FILES, INTAKE
 
 log = structlog.get_logger()
 
 LOOK = 2.0  # seconds between two looks
 LIMIT = timedelta(seconds=60)
 _WAITING, _TAKEN_UP = "waiting", "taken-up"  # keys of the entries of a page's record: alerts wait
-_UNREAD, _READ = "unread", "read"  # the inbox cannot be read
 _REPLACED, _STARTED = "replaced", "started-again"  # a file in the place of one that was opened
 _NAMED = 5  # open incidents in one page
 LONG_STEP = timedelta(minutes=1)
@@ -48,7 +48,7 @@ RESTORE_GRACE = timedelta(minutes=1)
 
 class IntakeWatch:
     """`run` until cancelled. One page for as long as the same alert waits, ended when it has been taken up; and one for
-    as long as the inbox cannot be read, when nobody knows what waits.
+    as long as the inbox cannot be read, when nobody knows what waits, or the outbox, when nobody is called.
 
     When the ledger cannot be written (which may be why it waits) the page goes out directly, by `pager` and the
     fallback key. `elapsed`: seconds of a clock that nobody sets."""
@@ -63,6 +63,7 @@ class IntakeWatch:
         pager: PagerPort | None = None,
         pager_key: str = "",
         incidents: IncidentsPort | None = None,
+        outbox: OutboxPort | None = None,
         elapsed: Callable[[], float] = time.monotonic,
         replaced: Callable[[], Sequence[Path]] = tuple,
     ) -> None:
@@ -72,6 +73,7 @@ class IntakeWatch:
         self._clock = clock
         self._limit = limit
         self._incidents = incidents
+        self._outbox = outbox
         self._elapsed = elapsed
         self._set_back = SetBack(clock, elapsed)
         self._wait = IntakeWait(limit)
@@ -80,7 +82,6 @@ class IntakeWatch:
         self._open_since = OpenSince()
         self._overdue: set[tuple[str, str]] = set()  # restores that are known to have been paged for
         self._damaged: set[str] = set()  # records of restores that cannot be read, paged for
-        self._blind_since: tuple[float, datetime] | None = None  # by both clocks; None = the inbox can be read
 
         def page(begun: str, over: str) -> StandingPage:
             return StandingPage(
@@ -88,7 +89,10 @@ class IntakeWatch:
             )
 
         self._waiting = page(_WAITING, _TAKEN_UP)
-        self._unread = page(_UNREAD, _READ)
+        self._unread_inbox, self._unread_record = (
+            Unread(store, page(store.begun, store.over), clock=clock, elapsed=elapsed, limit=limit)
+            for store in (INBOX, RECORD)
+        )
         self._files = replaced
         self._replaced = page(_REPLACED, _STARTED)
 
@@ -104,17 +108,23 @@ class IntakeWatch:
 
     async def look(self) -> None:
         """Page when the oldest alert has waited for too long; resolve that page when it has not any more. Page once
-        for every open restore whose time limit is long over, and for each long step back of the clock."""
-        try:
-            await self._look_at_intake()
-        finally:  # an inbox that cannot be read hides no restore, nor does one of these hide a step of the clock
+        for every open restore whose time limit is long over, and for each long step back of the clock. Each look has
+        its turn, whatever becomes of those before it; raises the first of their errors."""
+        looks = (
+            self._look_at_intake,
+            self._look_at_outbox,
+            self._look_at_restores,
+            self._look_at_clock,
+            self._look_at_files,
+        )
+        errors = []
+        for look in looks:
             try:
-                await self._look_at_restores()
-            finally:
-                try:
-                    await self._look_at_clock()
-                finally:
-                    await self._look_at_files()
+                await look()
+            except Exception as error:  # noqa: BLE001 # raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def _look_at_files(self) -> None:
         """The engine goes on with the files that it has opened, and starts no process again that would open others."""
@@ -155,18 +165,29 @@ class IntakeWatch:
         now, elapsed = self._clock.now(), self._elapsed()
         self._wait.looked(now, elapsed)
         self._wait_behind.looked(now, elapsed)
-        for page in (self._waiting, self._unread):
+        for page in (self._waiting, self._unread_inbox):
             await page.catch_up()
         try:
             oldest = await self._inbox.oldest()
         except Exception as error:
-            await self._look_without_inbox(error, now, elapsed)
+            await self._unread_inbox.failed(error)
             raise
-        self._blind_since = None
         try:
             await self._look_at_oldest(oldest)
         finally:
-            await self._unread.end("the inbox can be read again")
+            await self._unread_inbox.read_well()
+
+    async def _look_at_outbox(self) -> None:
+        """As its sender does, who can only try again. Writing may go well meanwhile: no other page would go out."""
+        if self._outbox is None:
+            return
+        await self._unread_record.catch_up()
+        try:
+            await self._outbox.due(self._clock.now(), limit=1)
+        except Exception as error:
+            await self._unread_record.failed(error)
+            raise
+        await self._unread_record.read_well()
 
     async def _look_at_oldest(self, oldest: AcceptedAlert | UnreadableDelivery | None) -> None:
         late = oldest is not None and self._wait.of(oldest.receipt, oldest.accepted_at) >= self._limit
@@ -192,24 +213,6 @@ class IntakeWatch:
             await self._page(behind, others=True)
             self._behind.paged(_class_of(behind))
         self._behind.stands_for_all(paged=news)
-
-    async def _look_without_inbox(self, error: Exception, now: datetime, elapsed: float) -> None:
-        """What has got its 200 may wait there, and nobody sees it: the dispatchers cannot read it, either."""
-        self._blind_since = self._blind_since or (elapsed, now)
-        began, began_at = self._blind_since
-        if elapsed - began < self._limit.total_seconds() or self._unread.records:
-            return
-        reason = (
-            f"the inbox cannot be read since {began_at:%H:%M:%S} UTC ({error}): nobody takes up the alerts that were "
-            "accepted. Look for them at Alertmanager, and handle them by hand meanwhile."
-        )
-        await self._unread.begin(
-            ids.unread_inbox_record(began_at),
-            reason,
-            title="Firebreak needs a person: its inbox cannot be read, nor its record written",
-            where=INBOX_FILE,
-            next_step=error.next_step() if isinstance(error, FirebreakError) else "Look at the engine's log.",
-        )
 
     async def _look_at_restores(self) -> None:
         if self._incidents is None:

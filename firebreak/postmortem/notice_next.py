@@ -28,14 +28,15 @@ from firebreak.postmortem.notice_subject import (
 CLOSE = "firebreak close {id} --reason ..."
 _OBSERVED = "do it by hand if you agree; mode observe writes nothing."
 _A_PERSONS = "nothing more is written or verified: a person has it."
-INTAKE, INBOX_FILE, DATA_FILES = "intake", "inbox file", "data directory"
+INTAKE, INBOX_FILE, RECORD_FILE, DATA_FILES = "intake", "inbox file", "record file", "data directory"
 _ENDS_ITSELF = {
     INTAKE: "the alerts are taken up",
     INBOX_FILE: "the inbox can be read",
+    RECORD_FILE: "the record can be read",
     DATA_FILES: "the engine has been started again with this record; with another one, resolve it at the pager",
 }
-"""Where the fault is when accepted alerts wait, nobody can read them, or a file was replaced under the engine:
-`firebreak/engine/watch.py` resolves those pages by itself."""
+"""Where the fault is when accepted alerts wait, nobody can read them or the record, or a file was replaced under the
+engine: `firebreak/engine/watch.py` resolves those pages by itself."""
 
 
 def next_step(kind: NoticeKind, case: Case, told: Mapping[str, Any]) -> str:

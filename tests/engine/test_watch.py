@@ -495,7 +495,7 @@ async def test_an_inbox_that_cannot_be_read_pages_once(inbox: Any, store: Any, c
     for expected in ([PagerAction.RESOLVE_HIGH], []):
         await watch.look()
         assert await pages(store, clock) == expected
-    begun, over = await store.entries(ids.unread_inbox_record(clock.at))
+    begun, over = await store.entries(ids.unread_record("inbox", clock.at))
     assert str(fault) in begun.body["error"]
     assert over.kind is EntryKind.RECOVERY_SEEN
 
@@ -560,13 +560,76 @@ async def test_neither_inbox_nor_ledger_is_a_direct_page(inbox: Any, store: Any,
         gone.append(seconds)
         with pytest.raises(LedgerError):
             await watch.look()
-    record = ids.unread_inbox_record(clock.at)
+    record = ids.unread_record("inbox", clock.at)
     assert pager.sent == [("fallback", PagerAction.TRIGGER_HIGH, record)]
     ledger.full, unreadable.fault = False, None
     await watch.look()
     (end,) = await store.due(clock.at, limit=9)
     assert (end.draft.incident_id, end.draft.pager) == (record, PagerAction.RESOLVE_HIGH)
     assert not needless(end.draft, await store.entries(record))
+
+
+class Unsendable:
+    """The outbox of a record that cannot be read for a while, though it can be written."""
+
+    def __init__(self, store: Any, fault: Exception | None) -> None:
+        self._store = store
+        self.fault = fault
+
+    async def due(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fault is not None:
+            raise self.fault
+        return await self._store.due(*args, **kwargs)
+
+
+@pytest.mark.parametrize("fault", [LedgerError("the file is damaged"), RuntimeError("a bug of ours")])
+async def test_a_record_that_can_be_written_and_not_read_is_a_direct_page(
+    inbox: Any, store: Any, clock: Any, fault: Exception
+) -> None:
+    """No row of the outbox would be sent, that of this page neither: one by the fallback key after a minute by the
+    clock that nobody sets, written down all the same, and ended by the outbox once that is read again."""
+    pager: Any = Pager()
+    outbox: Any = Unsendable(store, fault)
+    gone = [0.0]
+    watch = IntakeWatch(
+        inbox,
+        store,
+        clock,
+        pager=pager,
+        pager_key="fallback",
+        incidents=store,
+        outbox=outbox,
+        elapsed=lambda: gone[-1],
+    )
+    record = ids.unread_record("record", clock.at)
+    for seconds, sent_by_then in ((0.0, 0), (59.0, 0), (61.0, 1), (63.0, 1), (90.0, 1)):
+        gone.append(seconds)
+        with pytest.raises(LedgerError if seconds == 61.0 else type(fault)):
+            await watch.look()
+        assert len(pager.sent) == sent_by_then
+    assert pager.sent == [("fallback", PagerAction.TRIGGER_HIGH, record)]
+    outbox.fault = None
+    for expected in ([PagerAction.RESOLVE_HIGH], []):
+        await watch.look()
+        assert await pages(store, clock) == expected
+    begun, sent, over = await store.entries(record)
+    assert "no call that it holds goes out" in begun.body["error"]
+    assert (sent.kind, over.kind) == (EntryKind.MESSAGE_DELIVERED, EntryKind.RECOVERY_SEEN)
+
+
+async def test_a_record_that_can_be_read_ends_no_page_about_an_inbox_that_cannot(
+    inbox: Any, store: Any, clock: Any
+) -> None:
+    """Also where an earlier engine began that page."""
+    unreadable: Any = Unreadable(inbox, LedgerError("the file is damaged"))
+    gone = [0.0]
+    for expected in ([PagerAction.TRIGGER_HIGH], []):
+        watch = IntakeWatch(unreadable, store, clock, incidents=store, outbox=store, elapsed=lambda: gone[-1])
+        for seconds in (0.0, 61.0):
+            gone.append(gone[-1] + seconds)
+            with pytest.raises(LedgerError):
+                await watch.look()
+        assert await pages(store, clock) == expected
 
 
 def promised(clock: Any, *, step: int = 0, poll: float = 10) -> RestoreRecord:

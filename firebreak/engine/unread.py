@@ -1,0 +1,97 @@
+"""A page for as long as a store cannot be read: what waits in it nobody sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from firebreak.domain import ids
+from firebreak.domain.errors import FirebreakError, LedgerError
+from firebreak.domain.ports import Clock
+from firebreak.engine.standing_page import StandingPage
+from firebreak.postmortem.notice_next import INBOX_FILE, RECORD_FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadStore:
+    """Which one, in words. `name` begins the record of its page, `begun` and `over` are the keys of its entries.
+    `reason` has places for `since` and `error`. `sends`: the outbox is in it, so that no row of that is sent."""
+
+    name: str
+    begun: str
+    over: str
+    where: str
+    title: str
+    reason: str
+    read_again: str
+    sends: bool = False
+
+
+INBOX = UnreadStore(
+    name="inbox",
+    begun="unread",
+    over="read",
+    where=INBOX_FILE,
+    title="Firebreak needs a person: its inbox cannot be read, nor its record written",
+    reason=(
+        "the inbox cannot be read since {since:%H:%M:%S} UTC ({error}): nobody takes up the alerts that were accepted. "
+        "Look for them at Alertmanager, and handle them by hand meanwhile."
+    ),
+    read_again="the inbox can be read again",
+)
+RECORD = UnreadStore(
+    name="record",
+    begun="unread-record",
+    over="read-record",
+    where=RECORD_FILE,
+    title="Firebreak needs a person: its record cannot be read",
+    reason=(
+        "the record cannot be read since {since:%H:%M:%S} UTC ({error}): no call that it holds goes out. Look at "
+        "Alertmanager for what fires, and handle it by hand. Where the engine goes on with another record, resolve "
+        "this page at the pager."
+    ),
+    read_again="the record can be read again",
+    sends=True,
+)
+
+
+class Unread:
+    """`failed` or `read_well` at each look. `elapsed`: seconds of a clock that nobody sets."""
+
+    def __init__(
+        self, store: UnreadStore, page: StandingPage, *, clock: Clock, elapsed: Callable[[], float], limit: timedelta
+    ) -> None:
+        self._store = store
+        self._page = page
+        self._clock = clock
+        self._elapsed = elapsed
+        self._limit = limit
+        self._since: tuple[float, datetime] | None = None  # by both clocks; None = it can be read
+
+    async def catch_up(self) -> None:
+        """First of all, at each look."""
+        await self._page.catch_up()
+
+    async def failed(self, error: Exception) -> None:
+        """It could not be read. Raises LedgerError where the page could not be written down."""
+        began, began_at = self._since = self._since or (self._elapsed(), self._clock.now())
+        if self._elapsed() - began < self._limit.total_seconds() or self._page.records:
+            return
+        store = self._store
+        await self._page.begin(
+            ids.unread_record(store.name, began_at),
+            store.reason.format(since=began_at, error=error),
+            title=store.title,
+            where=store.where,
+            next_step=error.next_step() if isinstance(error, FirebreakError) else "Look at the engine's log.",
+            unsent=_as_ledgers(error) if store.sends else None,
+        )
+
+    async def read_well(self) -> None:
+        self._since = None
+        await self._page.end(self._store.read_again)
+
+
+def _as_ledgers(error: Exception) -> LedgerError:
+    return error if isinstance(error, LedgerError) else LedgerError(repr(error), advice="Look at the engine's log.")
