@@ -88,8 +88,7 @@ class InboxStore(Store):
 
     async def backlog(self) -> int:
         """Deliveries without a disposition."""
-        (count,) = await self._read(lambda connection: _BACKLOG.run(driver(connection)).fetchone())
-        return int(count)
+        return sum((await self.backlogs()).values())
 
     async def backlogs(self) -> dict[IntakeClass, int]:
         """The same of each class; those of no class that there is count as P1 candidates, whose dispatcher has them."""
@@ -172,7 +171,6 @@ _TAKEN_UP = Sql(
     .where(deliveries.c.receipt > bindparam("after"), deliveries.c.disposition.is_not(None))
     .distinct()
 )
-_BACKLOG = Sql(select(func.count()).select_from(deliveries).where(*_waits))
 _BACKLOGS = Sql(select(deliveries.c.intake_class, func.count()).where(*_waits).group_by(deliveries.c.intake_class))
 _HANDLED = Sql(select(deliveries.c.receipt).where(deliveries.c.disposition != Disposition.IGNORED.value).limit(1))
 _END = Sql(select(deliveries.c.disposition, deliveries.c.detail).where(deliveries.c.receipt == bindparam("of")))
