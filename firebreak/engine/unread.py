@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from firebreak.domain import ids
 from firebreak.domain.errors import FirebreakError, LedgerError
-from firebreak.domain.ports import Clock
+from firebreak.domain.ports import Clock, OutboxPort
 from firebreak.engine.standing_page import StandingPage
 from firebreak.postmortem.notice_next import INBOX_FILE, RECORD_FILE
 
@@ -91,6 +91,25 @@ class Unread:
     async def read_well(self) -> None:
         self._since = None
         await self._page.end(self._store.read_again)
+
+
+class UnreadOutbox:
+    """Looked at as its sender does, who can only try again. Writing may go well meanwhile: no other page would go
+    out."""
+
+    def __init__(self, outbox: OutboxPort, clock: Clock, unread: Unread) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._unread = unread
+
+    async def look(self) -> None:
+        await self._unread.catch_up()
+        try:
+            await self._outbox.due(self._clock.now(), limit=1)
+        except Exception as error:
+            await self._unread.failed(error)
+            raise
+        await self._unread.read_well()
 
 
 def _as_ledgers(error: Exception) -> LedgerError:

@@ -1,0 +1,78 @@
+"""Watching what somebody may do to the machine under a running engine: set its clock back, replace its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from activities import notices
+from firebreak.documents.durations import spoken
+from firebreak.domain.ports import Clock, IncidentsPort, LedgerPort
+from firebreak.engine.clock import SetBack
+from firebreak.engine.standing_page import StandingPage
+from firebreak.postmortem.notice_next import DATA_FILES
+
+log = structlog.get_logger()
+
+LONG_STEP = timedelta(minutes=1)
+"""A clock that was set back by less is where it was before a person could do anything."""
+_NAMED = 5  # open incidents in one page
+
+
+class StepsOfTheClock:
+    """One page for each long step back, where incidents are open: Temporal fires no timer until its clock says again
+    what it had said, and who is open wakes that much later."""
+
+    def __init__(
+        self, incidents: IncidentsPort, ledger: LedgerPort, clock: Clock, elapsed: Callable[[], float]
+    ) -> None:
+        self._incidents = incidents
+        self._ledger = ledger
+        self._clock = clock
+        self._set_back = SetBack(clock, elapsed)
+
+    async def look(self) -> None:
+        by = self._set_back.by()
+        if by < LONG_STEP:
+            return
+        names = [incident.id for incident in await self._incidents.open_incidents()]
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            reason = (
+                f"the wall clock was set back by {spoken(by)}. A Temporal that shares it wakes nothing for as long: "
+                f"{', '.join(names[:_NAMED])}{more} may not be looked at meanwhile. Watch what is open by hand."
+            )
+            now = self._clock.now()
+            entry, page = notices.fault(f"clock-timers-{int(now.timestamp())}", "clock", reason, now)
+            await self._ledger.append([entry], messages=[page])
+        self._set_back.settled(by)  # only now: what could not be told is told at the next look
+
+
+class ReplacedFiles:
+    """One page while another file stands in the place of one that the engine has opened. The engine goes on with that
+    one, and starts no process again that would open the other."""
+
+    def __init__(self, replaced: Callable[[], Sequence[Path]], clock: Clock, page: StandingPage) -> None:
+        self._files = replaced
+        self._clock = clock
+        self._replaced = page
+
+    async def look(self) -> None:
+        await self._replaced.catch_up()
+        names = ", ".join(path.name for path in self._files())
+        if not names:
+            await self._replaced.end("the engine has been started again")  # an earlier one's page
+        elif not self._replaced.records:
+            log.error("engine.files_replaced", files=names)
+            await self._replaced.begin(
+                f"replaced-{self._clock.now():%Y%m%d-%H%M%S}",
+                f"{names} in the data directory: another file stands there, or none, while the engine runs. It goes on "
+                "with the one that it has opened, and starts none of its processes again. What it writes is lost when "
+                "it stops: look at its open incidents first (firebreak incidents may show the other file).",
+                title="Firebreak needs a person: a file was replaced under it, and its record cannot be written",
+                where=DATA_FILES,
+                next_step="Stop the engine, put back a copy of the whole data directory, and start it.",
+            )
