@@ -1,4 +1,4 @@
-"""Doing one step of the plan: check, intent, act, read back, verify, undo. Nothing here is done twice.
+"""Doing one step of the plan: check, intent, act, read back, undo. Nothing here is done twice.
 
 Order of one write: intent on disk -> PATCH with the step's key -> effect on disk. An attempt that finds an intent
 without an effect reads the world before it does anything (issue item 9, practice B6).

@@ -1,7 +1,7 @@
 """Call a person.
 
 The last tier of every runbook: what the engine cannot heal, a person must look at. It touches no cluster; the page goes
-out from the timeline's outbox, also when the ledger of the incident is down.
+out from the outbox, also while Temporal is away.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class TrustedLabel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A policy ready for use. `baseline` is PromQL; `digest` the SHA-256 (hex) of the file's bytes, `raw` these."""
+    """A policy ready for use. `baseline` is PromQL; `digest` the SHA-256 (hex) of the file's bytes."""
 
     name: str
     source: str

@@ -113,9 +113,9 @@ def score_key(number: int) -> str:
     return f"score/{number}"
 
 
-def move_key(kind: str, tier: int, step: int, round_number: int | None = None) -> str:
-    """Entry key of one move on one step: `act/0.0`, `verify/0.0/2`."""
-    return f"{kind}/{tier}.{step}" + ("" if round_number is None else f"/{round_number}")
+def move_key(kind: str, tier: int, step: int) -> str:
+    """Entry key of one move on one step: `effect/0.0`."""
+    return f"{kind}/{tier}.{step}"
 
 
 def overdue_key(tier: int, step: int) -> str:

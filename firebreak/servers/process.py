@@ -200,7 +200,7 @@ class Launch:
     paths in the environment count from the folder that we are in, although the child runs in another one.
 
     `log_limit` is in bytes: beyond it the older half goes to `<name>.log.1`. With `die_with_parent` the kernel kills
-    the process when the thread that started it ends, even by kill -9: for tests, which never run a next start.
+    the process when the thread that started it ends, even by kill -9: for what is of no use without its parent.
     """
 
     name: str
