@@ -152,7 +152,7 @@ class RestoreHands:
             messages = (notices.chat(given.incident_id, NoticeKind.RESTORED, key, now),)
             if await self._ends_the_page(given):
                 high = PagerAction.RESOLVE_HIGH
-                messages += (notices.pager(given.incident_id, NoticeKind.RESTORED, f"pager/{key}", high, now),)
+                messages += (notices.pager(given.incident_id, NoticeKind.RESTORED, notices.page_key(key), high, now),)
         ended = await write_end(self._casebook.ledger, given, key, body, messages, now, begun=begun)
         if ended.key != key:
             return None

@@ -1,4 +1,5 @@
-"""Ids and idempotency keys, made and parsed here only: from incident and step, never from a run id or an attempt."""
+"""Ids of incidents and workflows, and keys of writes, made here only: from incident and step, never from a run id or an
+attempt. Also the keys of entries and records that name a step, a message or a delivery."""
 
 from __future__ import annotations
 

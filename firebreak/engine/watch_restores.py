@@ -81,7 +81,7 @@ class OverdueRestores:
         page = notices.pager(
             record.incident_id,
             NoticeKind.PERSON_NEEDED,
-            f"pager/{key}",
+            notices.page_key(key),
             PagerAction.TRIGGER_HIGH,
             now,
             reason=reason,
