@@ -2,7 +2,7 @@
 
 FirebreakError
 - ContractError                 bad input at an edge; refused with a sentence, never retried
-  - AlertRejected  RunbookInvalid  PolicyInvalid  SettingsInvalid  SignatureInvalid
+  - AlertRejected  RunbookInvalid  PolicyInvalid  SettingsInvalid
 - TransientError(retry_after)   the world is busy; whether a write took effect is not known
 - PermanentError                a retry cannot help
   - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
@@ -91,12 +91,6 @@ class SettingsInvalid(ContractError):
     """A setting that cannot be used."""
 
     advice = "Correct the FIREBREAK_ setting that is named and start again."
-
-
-class SignatureInvalid(ContractError):
-    """A credential or signature that does not match."""
-
-    advice = "Check the token on both sides; it is never logged."
 
 
 class TransientError(FirebreakError):

@@ -28,14 +28,6 @@ def restore_workflow_id(incident: str, tier: int, step: int) -> str:
     return f"firebreak-{incident}-restore-{tier}-{step}"
 
 
-def incident_of_workflow(workflow_id: str) -> str:
-    """Inverse of both. ValueError for another's workflow."""
-    text = workflow_id.removeprefix("firebreak-").partition("-restore-")[0]
-    if not workflow_id.startswith("firebreak-") or not is_incident_id(text):
-        raise ValueError(f"not a workflow of ours: {workflow_id!r}")
-    return text
-
-
 def step_key(incident: str, tier: int, step: int, *, undo: bool = False) -> str:
     """Idempotency key of one write: the same for every attempt at it."""
     return f"{incident}/{tier}.{step}{'/undo' if undo else ''}"

@@ -18,7 +18,6 @@ from firebreak.domain.incident import (
     Incident,
     IncidentOutcome,
     IncidentPhase,
-    IncidentRow,
     UnreadableRestore,
     UnreadableRow,
 )
@@ -260,8 +259,6 @@ class IncidentsPort(Protocol):
         """CLOSE_REQUESTED entries of incidents that are still open. What cannot be read hides no other: it comes in
         `unreadable`, by its incident's id."""
 
-    async def rows(self, *, limit: int) -> tuple[IncidentRow, ...]: ...
-
     async def open_restores(self, *, unreadable: list[UnreadableRestore] | None = None) -> tuple[RestoreRecord, ...]:
         """Opened and not ended, oldest first. What cannot be read hides no other: it comes in `unreadable`."""
 
@@ -300,8 +297,6 @@ class OutboxPort(Protocol):
 
     async def wall_clock_was(self) -> datetime | None:
         """What it said when the newest entry was written; None in an empty record."""
-
-    async def next_due(self) -> datetime | None: ...
 
 
 class InboxPort(Protocol):

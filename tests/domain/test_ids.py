@@ -30,13 +30,11 @@ def test_another_alert_or_time_gives_another_incident_id() -> None:
     assert len(names) == 4
 
 
-def test_workflow_ids_lead_back_to_their_incident() -> None:
+def test_workflow_ids_name_their_incident() -> None:
     """What Temporal shows can be looked up in the record."""
     incident = ids.incident_id("lab/pay", "f@1", AT)
-    assert ids.incident_of_workflow(ids.incident_workflow_id(incident)) == incident
-    assert ids.incident_of_workflow(ids.restore_workflow_id(incident, 1, 0)) == incident
-    with pytest.raises(ValueError, match="not a workflow of ours"):
-        ids.incident_of_workflow("somebody-elses")
+    assert incident in ids.incident_workflow_id(incident)
+    assert incident in ids.restore_workflow_id(incident, 1, 0)
 
 
 def test_each_step_and_its_undo_have_keys_of_their_own() -> None:
