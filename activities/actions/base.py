@@ -50,7 +50,7 @@ from firebreak.domain.errors import (
     TransientError,
 )
 from firebreak.domain.ids import step_annotation
-from firebreak.domain.ports import Clock, ClusterPort, KubeObject, PatchKind
+from firebreak.domain.ports import Clock, ClusterPort, KubeObject
 from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, ResourceKind, TargetRef
 
 CALL_TIMEOUT = timedelta(seconds=2)  # one call; a hanging API server must not eat the paging deadline of 60 s
@@ -223,7 +223,7 @@ class Action(ABC):
                 await self._borne(intent, obj, least)
             body = self._body(obj, intent.changes, intent.step_key, intent.stamp)
             try:
-                answer = await self.cluster.patch(ref, body, kind=PatchKind.MERGE, timeout=self.call_timeout)
+                answer = await self.cluster.patch(ref, body, timeout=self.call_timeout)
             except TargetChanged:  # 409: something moved between our read and our write; look what it was
                 if asyncio.get_running_loop().time() > give_up_at:
                     break
@@ -311,9 +311,7 @@ class Action(ABC):
         if self.dry_run_first:
             body = self._body(obj, proposal.changes, step_key, stamp)
             try:
-                answer = await self.cluster.patch(
-                    ref, body, kind=PatchKind.MERGE, dry_run=True, timeout=self.call_timeout
-                )
+                answer = await self.cluster.patch(ref, body, dry_run=True, timeout=self.call_timeout)
             except TargetChanged:  # 409: it moved between reading and this
                 return None
             other = [

@@ -29,7 +29,7 @@ from firebreak.connectors.kubernetes_refusal import Call, refusal
 from firebreak.connectors.outcome import ErrorTable, HttpFailure, HttpReply
 from firebreak.connectors.wire import NO_HEADERS, AiohttpWire, Line, TransportWire, Wire
 from firebreak.domain.errors import PermanentError, PreconditionFailed, SettingsInvalid, TransientError
-from firebreak.domain.ports import KubeObject, PatchKind
+from firebreak.domain.ports import KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
 
 FIELD_MANAGER = "firebreak"
@@ -50,10 +50,7 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _ERRORS = ErrorTable(httpx, httpx2, credentials=CREDENTIAL_ERRORS)
 _ADVICE = "Check the kubeconfig: server, certificates, and the user's token file or exec plugin (v1beta1)."
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_TYPES: Mapping[PatchKind | None, Mapping[str, str]] = {
-    None: NO_HEADERS,
-    **{kind: {"content-type": kind.value} for kind in PatchKind},
-}
+_MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 
 
 class KubernetesCluster:
@@ -153,7 +150,6 @@ class KubernetesCluster:
         ref: TargetRef,
         body: Mapping[str, Any],
         *,
-        kind: PatchKind,
         dry_run: bool = False,
         timeout: timedelta,
     ) -> KubeObject:
@@ -161,7 +157,7 @@ class KubernetesCluster:
         call = Call("patch", ref.kind, ref.namespace, ref.name)
         path = f"{self._path(ref, call)}?fieldManager={FIELD_MANAGER}{'&dryRun=All' if dry_run else ''}"
         content = _JSON.encode(body).encode()
-        return _object(await self._send("PATCH", path, call, timeout, content=content, kind=kind), call)
+        return _object(await self._send("PATCH", path, call, timeout, content=content), call)
 
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, timeout: timedelta
@@ -202,11 +198,11 @@ class KubernetesCluster:
         timeout: timedelta,
         *,
         content: bytes | None = None,
-        kind: PatchKind | None = None,
     ) -> HttpReply:
-        """The answer, if it is a 2xx; else the domain's error for it."""
+        """The answer, if it is a 2xx; else the domain's error for it. `content`: a merge patch."""
         seconds, url = timeout.total_seconds(), self._address.url_of(path)
-        answer = await self._line.send(method, url, seconds=seconds, headers=_TYPES[kind], body=content)
+        headers = NO_HEADERS if content is None else _MERGE_PATCH
+        answer = await self._line.send(method, url, seconds=seconds, headers=headers, body=content)
         if isinstance(answer, HttpFailure):
             text = f"{call.text}: {answer.detail}"
             raise TransientError(text) if answer.may_pass else PermanentError(text, advice=_ADVICE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Protocol
 
 from firebreak.domain.age import LastSeenRight
@@ -36,11 +35,6 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
-class PatchKind(StrEnum):
-    MERGE = "application/merge-patch+json"
-    STRATEGIC = "application/strategic-merge-patch+json"
-
-
 class ClusterPort(Protocol):
     """One Kubernetes API server. Each call has a time limit; a time-out or a 5xx raises TransientError, 404
     TargetNotFound, 401 and 403 PermissionDenied, 409 TargetChanged, other 4xx PreconditionFailed."""
@@ -65,11 +59,10 @@ class ClusterPort(Protocol):
         ref: TargetRef,
         body: Mapping[str, Any],
         *,
-        kind: PatchKind,
         dry_run: bool = False,
         timeout: timedelta,
     ) -> KubeObject:
-        """Never retried here: whether to write again is the caller's decision, after reading."""
+        """A merge patch. Never retried here: whether to write again is the caller's decision, after reading."""
 
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, timeout: timedelta

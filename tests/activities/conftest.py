@@ -16,7 +16,7 @@ import pytest
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.domain.action import Progress, ProgressState, StepContext
 from firebreak.domain.errors import TargetChanged, TargetNotFound
-from firebreak.domain.ports import ClusterPort, KubeObject, PatchKind
+from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.engine.loop import new_loop
 from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
@@ -113,11 +113,9 @@ class FakeCluster:
         ref: TargetRef,
         body: Mapping[str, Any],
         *,
-        kind: PatchKind,
         dry_run: bool = False,
         timeout: timedelta,
     ) -> KubeObject:
-        assert kind is PatchKind.MERGE
         if self.before_patch and not dry_run:
             await self.before_patch.pop(0)()
         self._maybe_fail("dry run" if dry_run else "patch")

@@ -29,7 +29,6 @@ from firebreak.domain.errors import (
     TargetNotFound,
     TransientError,
 )
-from firebreak.domain.ports import PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.servers.kubernetes import ControlPlane
 
@@ -83,7 +82,7 @@ async def test_a_patch_changes_one_field_and_names_its_manager(cluster: Kubernet
     """The rest stays; `managedFields` says who it was; the answer is the object as it is now."""
     before = await cluster.get(ref(config_map), timeout=LIMIT)
     body = {"data": {"other": "1"}}
-    after = await cluster.patch(ref(config_map), body, kind=PatchKind.MERGE, timeout=LIMIT)
+    after = await cluster.patch(ref(config_map), body, timeout=LIMIT)
     assert after["data"] == {"recommend.enabled": "true", "other": "1"}
     assert after["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]
     managers = {entry["manager"] for entry in after["metadata"]["managedFields"]}
@@ -91,19 +90,11 @@ async def test_a_patch_changes_one_field_and_names_its_manager(cluster: Kubernet
 
 
 @pytest.mark.servers
-async def test_a_strategic_patch_is_understood(cluster: KubernetesCluster, config_map: str) -> None:
-    """Pod templates are patched so."""
-    body = {"metadata": {"annotations": {"firebreak.dev/step-1": "x"}}}
-    after = await cluster.patch(ref(config_map), body, kind=PatchKind.STRATEGIC, timeout=LIMIT)
-    assert after["metadata"]["annotations"]["firebreak.dev/step-1"] == "x"
-
-
-@pytest.mark.servers
 async def test_a_dry_run_changes_nothing(cluster: KubernetesCluster, config_map: str) -> None:
     """The answer shows the change; the object stays at its version."""
     before = await cluster.get(ref(config_map), timeout=LIMIT)
     body = {"data": {"recommend.enabled": "false"}}
-    shown = await cluster.patch(ref(config_map), body, kind=PatchKind.MERGE, dry_run=True, timeout=LIMIT)
+    shown = await cluster.patch(ref(config_map), body, dry_run=True, timeout=LIMIT)
     assert shown["data"]["recommend.enabled"] == "false"
     assert await cluster.get(ref(config_map), timeout=LIMIT) == before
 
@@ -113,9 +104,9 @@ async def test_a_stale_version_is_a_changed_target(cluster: KubernetesCluster, c
     """409: somebody was there in between."""
     version = (await cluster.get(ref(config_map), timeout=LIMIT))["metadata"]["resourceVersion"]
     body = {"metadata": {"resourceVersion": version}, "data": {"a": "1"}}
-    await cluster.patch(ref(config_map), body, kind=PatchKind.MERGE, timeout=LIMIT)
+    await cluster.patch(ref(config_map), body, timeout=LIMIT)
     with pytest.raises(TargetChanged, match=config_map):
-        await cluster.patch(ref(config_map), body, kind=PatchKind.MERGE, timeout=LIMIT)
+        await cluster.patch(ref(config_map), body, timeout=LIMIT)
 
 
 @pytest.mark.servers
@@ -133,7 +124,7 @@ async def test_a_patch_that_can_never_be_taken_is_refused_for_good(
     """400 and 422 (and another UID): a retry cannot help."""
     before = await cluster.get(ref(config_map), timeout=LIMIT)
     with pytest.raises((PreconditionFailed, TargetChanged)):
-        await cluster.patch(ref(config_map), body, kind=PatchKind.MERGE, timeout=LIMIT)
+        await cluster.patch(ref(config_map), body, timeout=LIMIT)
     assert await cluster.get(ref(config_map), timeout=LIMIT) == before
 
 
@@ -146,7 +137,7 @@ async def test_what_is_not_there_is_not_found(cluster: KubernetesCluster, where:
     with pytest.raises(TargetNotFound, match="in namespace"):
         await cluster.get(where, timeout=LIMIT)
     with pytest.raises(TargetNotFound):
-        await cluster.patch(where, {"data": {}}, kind=PatchKind.MERGE, timeout=LIMIT)
+        await cluster.patch(where, {"data": {}}, timeout=LIMIT)
 
 
 @pytest.mark.servers
@@ -154,9 +145,7 @@ async def test_a_refusal_by_rbac_names_verb_resource_and_namespace(control_plane
     """What to grant stands in the error."""
     async with KubernetesCluster("lab", kubeconfig=control_plane.kubeconfigs["nobody"]) as cluster:
         with pytest.raises(PermissionDenied) as caught:
-            await cluster.patch(
-                ref("pay", namespace="shop", kind=ResourceKind.DEPLOYMENT), {}, kind=PatchKind.MERGE, timeout=LIMIT
-            )
+            await cluster.patch(ref("pay", namespace="shop", kind=ResourceKind.DEPLOYMENT), {}, timeout=LIMIT)
         assert "patch deployments.apps pay in namespace shop" in str(caught.value)
         assert "patch on deployments.apps in namespace shop" in caught.value.next_step()
         with pytest.raises(PermissionDenied, match="list pods in namespace shop"):
@@ -231,7 +220,7 @@ async def test_an_api_server_that_hangs_does_not_hold_us(
                 patch = {"data": {"a": "1"}}
                 for call in (
                     partial(each.get, ref(name)),
-                    partial(each.patch, ref(name), patch, kind=PatchKind.MERGE, dry_run=True),
+                    partial(each.patch, ref(name), patch, dry_run=True),
                     partial(each.list, ResourceKind.POD, "default"),
                 ):
                     began = loop.time()
@@ -307,7 +296,7 @@ async def test_each_status_is_the_error_the_port_promises(
 
     async with played(kubeconfig, handler) as cluster:
         with pytest.raises(error) as caught:
-            await cluster.patch(ref("x"), {}, kind=PatchKind.MERGE, timeout=LIMIT)
+            await cluster.patch(ref("x"), {}, timeout=LIMIT)
     assert type(caught.value) is error
     assert "why" in str(caught.value)
     assert caught.value.next_step()
@@ -382,7 +371,7 @@ async def test_a_hostile_name_never_becomes_another_path(kubeconfig: Path, name:
         for call in (
             partial(cluster.get, ref(name)),
             partial(cluster.get, ref("x", namespace=name)),
-            partial(cluster.patch, ref(name), {}, kind=PatchKind.MERGE),
+            partial(cluster.patch, ref(name), {}),
             partial(cluster.logs, "shop", name, "app", previous=False, tail_lines=1),
         ):
             with pytest.raises(PreconditionFailed):
@@ -428,7 +417,7 @@ async def test_another_clusters_target_is_refused(kubeconfig: Path) -> None:
     other = TargetRef(cluster="prod", namespace="shop", kind=ResourceKind.POD, name="x")
     async with played(kubeconfig, lambda _: status(500)) as cluster:
         with pytest.raises(PreconditionFailed, match="prod"):
-            await cluster.patch(other, {}, kind=PatchKind.MERGE, timeout=LIMIT)
+            await cluster.patch(other, {}, timeout=LIMIT)
 
 
 async def test_the_wire_is_what_the_api_wants(kubeconfig: Path) -> None:
@@ -443,7 +432,6 @@ async def test_the_wire_is_what_the_api_wants(kubeconfig: Path) -> None:
         await cluster.patch(
             ref("pay", namespace="shop", kind=ResourceKind.DEPLOYMENT),
             {"a": 1},
-            kind=PatchKind.STRATEGIC,
             dry_run=True,
             timeout=LIMIT,
         )
@@ -451,7 +439,7 @@ async def test_the_wire_is_what_the_api_wants(kubeconfig: Path) -> None:
     patch, log = asked
     assert patch.url.path == "/prefix/apis/apps/v1/namespaces/shop/deployments/pay"
     assert dict(patch.url.params) == {"fieldManager": "firebreak", "dryRun": "All"}
-    assert patch.headers["content-type"] == "application/strategic-merge-patch+json"
+    assert patch.headers["content-type"] == "application/merge-patch+json"
     assert patch.headers["authorization"] == "Bearer token-123"
     assert patch.content == b'{"a":1}'
     assert log.url.path == "/prefix/api/v1/namespaces/shop/pods/pay-1/log"

@@ -28,7 +28,6 @@ from firebreak.connectors.http import HttpEdge
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.connectors.outcome import HTTP_ERRORS, FailureKind, HttpFailure, HttpReply
 from firebreak.domain.errors import FirebreakError, PermanentError, PermissionDenied, TransientError
-from firebreak.domain.ports import PatchKind
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.servers.kubernetes import ControlPlane
 
@@ -504,7 +503,7 @@ def cluster_of(scripted: Scripted, tmp_path: Path, *, before_host: str = "", **u
 
 
 async def patch(cluster: KubernetesCluster, timeout: timedelta = LIMIT) -> None:
-    await cluster.patch(POD, {"a": 1}, kind=PatchKind.MERGE, timeout=timeout)
+    await cluster.patch(POD, {"a": 1}, timeout=timeout)
 
 
 @pytest.mark.parametrize("end", [CLOSE, RESET, HANG])

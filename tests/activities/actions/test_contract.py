@@ -19,7 +19,7 @@ from firebreak.domain.action import CheckOutcome, CheckResult, EffectOutcome, In
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.errors import PermissionDenied, PreconditionFailed, TargetChanged, TargetNotFound, TransientError
 from firebreak.domain.ids import step_annotation
-from firebreak.domain.ports import ClusterPort, KubeObject, PatchKind
+from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ class Between:
         return await self.inner.list(kind, namespace, labels=labels, timeout=timeout)
 
     async def patch(
-        self, ref: TargetRef, body: Mapping[str, Any], *, kind: PatchKind, dry_run: bool = False, timeout: timedelta
+        self, ref: TargetRef, body: Mapping[str, Any], *, dry_run: bool = False, timeout: timedelta
     ) -> KubeObject:
         if not dry_run:
             self.writes_sent += 1
             if self.before_write:
                 await self.before_write.pop(0)()
-        answer = await self.inner.patch(ref, body, kind=kind, dry_run=dry_run, timeout=timeout)
+        answer = await self.inner.patch(ref, body, dry_run=dry_run, timeout=timeout)
         if self.lose_reply and not dry_run:
             raise TransientError("the connection broke after the request was sent")
         return self.admit(answer)
