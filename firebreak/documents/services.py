@@ -36,7 +36,6 @@ from firebreak.domain.message import Route
 from firebreak.domain.target import ResourceKind, resource_kind
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-WORKLOAD_KINDS = (ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET, ResourceKind.DAEMONSET)
 
 
 class FromLabel(Block):
@@ -164,12 +163,6 @@ class Services:
         """Where messages of a service go; an empty route for a service that is not listed."""
         found = self.services.get(service)
         return found.route if found else Route()
-
-    @property
-    def param_names(self) -> frozenset[str]:
-        """Bindings that every service gives: a query may use these beside the standard ones."""
-        names = [frozenset(service.params) for service in self.services.values()]
-        return frozenset.intersection(*names) if names else frozenset()
 
 
 def _by_rarest_label(services: Collection[Service]) -> dict[tuple[str, str], tuple[tuple[int, Service], ...]]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 from firebreak.documents.names import is_object_name, refuse_namespace
 from firebreak.documents.services import FromLabel, Service, Services
-from firebreak.domain.message import Route
 from firebreak.domain.target import ResourceKind, TargetRef
 
 
@@ -31,7 +30,6 @@ class Resolution:
     cluster: str
     elsewhere: str = ""
     service: str = ""
-    route: Route = field(default_factory=Route, repr=False)
     target: TargetRef | None = None
     pod: TargetRef | None = None
     refusal: str = ""
@@ -64,15 +62,12 @@ def resolve(labels: Mapping[str, str], services: Services, cluster: str) -> Reso
             cluster=said,
             elsewhere=elsewhere,
             service=service.name,
-            route=service.route,
             refusal=f"service {service.name}: {refused}",
             bindings=bindings,
         )
     if target is not None:
         bindings["workload"] = target.name
-    return Resolution(
-        cluster=said, service=service.name, route=service.route, target=target, pod=pod, bindings=bindings
-    )
+    return Resolution(cluster=said, service=service.name, target=target, pod=pod, bindings=bindings)
 
 
 def _service(labels: Mapping[str, str], services: Services) -> Service:

@@ -46,7 +46,12 @@ def test_labels_lead_to_the_target_and_its_bindings(services: Services) -> None:
     """Cluster, namespace, kind, name; route; everything that documents may use."""
     found = resolve(PAY, services, "lab")
     assert found.target == TargetRef(cluster="lab", namespace="shop", kind=ResourceKind.DEPLOYMENT, name="pay-v2")
-    assert (found.service, found.route.team, found.refusal, found.pod) == ("pay", "payments", "", None)
+    assert (found.service, services.route(found.service).team, found.refusal, found.pod) == (
+        "pay",
+        "payments",
+        "",
+        None,
+    )
     assert found.bindings == {
         "service": "pay",
         "cluster": "lab",
@@ -151,7 +156,7 @@ def test_an_alert_of_another_cluster_is_of_another_incident(label: bytes) -> Non
     assert len({key(said, services) for said in (ours, prod, test)}) == 3
     found = resolve(prod, services, "lab")
     assert found.elsewhere == "the alert is of cluster 'prod', this engine acts on lab"
-    assert (found.cluster, found.service, found.route.team) == ("prod", "pay", "payments")
+    assert (found.cluster, found.service, services.route(found.service).team) == ("prod", "pay", "payments")
     assert (found.bindings["cluster"], "workload" in found.bindings) == ("prod", False)
 
 
@@ -160,7 +165,7 @@ def test_an_alert_without_the_cluster_label_is_of_another_incident(services: Ser
     alert = {"service": "pay", "deployment": "pay-v2"}
     found = resolve(alert, services, "lab")
     assert found.elsewhere == "the alert has no label cluster: it may be of another cluster than lab"
-    assert (found.cluster, found.service, found.route.team) == ("", "pay", "payments")
+    assert (found.cluster, found.service, services.route(found.service).team) == ("", "pay", "payments")
     assert len({key(said, services) for said in (alert, PAY, PAY | {"cluster": "prod"})}) == 3
 
 
