@@ -83,28 +83,6 @@ def values_for(
     )
 
 
-def pin(
-    runbook: Runbook,
-    *,
-    service: str,
-    target: TargetRef,
-    bindings: Mapping[str, str],
-    policy: Policy,
-    service_thresholds: Mapping[str, float],
-    specs: Mapping[str, ActionSpec],
-) -> Plan:
-    """As `pinned`, without the bytes."""
-    return pinned(
-        runbook,
-        service=service,
-        target=target,
-        bindings=bindings,
-        policy=policy,
-        service_thresholds=service_thresholds,
-        specs=specs,
-    )[0]
-
-
 def plan_bytes(plan: Plan) -> bytes:
     """Canonical JSON of all fields but `digest`: sorted keys, no spaces, UTF-8. Their SHA-256 is the digest."""
     data = to_data(plan)

@@ -20,7 +20,7 @@ from firebreak.domain.verdict import Severity
 from firebreak.locator import runbooks_dir
 from firebreak.plans.choose import choose
 from firebreak.plans.lint import lint_runbook
-from firebreak.plans.pin import pin
+from firebreak.plans.pin import pinned
 from firebreak.plans.runbook import Runbook, load_runbook
 from firebreak.plans.schema import runbook_schema, schema_text
 
@@ -62,7 +62,7 @@ def test_each_service_gets_the_tiers_that_it_can_have(
     """Two versions behind a route can be rerouted, a flag can be turned off; everything else is restarted or paged."""
     choice = choose(shipped(), service=service, severity=Severity.P1, labels={}, bindings=bindings)
     assert choice.runbook is not None
-    plan = pin(
+    plan, _ = pinned(
         choice.runbook,
         service=service,
         target=TargetRef(cluster="lab", namespace="shop", kind=ResourceKind.DEPLOYMENT, name=f"{service}-v1"),
@@ -86,7 +86,7 @@ def test_restore_looks_at_the_part_that_is_broken(policy: Policy) -> None:
     runbook = choose(shipped(), service="order", severity=Severity.P1, labels={}, bindings=ORDER).runbook
     assert runbook is not None
     target = TargetRef(cluster="lab", namespace="shop", kind=ResourceKind.DEPLOYMENT, name="order-v2")
-    plan = pin(
+    plan, _ = pinned(
         runbook,
         service="order",
         target=target,

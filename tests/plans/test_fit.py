@@ -13,7 +13,7 @@ from firebreak.domain.action import ActionSpec, ParamProblem
 from firebreak.domain.errors import RunbookInvalid
 from firebreak.domain.target import TargetRef
 from firebreak.plans.fit import never_chosen, plan_problems
-from firebreak.plans.pin import pin
+from firebreak.plans.pin import pinned
 from firebreak.plans.runbook import Runbook, load_runbook
 
 Specs = Mapping[str, ActionSpec]
@@ -57,7 +57,7 @@ def test_a_parameter_that_an_action_refuses_is_shown_at_the_service(
     assert (problem.file, problem.line, problem.column) == ("services.yaml", 8, 32)
     assert problem.message == "runbook small, step 'shift': route: must have no blanks"
     with pytest.raises(RunbookInvalid, match="step 'shift': route: must have no blanks"):
-        pin(
+        pinned(
             runbook,
             service="pay",
             target=target,

@@ -17,7 +17,8 @@ from firebreak.domain.action import ActionSpec
 from firebreak.domain.errors import RunbookInvalid
 from firebreak.domain.plan import Plan, UndoRule
 from firebreak.domain.target import ResourceKind, TargetRef
-from firebreak.plans.pin import outline, pin, plan_bytes, plan_from_bytes
+from firebreak.plans import pin
+from firebreak.plans.pin import outline, plan_bytes, plan_from_bytes
 from firebreak.plans.runbook import Runbook, load_runbook
 
 Specs = Mapping[str, ActionSpec]
@@ -26,7 +27,7 @@ Pinned = Callable[..., Plan]
 
 @pytest.fixture
 def pinned(runbook: Runbook, target: TargetRef, policy: Policy, specs: Specs) -> Pinned:
-    """`pin` with everything given; keyword arguments replace it."""
+    """The plan with everything given; keyword arguments replace it."""
 
     def build(**changes: object) -> Plan:
         given: dict[str, object] = {
@@ -38,7 +39,7 @@ def pinned(runbook: Runbook, target: TargetRef, policy: Policy, specs: Specs) ->
             "specs": specs,
         }
         chosen = changes.pop("runbook", runbook)
-        return pin(chosen, **{**given, **changes})  # type: ignore[arg-type]
+        return pin.pinned(chosen, **{**given, **changes})[0]  # type: ignore[arg-type]
 
     return build
 
@@ -194,7 +195,7 @@ def test_a_hostile_name_stays_one_label_value(value: str) -> None:
         params_schema={},
         validate=lambda params: (),
     )
-    plan = pin(
+    plan, _ = pin.pinned(
         runbook,
         service=value,
         target=TargetRef(cluster="c", namespace="n", kind=ResourceKind.DEPLOYMENT, name="w"),
