@@ -155,7 +155,6 @@ async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_paren
         lab_dir=lab_dir,
         pid=os.getpid(),
         admin=admin,
-        admin_kubeconfig=str(plane.kubeconfig),
         audit_log=str(plane.audit_log),
         shop_url=shop_url,
         prometheus_url=prometheus.url,
@@ -163,7 +162,6 @@ async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_paren
         slack_url=slack_url,
         pagerduty_url=pagerduty_url,
         gateway_url=f"http://127.0.0.1:{gateway_port}",
-        baseline_at=baseline_at,
         former_engine=str(set_aside(lab_dir) or ""),
         engine={
             "FIREBREAK_MODE": "act",

@@ -24,13 +24,12 @@ _MARK = "A lab of Firebreak is kept here; `firebreak lab up` empties the folder 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabState:
     """Addresses of a running lab. `admin` is the lab's own access to its API server; `engine` the settings of an engine
-    as FIREBREAK_ variables; `baseline_at` Unix seconds; `pid` of the process that owns it all; `former_engine` the
-    folder to which the data of the former lab's engine were moved (empty: there were none)."""
+    as FIREBREAK_ variables; `pid` of the process that owns it all; `former_engine` the folder to which the data of the
+    former lab's engine were moved (empty: there were none)."""
 
     lab_dir: Path
     pid: int
     admin: KubeAccess
-    admin_kubeconfig: str
     audit_log: str
     shop_url: str
     prometheus_url: str
@@ -38,7 +37,6 @@ class LabState:
     slack_url: str
     pagerduty_url: str
     gateway_url: str
-    baseline_at: float
     engine: Mapping[str, str]
     former_engine: str = ""
 

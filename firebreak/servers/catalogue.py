@@ -14,7 +14,6 @@ from types import MappingProxyType
 from firebreak.servers.errors import ServerUnavailable
 
 STRIP = "-s -w"  # no symbol table: a third smaller, and nobody debugs these binaries
-_NO_PIN = "no pinned checksum -> not downloaded"
 _COMMON = "github.com/prometheus/common/version.Version"
 
 
@@ -46,7 +45,6 @@ class ServerSpec:
     version_pattern: str = ""
     files: tuple[str, ...] = ()
     releases: Mapping[str, Release] = field(default_factory=lambda: MappingProxyType({}))
-    no_release: str = _NO_PIN
 
     @property
     def setting(self) -> str:
@@ -142,7 +140,6 @@ _SPECS = (
             "kustomize/stage/node/heartbeat-with-lease/node-*.yaml",
             "kustomize/stage/pod/fast/pod-*.yaml",
         ),
-        no_release="data files of the Go module",
     ),
     ServerSpec(
         name="prometheus",
@@ -184,7 +181,6 @@ _SPECS = (
             "config/crd/standard/gateway.networking.k8s.io_gateways.yaml",
             "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
         ),
-        no_release="data files of the Go module",
     ),
 )
 

@@ -122,14 +122,14 @@ class ControlPlane:
         server.start_again()
         await self.ready()
 
-    async def ready(self, limit: timedelta = _READY) -> None:
+    async def ready(self) -> None:
         """Wait until the API server answers /readyz. Raises ServerUnavailable with the tail of its log."""
 
         async def answers() -> bool:
             # The certificate file appears while the server starts.
             return self.ca_file.exists() and (await self.request("GET", "/readyz", seconds=2.0)).status == 200
 
-        await self.processes["kube-apiserver"].ready(answers, limit=limit)
+        await self.processes["kube-apiserver"].ready(answers, limit=_READY)
 
     async def request(
         self,
@@ -148,26 +148,22 @@ class ControlPlane:
         tls = ssl.create_default_context(cafile=str(self.ca_file))
         return await local_http.call(method, self.url + path, body=body, headers=headers, tls=tls, seconds=seconds)
 
-    async def apply(self, path: str, document: bytes, *, force: bool = True) -> None:
+    async def apply(self, path: str, document: bytes) -> None:
         """Server-side apply of one object, YAML or JSON, at its own path; repeating it changes nothing.
 
         Raises ContractError with the API server's answer when it refuses.
         """
-        query = f"?fieldManager={_FIELD_MANAGER}&force={'true' if force else 'false'}"
+        query = f"?fieldManager={_FIELD_MANAGER}&force=true"
         answer = await self.request("PATCH", path + query, body=document, content_type="application/apply-patch+yaml")
         if answer.status not in (200, 201):
             raise ContractError(f"the API server refused {path}: {answer.body.decode(errors='replace')[:2000]}")
 
-    async def apply_crds(self, files: Sequence[Path] | None = None, *, limit: timedelta = _READY) -> None:
-        """Install resource definitions (one per file, named `<group>_<plural>.yaml`) and wait until they are served.
-
-        Without `files`: the Gateway API's GatewayClass, Gateway and HTTPRoute.
-        """
-        if files is None:
-            folder = await asyncio.to_thread(require, "gateway-api-crds")
-            files = sorted(folder.glob("*.yaml"))
+    async def apply_crds(self) -> None:
+        """Install the Gateway API's definitions (one a file, named `<group>_<plural>.yaml`), wait until they are
+        served."""
+        folder = await asyncio.to_thread(require, "gateway-api-crds")
         paths = []
-        for file in files:
+        for file in sorted(folder.glob("*.yaml")):
             group, _, plural = file.stem.partition("_")
             paths.append(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.{group}")
             await self.apply(paths[-1], file.read_bytes())
@@ -180,9 +176,9 @@ class ControlPlane:
                     return False
             return True
 
-        await self.processes["kube-apiserver"].ready(established, limit=limit)
+        await self.processes["kube-apiserver"].ready(established, limit=_READY)
 
-    async def nodes_ready(self, count: int, *, limit: timedelta = _READY) -> None:
+    async def nodes_ready(self, count: int) -> None:
         """Wait until at least `count` nodes are Ready and take pods. Raises ServerUnavailable with kwok's log."""
 
         async def ready() -> bool:
@@ -190,7 +186,7 @@ class ControlPlane:
             nodes = json.loads(answer.body).get("items", [])
             return sum(_takes_pods(node) for node in nodes) >= count
 
-        await self.processes["kwok"].ready(ready, limit=limit)
+        await self.processes["kwok"].ready(ready, limit=_READY)
 
 
 def _takes_pods(node: Mapping[str, object]) -> bool:

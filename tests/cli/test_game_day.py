@@ -248,7 +248,6 @@ def a_state(lab_dir: Path) -> LabState:
         lab_dir=lab_dir,
         pid=1,
         admin=KubeAccess(nowhere, "/ca", "secret"),
-        admin_kubeconfig="/kubeconfig",
         audit_log="/audit.log",
         shop_url=nowhere,
         prometheus_url=nowhere,
@@ -256,6 +255,5 @@ def a_state(lab_dir: Path) -> LabState:
         slack_url=nowhere,
         pagerduty_url=nowhere,
         gateway_url=nowhere,
-        baseline_at=1.5,
         engine={"FIREBREAK_DATA_DIR": str(lab_dir / "engine")},
     )

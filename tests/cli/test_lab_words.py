@@ -29,7 +29,6 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], *, former: str = ""
         lab_dir=tmp_path,
         pid=1,
         admin=KubeAccess(nowhere, "/ca", "secret"),
-        admin_kubeconfig="/kubeconfig",
         audit_log="/audit.log",
         shop_url=nowhere,
         prometheus_url=nowhere,
@@ -37,7 +36,6 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], *, former: str = ""
         slack_url=nowhere,
         pagerduty_url=nowhere,
         gateway_url=nowhere,
-        baseline_at=1.5,
         engine={"FIREBREAK_MODE": "act"},
         former_engine=former,
     )

@@ -22,7 +22,6 @@ def state(tmp_path: Path) -> LabState:
         lab_dir=tmp_path,
         pid=1,
         admin=KubeAccess(url, "/ca", "secret"),
-        admin_kubeconfig="/kubeconfig",
         audit_log="/audit.log",
         shop_url=url,
         prometheus_url=url,
@@ -30,7 +29,6 @@ def state(tmp_path: Path) -> LabState:
         slack_url=url,
         pagerduty_url=url,
         gateway_url=url,
-        baseline_at=1.5,
         engine={},
     )
 

@@ -31,7 +31,6 @@ def state(lab_dir: Path) -> LabState:
         lab_dir=lab_dir,
         pid=os.getpid(),
         admin=KubeAccess(url, "/ca", "secret"),
-        admin_kubeconfig="/kubeconfig",
         audit_log="/audit.log",
         shop_url=url,
         prometheus_url=url,
@@ -39,7 +38,6 @@ def state(lab_dir: Path) -> LabState:
         slack_url=url,
         pagerduty_url=url,
         gateway_url=url,
-        baseline_at=1.5,
         engine={},
     )
 

@@ -83,7 +83,6 @@ def state(lab_dir: Path) -> LabState:
         lab_dir=lab_dir,
         pid=1,
         admin=KubeAccess("https://127.0.0.1:1", "/ca", "secret"),
-        admin_kubeconfig="/kubeconfig",
         audit_log="/audit.log",
         shop_url="http://127.0.0.1:2",
         prometheus_url="http://127.0.0.1:3",
@@ -91,7 +90,6 @@ def state(lab_dir: Path) -> LabState:
         slack_url="http://127.0.0.1:5",
         pagerduty_url="http://127.0.0.1:6",
         gateway_url="http://127.0.0.1:7",
-        baseline_at=1.5,
         engine={"FIREBREAK_MODE": "act", "FIREBREAK_CLUSTER": "lab"},
     )
 
