@@ -9,8 +9,8 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -112,12 +112,12 @@ async def _start(lab_dir: Path, run_dir: Path, gateway_port: int, die_with_paren
     slack_url = await _serve(slack, stack)
     pagerduty_url = await _serve(pagerduty, stack)
 
-    with _slow_stages(run_dir / "stages"):
-        plane = await start_control_plane(
-            run_dir=run_dir,
-            users=[KubeUser(manifests.ENGINE_USER), KubeUser(manifests.SHOP_USER)],
-            die_with_parent=die_with_parent,
-        )
+    plane = await start_control_plane(
+        run_dir=run_dir,
+        users=[KubeUser(manifests.ENGINE_USER), KubeUser(manifests.SHOP_USER)],
+        stages=_slow_stages(run_dir / "stages"),
+        die_with_parent=die_with_parent,
+    )
     stack.push_async_callback(plane.stop)
     admin = KubeAccess(plane.url, str(plane.ca_file), plane.tokens["firebreak-admin"])
     await plane.apply_crds()
@@ -238,13 +238,10 @@ async def _steady(prometheus_url: str) -> float:
     return found
 
 
-@contextmanager
-def _slow_stages(folder: Path) -> Iterator[None]:
-    """kwok's stages, but a pod takes a second to become ready, as containers do. An explicit setting goes before."""
-    setting = spec_of("kwok-stages").setting
-    if os.environ.get(setting):
-        yield
-        return
+def _slow_stages(folder: Path) -> Path | None:
+    """kwok's stages, but a pod takes a second to become ready, as containers do. None where a setting names others."""
+    if os.environ.get(spec_of("kwok-stages").setting):
+        return None
     folder.mkdir()
     for stage in require("kwok-stages").glob("*.yaml"):
         text = stage.read_text()
@@ -254,8 +251,4 @@ def _slow_stages(folder: Path) -> Iterator[None]:
                 raise ContractError("kwok's pod-ready stage has another form than expected")
             text = text.replace("\n  next:\n", f"\n{delay}  next:\n")
         (folder / stage.name).write_text(text)
-    os.environ[setting] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ[setting]
+    return folder
