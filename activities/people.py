@@ -104,7 +104,6 @@ class PeopleHands:
             draft,
             given.outcome,
             messages=notices.closing(given.incident_id, now),
-            cancel_all=True,
             unless_joined=nothing_done,
             if_joined=None if nothing_done else notices.joined_late(given.incident_id, given.outcome, now),
         )

@@ -173,7 +173,6 @@ class LedgerPort(Protocol):
         outcome: IncidentOutcome,
         *,
         messages: Sequence[MessageDraft],
-        cancel_all: bool,
         unless_joined: bool = False,
         if_joined: tuple[EntryDraft, Sequence[MessageDraft]] | None = None,
     ) -> Appended | None:

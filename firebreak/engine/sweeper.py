@@ -222,7 +222,6 @@ class Sweeper:
             ending,
             by_hand,
             messages=notices.closing(request.incident_id, ending.at),
-            cancel_all=True,
             if_joined=notices.joined_late(request.incident_id, by_hand, ending.at),
         )
         return True

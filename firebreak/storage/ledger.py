@@ -142,13 +142,11 @@ class LedgerStore(Store):
         outcome: IncidentOutcome,
         *,
         messages: Sequence[MessageDraft],
-        cancel_all: bool,
         unless_joined: bool = False,
         if_joined: tuple[EntryDraft, Sequence[MessageDraft]] | None = None,
     ) -> Appended | None:
-        """As the port says; a second close finds the first one's entry, and lets go of targets taken since.
-        `cancel_all` cancels the unsent messages that are due after `draft.at` (deadlines); what is due already is
-        still told."""
+        """As the port says; a second close finds the first one's entry, and lets go of targets taken since. A deadline
+        is an unsent message that is due after `draft.at`; what is due already is still told."""
         items = prepared((draft,))
         told = () if if_joined is None else prepared((if_joined[0],))
 
@@ -163,8 +161,7 @@ class LedgerStore(Store):
             _release_targets(raw, draft.incident_id)
             if not done.found:
                 _CLOSE.run(raw, incident=draft.incident_id, closed_at=items[0].at, outcome=outcome.value)
-                if cancel_all:
-                    cancel_waiting_after(raw, draft.incident_id, draft.at)
+                cancel_waiting_after(raw, draft.incident_id, draft.at)
                 enqueue_messages(raw, messages)
                 if late and if_joined is not None:
                     append_entries(raw, told)

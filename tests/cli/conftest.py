@@ -244,7 +244,7 @@ async def write(path: Path, incidents: list[Incident], *, lie: bool = False) -> 
             )
             if number > 0:
                 ending = draft("close", EntryKind.INCIDENT_CLOSED, {"outcome": "recovered", "reason": "healthy again"})
-                await store.close_incident(ending, IncidentOutcome.RECOVERED, messages=(), cancel_all=True)
+                await store.close_incident(ending, IncidentOutcome.RECOVERED, messages=())
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_what_is_over_is_not_changed(typed: Any, place: Path, incident: Incident
     async def end() -> None:
         async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
             ending = draft(incident, "close", EntryKind.INCIDENT_CLOSED, {"outcome": "recovered", "reason": "healthy"})
-            await store.close_incident(ending, IncidentOutcome.RECOVERED, messages=(), cancel_all=True)
+            await store.close_incident(ending, IncidentOutcome.RECOVERED, messages=())
 
     asyncio.run(end())
     before = entries(place, incident)
@@ -147,7 +147,7 @@ def called_late(place: Path, incident: Incident) -> Incident:
     async def end() -> None:
         async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
             ending = draft(incident, "close", EntryKind.INCIDENT_CLOSED, {"outcome": "healed", "reason": "held"})
-            await store.close_incident(ending, IncidentOutcome.HEALED, messages=(), cancel_all=True)
+            await store.close_incident(ending, IncidentOutcome.HEALED, messages=())
             body = {"tier": 0, "step": 0, "step_id": "flag-off", "outcome": "overdue", "reason": "not taken back"}
             await store.append(
                 [

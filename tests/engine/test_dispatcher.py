@@ -139,7 +139,7 @@ async def test_nothing_is_closed_over_an_alert_that_fires_again(office: Any) -> 
             await office.settled(*await office.accept(again))
     end = replace(look, key="close", kind=EntryKind.INCIDENT_CLOSED)
     outcome = IncidentOutcome.NOTHING_DONE
-    assert await office.store.close_incident(end, outcome, messages=(), cancel_all=True, unless_joined=True) is None
+    assert await office.store.close_incident(end, outcome, messages=(), unless_joined=True) is None
 
 
 class Forgetful:

@@ -231,7 +231,7 @@ async def test_an_incident_that_was_closed_since_the_look_began_gets_none(office
     end = EntryDraft(
         incident_id=incident_id, key="close", kind=EntryKind.INCIDENT_CLOSED, at=datetime.now(UTC), body={}
     )
-    await office.store.close_incident(end, IncidentOutcome.CLOSED_BY_HAND, messages=(), cancel_all=True)
+    await office.store.close_incident(end, IncidentOutcome.CLOSED_BY_HAND, messages=())
     await Sweeper(replace(office.parts, incidents=old), Starts(office.client, office.queue))._orphans()
     assert await office.events(ids.incident_workflow_id(incident_id)) == []
 

@@ -210,13 +210,11 @@ async def test_an_incident_closes_once(store: TimelineStore, make: Make) -> None
         close,
         IncidentOutcome.HEALED,
         messages=[make.message("closed", incident=incident.id, due=30)],
-        cancel_all=True,
     )
     second = await store.close_incident(
         replace(close, at=make.time(40)),
         IncidentOutcome.CLOSED_BY_HAND,
         messages=[make.message("closed-2", incident=incident.id, due=40)],
-        cancel_all=True,
     )
     (row,) = await store.rows(limit=5)
     assert first is not None
@@ -240,9 +238,7 @@ async def test_an_alert_that_joined_after_the_last_verdict_keeps_the_incident_op
     close = make.draft(incident.id, "close", kind=EntryKind.INCIDENT_CLOSED, at=30)
 
     async def closes() -> bool:
-        done = await store.close_incident(
-            close, IncidentOutcome.NOTHING_DONE, messages=(), cancel_all=True, unless_joined=True
-        )
+        done = await store.close_incident(close, IncidentOutcome.NOTHING_DONE, messages=(), unless_joined=True)
         return done is not None
 
     assert not await closes()
@@ -265,9 +261,7 @@ async def test_closing_takes_back_the_deadline_and_lets_go_of_the_targets(store:
         ],
     )
     await store.lock_target(make.target(), incident.id)
-    await store.close_incident(
-        make.draft(incident.id, "close", at=20), IncidentOutcome.HEALED, messages=[], cancel_all=True
-    )
+    await store.close_incident(make.draft(incident.id, "close", at=20), IncidentOutcome.HEALED, messages=[])
     assert [m.draft.key for m in await store.due(make.time(99), limit=9)] == ["notice"]
     assert await store.lock_target(make.target(), "inc-other") == "inc-other"
 
@@ -289,9 +283,7 @@ async def test_a_call_that_is_taken_back_when_it_is_due_may_be_on_its_way(
         cancel = [(incident.id, "deadline"), (incident.id, "notice")]
         await store.append([make.draft(incident.id, "verify", at=at)], cancel=cancel)
     else:
-        await store.close_incident(
-            make.draft(incident.id, "close", at=at), IncidentOutcome.HEALED, messages=[], cancel_all=True
-        )
+        await store.close_incident(make.draft(incident.id, "close", at=at), IncidentOutcome.HEALED, messages=[])
     back = [e.body["key"] for e in await store.entries(incident.id) if e.kind is EntryKind.MESSAGE_TAKEN_BACK]
     assert back == (["deadline"] if doubt and not (how == "close" and at > 60) else [])
 
@@ -312,7 +304,7 @@ async def test_a_phase_is_not_set_after_the_close(store: TimelineStore, make: Ma
     await store.open_or_join(
         incident, opened=make.draft(incident.id, "opened"), joined=make.draft("", "joined"), messages=[]
     )
-    await store.close_incident(make.draft(incident.id, "close"), IncidentOutcome.HEALED, messages=[], cancel_all=True)
+    await store.close_incident(make.draft(incident.id, "close"), IncidentOutcome.HEALED, messages=[])
     await store.append([make.draft(incident.id, "late")], phase=(incident.id, IncidentPhase.ACTING))
     assert (await store.rows(limit=1))[0].phase is IncidentPhase.CLOSED
 

@@ -32,9 +32,7 @@ async def _tell(store: TimelineStore, make: Make, incident: Incident) -> tuple[s
 
 
 async def _close(store: TimelineStore, make: Make, incident: str, *, at: float) -> None:
-    await store.close_incident(
-        make.draft(incident, "close", at=at), IncidentOutcome.NOTHING_DONE, messages=[], cancel_all=True
-    )
+    await store.close_incident(make.draft(incident, "close", at=at), IncidentOutcome.NOTHING_DONE, messages=[])
 
 
 def _resolved(make: Make, fingerprint: str = "f1", *, start: float = 0, end: float = 60) -> Alert:
@@ -377,4 +375,4 @@ async def test_a_damaged_look_keeps_no_incident_open(store: TimelineStore, make:
     await store._write(damage)
     end = make.draft(incident.id, "close", kind=EntryKind.INCIDENT_CLOSED)
     outcome = IncidentOutcome.NOTHING_DONE
-    assert await store.close_incident(end, outcome, messages=(), cancel_all=True, unless_joined=True) is not None
+    assert await store.close_incident(end, outcome, messages=(), unless_joined=True) is not None

@@ -146,7 +146,6 @@ async def test_timeline_writes_use_an_index(store: TimelineStore, make: Make, ti
                 make.draft(incident.id, "close"),
                 IncidentOutcome.HEALED,
                 messages=[],
-                cancel_all=True,
                 unless_joined=True,
             ),
         ],

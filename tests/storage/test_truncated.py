@@ -82,7 +82,7 @@ async def test_a_repeat_within_the_second_of_an_id_is_heeded(store: TimelineStor
     incident, _ = await _tell(store, make, 0)
     await store.resolve_alert(_over(make), at=make.time(0.1))
     ending = make.draft(incident, "close", at=0.2)
-    await store.close_incident(ending, IncidentOutcome.NOTHING_DONE, messages=[], cancel_all=True)
+    await store.close_incident(ending, IncidentOutcome.NOTHING_DONE, messages=[])
     assert await _tell(store, make, 2, accepted=0.3) == (incident, Disposition.DUPLICATE)
     assert await store.truncated(incident) == 2
 

@@ -119,7 +119,6 @@ async def test_nobody_is_called_about_what_has_long_been_over(desk: Any, hours: 
         ),
         IncidentOutcome.RECOVERED,
         messages=notices.closing(desk.incident_id, desk.now),
-        cancel_all=True,
     )
     del desk.people.dead["trigger_high"]
     desk.clock.forward(3600 * hours)

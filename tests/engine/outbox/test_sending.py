@@ -125,7 +125,7 @@ async def closed(desk: Any) -> None:
         body={"outcome": "healed", "reason": "it held"},
     )
     messages = notices.closing(desk.incident_id, desk.now)
-    await desk.store.close_incident(end, IncidentOutcome.HEALED, messages=messages, cancel_all=True)
+    await desk.store.close_incident(end, IncidentOutcome.HEALED, messages=messages)
 
 
 async def test_a_page_that_was_on_its_way_when_the_sender_was_killed_is_resolved(
@@ -347,7 +347,7 @@ async def test_a_closed_incident_has_its_post_mortem_files(desk: Any) -> None:
         body={"outcome": "nothing_done", "reason": "resolved first"},
     )
     await desk.store.close_incident(
-        end, IncidentOutcome.NOTHING_DONE, messages=notices.closing(desk.incident_id, desk.now), cancel_all=True
+        end, IncidentOutcome.NOTHING_DONE, messages=notices.closing(desk.incident_id, desk.now)
     )
     await desk.all()
     folder = desk.folder / "postmortems"
