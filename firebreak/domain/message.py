@@ -81,12 +81,10 @@ class UnreadableMessage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeText:
     """What a person reads: `title` <= 150 characters, `lines` plain text (untrusted parts included: the connector
-    escapes for its medium). `thread` = the same text goes into the incident's thread, not as its head. `service`: whose
-    incident it is; empty where that is not known, or of the engine itself."""
+    escapes for its medium). `service`: whose incident it is; empty where that is not known, or of the engine itself."""
 
     title: str
     lines: tuple[str, ...]
-    thread: bool = False
     service: str = ""
 
 

@@ -51,7 +51,6 @@ def render_notice(
             wording.clean(line, LINE)
             for line in (*lines, f"Next: {next_step(kind, case, told)}", f"More: {show.format(id=case.incident_id)}")
         ),
-        thread=kind is not NoticeKind.CLASSIFIED,
         service="" if case.service == UNKNOWN_SERVICE else case.service,
     )
 

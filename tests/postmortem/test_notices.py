@@ -42,7 +42,6 @@ def test_a_classified_p1_says_what_was_seen_and_decided(tell: Tell) -> None:
     notice = render_notice(NoticeKind.CLASSIFIED, _up_to(tell("healed"), EntryKind.PLAN_PINNED))
     text = "\n".join(notice.lines)
     assert notice.title == "P1 pay: errors ratio 25.12 % (limit 5 %); engine acting [1f0a9c3e]"
-    assert not notice.thread
     assert "- business: pay success drop 41.2 % (limit 30 %)" in text
     assert "Decided: P1, may act: two independent dimensions" in text
     assert "runbook restart-then-reroute" in text
@@ -62,7 +61,6 @@ def test_a_call_says_why_what_was_tried_and_what_changed(tell: Tell) -> None:
     notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "every tier was tried"})
     text = "\n".join(notice.lines)
     assert notice.title.startswith("P1 pay needs a person: every tier was tried")
-    assert notice.thread
     for part in (
         "Why: every tier was tried",
         "Tried:",
