@@ -165,7 +165,7 @@ class IncidentWorkflow:
     async def _call_person(self) -> None:
         person = PersonInput(incident_id=self._id, key="person/high", reason=self._state.reason, looks=self._state.look)
         await self._surely(PeopleHands.call, person)
-        self._note(phase=IncidentPhase.WAITING_FOR_PERSON, person_called=True)
+        self._note(phase=IncidentPhase.WAITING_FOR_PERSON)
 
     async def _wait_for_recovery(self) -> IncidentOutcome:
         """A person has it: nothing is written any more. It ends by healthy evidence that stays so, or by hand."""

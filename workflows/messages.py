@@ -17,7 +17,6 @@ class IncidentState:
     phase: IncidentPhase = IncidentPhase.SEEN
     plan: PlanOutline | None = None
     records: tuple[StepRecord, ...] = ()
-    person_called: bool = False
     look: int = 0
     quiet_since: datetime | None = None
     doubtful_since: datetime | None = None
