@@ -21,8 +21,6 @@ from firebreak.engine.delivery import Delivery, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
 from firebreak.engine.waiting_times import WaitingTimes
 
-__all__ = ["OTHERS", "OutboxParts", "OutboxSender"]
-
 log = structlog.get_logger()
 
 LOOK = 0.2  # seconds between two looks at the outbox

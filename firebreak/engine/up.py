@@ -29,13 +29,12 @@ from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_chat, build_pager
 from firebreak.engine.data_dir import locked
-from firebreak.engine.delivery import FILE_PACE
-from firebreak.engine.outbox import OutboxParts, OutboxSender
+from firebreak.engine.delivery import FILE_PACE, OutboxParts
+from firebreak.engine.outbox import OutboxSender
 from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
 from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record
 from firebreak.engine.watch import IntakeWatch
 from firebreak.processes import beat_file, beating, last_beat, ready_file
-from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.temporal import start_temporal
@@ -272,6 +271,3 @@ def child_environment(settings: Settings) -> Mapping[str, str]:
         "FIREBREAK_GATEWAY_HOST": settings.gateway_host,
         "FIREBREAK_LOG_LEVEL": settings.log_level,
     }
-
-
-__all__ = ["Running", "ServerUnavailable", "child_environment", "run_engine"]
