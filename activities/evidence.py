@@ -17,7 +17,7 @@ from activities import notices
 from activities.casebook import Casebook
 from activities.failures import translated
 from activities.foresight import Foresight
-from activities.gathering import FirstStep, Gathering, Look, NothingAhead
+from activities.gathering import FirstStep, Gathering, Look
 from activities.keeping import KeepHands
 from activities.messages import GatherInput, GatherResult
 from activities.stops import HANDS_OFF, hands_off
@@ -62,14 +62,12 @@ class EvidenceHands:
         keeping: KeepHands,
         clock: Clock,
         limits: EvidenceLimits,
-        foresight: Foresight | None = None,
-        first_step: FirstStep | None = None,
+        foresight: Foresight,
+        first_step: FirstStep,
     ) -> None:
-        """Without `first_step` nothing of an act is read before its turn."""
         self._casebook = casebook
-        self._foresight = foresight or Foresight()
-        self._reads_ahead = first_step is not None
-        self._first_step: FirstStep = first_step or NothingAhead()
+        self._foresight = foresight
+        self._first_step = first_step
         self._keeping = keeping
         self._clock = clock
         self._limits = limits
@@ -123,8 +121,7 @@ class EvidenceHands:
         if plan is not None:
             self._casebook.remember_plan(plan)
             self._first_step.check(given.incident_id, plan, look.step_check)
-            if self._reads_ahead:
-                self._keeping.begin(given.incident_id, plan)
+            self._keeping.begin(given.incident_id, plan)
         elif look.plan is not None:
             self._first_step.forget(given.incident_id, look.plan)
         result = GatherResult(

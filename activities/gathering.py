@@ -56,19 +56,6 @@ class FirstStep(Protocol):
         """The verdict does not act."""
 
 
-class NothingAhead:
-    """A FirstStep that reads nothing before its turn."""
-
-    def read(self, incident_id: str, plan: Plan) -> None:
-        """Nothing."""
-
-    def check(self, incident_id: str, plan: Plan, judged: tuple[ConditionResult, ...] | None) -> None:
-        """Nothing."""
-
-    def forget(self, incident_id: str, plan: Plan) -> None:
-        """Nothing."""
-
-
 class Gathering:
     """Reads what a verdict needs. Raises TransientError when a swift look did not get its answers in time; every other
     fault of the back end is in the answers."""

@@ -49,13 +49,13 @@ class StepChecks:
         looking: Looking,
         actions: Mapping[str, Action],
         clock: Clock,
-        foresight: Foresight | None = None,
+        foresight: Foresight,
     ) -> None:
         self._casebook = casebook
         self._looking = looking
         self._actions = actions
         self._clock = clock
-        self._foresight = foresight or Foresight()
+        self._foresight = foresight
 
     def read(self, incident_id: str, plan: Plan) -> None:
         """Begin to read the first step's object."""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -257,6 +257,14 @@ class Routes:
         return known if known.pager_key else Route(pager_key="fallback")
 
 
+class Unhurried(Foresight):
+    """Reads nothing of an act before its turn; a first look only where the dispatcher asks for one."""
+
+    def begin(self, key: str, read: Callable[[], Awaitable[Any]], *, kind: str = "") -> None:
+        if not kind:
+            super().begin(key, read)
+
+
 class World:
     """Documents, store, cluster, metrics; `hands()` makes the hands afresh, as a new process would."""
 
@@ -311,7 +319,7 @@ class World:
         """A new process: nothing in memory, everything on disk. `ahead`: it reads ahead, as the engine does; tests that
         change the world between two hands go without."""
         self.ledger = Ledger(self.store)
-        self.foresight = Foresight()
+        self.foresight = Foresight() if ahead else Unhurried()
         paths = RulebookPaths(
             catalog=self.documents / "catalog",
             severity=self.documents / "severity.yaml",
@@ -356,7 +364,7 @@ class World:
             clock=self.clock,
             limits=limits,
             foresight=self.foresight,
-            first_step=checks if ahead else None,
+            first_step=checks,
         )
         self.recovery = RecoveryHands(
             casebook=self.casebook, gathering=gathering, rulebook=self.rulebook, clock=self.clock, limits=limits
