@@ -54,14 +54,14 @@ def specs() -> Mapping[str, ActionSpec]:
 def build(
     cluster: ClusterPort,
     *,
+    clock: Clock,
     call_timeout: timedelta = CALL_TIMEOUT,
     dry_run_first: bool = True,
-    clock: Clock | None = None,
 ) -> Mapping[str, Action]:
     """Every action, ready to act on `cluster`. `call_timeout` limits one call; `dry_run_first` sends each patch as a
     dry run in the check (admission and permission are known before anything is recorded, for one call more)."""
     return {
-        name: kind(cluster, call_timeout=call_timeout, dry_run_first=dry_run_first, clock=clock)
+        name: kind(cluster, clock=clock, call_timeout=call_timeout, dry_run_first=dry_run_first)
         for name, kind in discover().items()
     }
 

@@ -21,7 +21,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -75,13 +75,6 @@ def _of_the_system(namespace: str) -> str:
     return f"namespace {namespace!r} is the system's own and never a target"
 
 
-class UtcClock:
-    """The wall clock."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What an action would do: `changes` to `obj`, which it read as `ref`; `reason` says why it may. A change whose
@@ -124,14 +117,14 @@ class Action(ABC):
         self,
         cluster: ClusterPort,
         *,
+        clock: Clock,
         call_timeout: timedelta = CALL_TIMEOUT,
         dry_run_first: bool = True,
-        clock: Clock | None = None,
     ) -> None:
         self.cluster = cluster
         self.call_timeout = call_timeout
         self.dry_run_first = dry_run_first
-        self.clock: Clock = clock or UtcClock()
+        self.clock = clock
         self._kept = KeptObjects()
 
     @classmethod

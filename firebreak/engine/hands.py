@@ -67,7 +67,8 @@ async def hands(settings: Settings) -> AsyncIterator[Hands]:
         pager: PagerPort = await stack.enter_async_context(build_pager(settings))
         rulebook = build_rulebook(settings)
         casebook = Casebook(store, store)
-        actions = build(cluster, dry_run_first=settings.mode is Mode.ACT)  # observing needs no right to write
+        acts = settings.mode is Mode.ACT  # observing needs no right to write
+        actions = build(cluster, clock=clock, dry_run_first=acts)
         foresight = Foresight()
         looking = Looking(metrics, clock, LookLimits())
         checks = StepChecks(casebook=casebook, looking=looking, actions=actions, clock=clock, foresight=foresight)

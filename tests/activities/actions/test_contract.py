@@ -21,6 +21,7 @@ from firebreak.domain.errors import PermissionDenied, PreconditionFailed, Target
 from firebreak.domain.ids import step_annotation
 from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.activities.conftest import FakeWorld, RealWorld
@@ -123,7 +124,7 @@ class Stage:
 
     def __init__(self, name: str, world: World, scene: Scene, context: StepContext) -> None:
         self.port = Between(world.cluster)
-        self.action: Action = build(self.port)[name]
+        self.action: Action = build(self.port, clock=SystemClock())[name]
         self.world, self.scene, self.context = world, scene, context
 
     async def check(self) -> CheckResult:
@@ -304,7 +305,7 @@ async def test_two_writers_of_one_intent_write_once(name: str, stage: MakeStage)
     """A slow first attempt that lands under the second one is found, not repeated."""
     play = await stage(name)
     intent = await play.intent()
-    other = build(play.world.cluster)[name]
+    other = build(play.world.cluster, clock=SystemClock())[name]
 
     async def land() -> None:
         assert (await other.apply(intent)).outcome is EffectOutcome.APPLIED
@@ -471,7 +472,7 @@ async def test_a_missing_permission_is_refused_with_the_verb_that_is_missing(
     play = Stage(name, real_world, scene, context(scene.default_target))
     intent = await play.intent()
     async with KubernetesCluster("lab", kubeconfig=real_world.plane.kubeconfigs["nobody"]) as cluster:
-        powerless = build(cluster)[name]
+        powerless = build(cluster, clock=SystemClock())[name]
         refusal = await powerless.check(scene.params, play.context)
         assert refusal.outcome is CheckOutcome.REFUSED
         assert "Grant the engine's account" in refusal.reason
@@ -543,7 +544,9 @@ async def test_the_dry_run_can_be_switched_off(
     play = Stage(name, fake_world, scene, context(scene.default_target))
     with_it = await play.check()
     assert fake_world.fake.dry_runs == 1
-    without = await build(fake_world.cluster, dry_run_first=False)[name].check(scene.params, play.context)
+    without = await build(fake_world.cluster, clock=SystemClock(), dry_run_first=False)[name].check(
+        scene.params, play.context
+    )
     assert fake_world.fake.dry_runs == 1
     assert without == with_it
 

@@ -8,6 +8,7 @@ import pytest
 
 from activities.actions import build, discover, specs
 from activities.actions.base import Action
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.activities.conftest import FakeCluster
@@ -21,7 +22,7 @@ def test_the_four_actions_are_found_by_their_modules() -> None:
 
 def test_every_action_is_built_for_one_cluster(fake: FakeCluster) -> None:
     """With the same port, limits and switch."""
-    built = build(fake, dry_run_first=False)
+    built = build(fake, clock=SystemClock(), dry_run_first=False)
     assert set(built) == set(specs())
     assert all(isinstance(a, Action) and a.cluster is fake and not a.dry_run_first for a in built.values())
 

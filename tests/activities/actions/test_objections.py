@@ -14,6 +14,7 @@ from firebreak.domain.action import CheckOutcome, CheckResult, EffectOutcome, He
 from firebreak.domain.errors import NotYet, TransientError
 from firebreak.domain.ports import KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.activities.conftest import FakeWorld, RealWorld
@@ -74,7 +75,7 @@ async def shift(world: World, context: MakeContext, *, v1: int = 0, v2: int = 10
         ResourceKind.HTTP_ROUTE, {"metadata": {"name": "pay"}, "spec": {"rules": [{"backendRefs": backends}]}}
     )
     params = {"route": "pay", "away_from": "pay-v2", **more}
-    action = build(world.cluster)["shift_traffic"]
+    action = build(world.cluster, clock=SystemClock())["shift_traffic"]
     return Stage(world, action, ref, params, context(ref), lambda: world.scale("pay-v1", 1))
 
 
@@ -84,7 +85,7 @@ async def restart(world: World, context: MakeContext) -> Stage:
     ref = await world.workload("web", replicas=4, strategy=rolling)
     spec = {"minAvailable": 3, "selector": {"matchLabels": {"app": "web"}}}
     budget = await world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "web"}, "spec": spec})
-    action = build(world.cluster)["restart_workload"]
+    action = build(world.cluster, clock=SystemClock())["restart_workload"]
     return Stage(world, action, ref, {}, context(ref), lambda: world.edit(budget, {"spec": {"minAvailable": 4}}))
 
 
@@ -136,7 +137,7 @@ async def test_after_a_crash_it_is_judged_again(name: str, stage: MakeStage) -> 
     intent = await play.intent()
     await play.spoil()
     with pytest.raises(NotYet, match="is not written"):
-        await build(play.world.cluster)[name].apply(intent)
+        await build(play.world.cluster, clock=SystemClock())[name].apply(intent)
     assert (await play.action.read_back(intent)).outcome is EffectOutcome.NOT_APPLIED
 
 

@@ -9,6 +9,7 @@ from activities.actions.page import Page
 from firebreak.domain.action import CheckOutcome, EffectOutcome, Intent, StepContext
 from firebreak.domain.errors import TransientError
 from firebreak.domain.target import BoundTarget, ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.activities.conftest import FakeWorld
@@ -21,7 +22,7 @@ async def test_a_page_needs_nothing_from_the_cluster(
 ) -> None:
     """A dead API server, a system namespace, another cluster: a person is called all the same."""
     fake_world.fake.fail = {call: [TransientError("down")] * 9 for call in ("get", "list", "patch", "dry run")}
-    page = Page(fake_world.cluster)
+    page = Page(fake_world.cluster, clock=SystemClock())
     check = await page.check({}, context(TARGET))
     assert check.outcome is CheckOutcome.READY
     assert check.changes == ()
@@ -38,5 +39,5 @@ async def test_a_page_needs_nothing_from_the_cluster(
 
 async def test_a_parameter_is_refused(fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]) -> None:
     """Who is called is in services.yaml: a runbook that says it elsewhere is mistaken."""
-    check = await Page(fake_world.cluster).check({"to": "alice"}, context(TARGET))
+    check = await Page(fake_world.cluster, clock=SystemClock()).check({"to": "alice"}, context(TARGET))
     assert check.outcome is CheckOutcome.REFUSED

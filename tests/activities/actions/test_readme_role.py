@@ -16,6 +16,7 @@ from activities.actions import build
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.domain.action import CheckOutcome, StepContext
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 from firebreak.lab.control import until
 
 pytestmark = pytest.mark.servers
@@ -64,7 +65,7 @@ async def test_the_readmes_role_lets_every_action_be_checked(
     await real_world.create(ResourceKind.CONFIG_MAP, flags)
     target = TargetRef(cluster="lab", namespace=namespace, kind=ResourceKind.DEPLOYMENT, name="pay-v2")
     async with KubernetesCluster("lab", kubeconfig=plane.kubeconfigs[NOBODY]) as cluster:
-        actions, said = build(cluster), dict[str, str]()
+        actions, said = build(cluster, clock=SystemClock()), dict[str, str]()
 
         async def ready() -> bool:
             """The API server takes up a binding some time after it was written."""

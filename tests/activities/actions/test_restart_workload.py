@@ -14,6 +14,7 @@ from firebreak.domain.action import CheckOutcome, CheckResult, Intent, Progress,
 from firebreak.domain.codec import format_time
 from firebreak.domain.errors import PreconditionFailed
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +40,7 @@ class At:
 @pytest.fixture
 def check(fake_world: FakeWorld, context: MakeContext) -> Callable[[TargetRef], Any]:
     async def run(ref: TargetRef) -> CheckResult:
-        return await RestartWorkload(fake_world.cluster).check({}, context(ref))
+        return await RestartWorkload(fake_world.cluster, clock=SystemClock()).check({}, context(ref))
 
     return run
 

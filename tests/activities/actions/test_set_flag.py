@@ -11,6 +11,7 @@ import pytest
 from activities.actions.set_flag import LONGEST_VALUE, SetFlag
 from firebreak.domain.action import CheckOutcome, Intent, ProgressState, StepContext
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.activities.conftest import FakeWorld, RealWorld
@@ -51,7 +52,7 @@ async def test_a_flag_is_set_only_where_it_is_one(
 ) -> None:
     """A missing key is a typing mistake unless the runbook says otherwise."""
     await fake_world.create(ResourceKind.CONFIG_MAP, {"metadata": {"name": "flags"}, **obj})
-    found = await SetFlag(fake_world.cluster).check({**OFF, **params}, context(aimed_at("shop")))
+    found = await SetFlag(fake_world.cluster, clock=SystemClock()).check({**OFF, **params}, context(aimed_at("shop")))
     assert found.outcome is outcome
     assert reason in found.reason
 
@@ -60,7 +61,7 @@ async def test_hostile_text_is_a_value_like_any_other(fake_world: FakeWorld, con
     """Quotes, braces, template text and control characters arrive as they are."""
     value = 'a"b\\c}{{ x }}\n\x00é\u2028$(rm)'
     ref = await fake_world.create(ResourceKind.CONFIG_MAP, {"metadata": {"name": "flags"}, "data": {"k": "1"}})
-    action, given = SetFlag(fake_world.cluster), context(aimed_at("shop"))
+    action, given = SetFlag(fake_world.cluster, clock=SystemClock()), context(aimed_at("shop"))
     params = {"config_map": "flags", "key": "k", "value": value}
     check = await action.check(params, given)
     assert check.target is not None
@@ -81,7 +82,7 @@ async def test_hostile_text_is_a_value_like_any_other(fake_world: FakeWorld, con
 async def test_undo_of_a_created_key_removes_it(real_world: RealWorld, context: MakeContext) -> None:
     """On the real API server: the other keys stay, and so does a ConfigMap that had no data at all."""
     ref = await real_world.create(ResourceKind.CONFIG_MAP, {"metadata": {"name": "flags"}})
-    action, given = SetFlag(real_world.cluster), context(aimed_at(real_world.namespace))
+    action, given = SetFlag(real_world.cluster, clock=SystemClock()), context(aimed_at(real_world.namespace))
     params = {**OFF, "allow_create": True}
     check = await action.check(params, given)
     assert check.target is not None, check.reason

@@ -16,6 +16,7 @@ from activities.fields import is_guard, merge_patch
 from firebreak.domain.action import CheckOutcome, CheckResult, Intent, ProgressState, StepContext
 from firebreak.domain.errors import PreconditionFailed, TargetChanged
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.activities.conftest import FakeWorld
@@ -41,7 +42,7 @@ class Route:
 
     def __init__(self, world: FakeWorld, context: StepContext) -> None:
         self.world, self.context = world, context
-        self.action = ShiftTraffic(world.cluster)
+        self.action = ShiftTraffic(world.cluster, clock=SystemClock())
         self.ref = replace(TARGET, kind=ResourceKind.HTTP_ROUTE, name="pay")
 
     async def has(self, *rules: dict[str, Any], **more: Any) -> None:
