@@ -24,6 +24,10 @@ class PagerAction(StrEnum):
     NONE = "none"
 
 
+HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
+"""What calls a person, and what ends that call."""
+
+
 class NoticeKind(StrEnum):
     """Which phase a message tells of; each has one text for the pager and one for the thread."""
 

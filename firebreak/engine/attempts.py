@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Message, PagerAction
+from firebreak.domain.message import HIGH, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.delivery import LongOver
 
@@ -19,7 +19,6 @@ GIVE_UP_LOW = 20
 """Attempts for what is only information. A call for a person is tried for ever, as is who asks to wait, and what ends a
 call or a notice: what was opened would stay open, and nothing else ends it."""
 
-HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
 _FOR_EVER = (*HIGH, PagerAction.RESOLVE_LOW)
 _TRIGGERS = (PagerAction.TRIGGER_HIGH, PagerAction.TRIGGER_LOW)
 

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from firebreak.domain.errors import FirebreakError, TransientError
-from firebreak.domain.message import Channel, Message, UnreadableMessage
+from firebreak.domain.message import HIGH, Channel, Message, UnreadableMessage
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.attempts import HIGH, LONGEST_RETRY, asked_for, failed_attempt, message_entry, pause
+from firebreak.engine.attempts import LONGEST_RETRY, asked_for, failed_attempt, message_entry, pause
 from firebreak.engine.damage import unreadable_message
 from firebreak.engine.delivery import Delivery, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing

@@ -32,11 +32,11 @@ from sqlalchemy.dialects.sqlite import insert
 
 from firebreak.domain.age import LastSeenRight
 from firebreak.domain.codec import format_time, parse_time, to_data
-from firebreak.domain.message import Channel, Message, MessageDraft, UnreadableMessage
+from firebreak.domain.message import HIGH, Channel, Message, MessageDraft, UnreadableMessage
 from firebreak.domain.timeline import EntryDraft
 from firebreak.storage.database import driver
 from firebreak.storage.entries import append_entries, prepared
-from firebreak.storage.outbox_rows import COLUMNS, HIGH, NEVER, chosen, strays
+from firebreak.storage.outbox_rows import COLUMNS, NEVER, chosen, strays
 from firebreak.storage.schema import entries
 from firebreak.storage.schema import messages as rows
 from firebreak.storage.sql import Sql

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement
 
 from firebreak.domain.codec import parse_time
-from firebreak.domain.message import Channel, Message, MessageDraft, NoticeKind, PagerAction, UnreadableMessage
+from firebreak.domain.message import HIGH, Channel, Message, MessageDraft, NoticeKind, PagerAction, UnreadableMessage
 from firebreak.storage.schema import messages as rows
 from firebreak.storage.sql import beside
 from firebreak.storage.store import UNDECODABLE, decode_json
@@ -26,7 +26,6 @@ COLUMNS = (
     rows.c.attempts,
     rows.c.body,
 )
-HIGH = (PagerAction.TRIGGER_HIGH, PagerAction.RESOLVE_HIGH)
 NEVER = "3"
 """Times are text: what sorts behind this is no time before the year 3000, and would never be due."""
 
