@@ -17,6 +17,8 @@ UNCLASSIFIED_AFTER = timedelta(seconds=60)
 DEADLINE = "deadline"
 """Key of the page that goes out by itself unless a verified healing takes it back (issue item 10: 60 s)."""
 
+FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
+
 
 def chat(incident_id: str, notice: NoticeKind, key: str, now: datetime, **body: Any) -> MessageDraft:
     return MessageDraft(

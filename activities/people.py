@@ -17,8 +17,6 @@ from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import Clock, PagerPort, RoutesPort
 from firebreak.domain.timeline import EntryDraft, EntryKind
 
-_FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
-
 EvidenceForACall = Callable[[str], Awaitable[EntryDraft | None]]
 
 
@@ -78,7 +76,7 @@ class PeopleHands:
         except PermanentError:
             if not fallback or fallback == own:
                 raise
-            await self._page(fallback, given, text, {"routing": _FELL_BACK})
+            await self._page(fallback, given, text, {"routing": notices.FELL_BACK})
 
     async def _page(self, key: str, given: PersonInput, text: NoticeText, details: Mapping[str, str]) -> None:
         await self._pager.send(key, PagerAction.TRIGGER_HIGH, incident_id=given.incident_id, text=text, details=details)

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from activities.notices import FELL_BACK
 from firebreak.domain.codec import format_time
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
@@ -52,7 +53,6 @@ LONGEST_LEISURE = timedelta(seconds=60)
 KNOWN = 100_000
 """Incidents whose service is remembered."""
 
-_FELL_BACK = "sent with FIREBREAK_FALLBACK_PAGER_KEY: the service's own pager_key was refused"
 
 _OTHER_KEY = (
     "the call went out with another pager key than the documents name now, and stays open there: "
@@ -161,7 +161,7 @@ class Delivery:
         for name, key in keys.items():
             details = {"incident": draft.incident_id, "notice": draft.notice.value}
             if errors and not resolves:
-                details["routing"] = _FELL_BACK
+                details["routing"] = FELL_BACK
             try:
                 took[name] = await self._parts.pager.send(
                     key, draft.pager, incident_id=draft.incident_id, text=text, details=details
@@ -177,7 +177,7 @@ class Delivery:
             raise _joined(errors)
         body: dict[str, Any] = {"routing": ", ".join(took), "marks": {name: mark(keys[name]) for name in took}}
         if errors and not resolves:
-            body["reason"] = _FELL_BACK
+            body["reason"] = FELL_BACK
         refused = " ".join(f"{error} {error.next_step()}" for error in errors)
         if resolves and marks(record.entries, draft.pager) - {mark(key) for key in keys.values()}:
             refused = f"{refused} {_OTHER_KEY}".strip()
