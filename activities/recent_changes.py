@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from activities.workloads import RESTARTED_AT
 from firebreak.domain.codec import parse_time
 from firebreak.domain.evidence import ChangeKind, RecentChange
 from firebreak.domain.ports import KubeObject
 
 _REVISION = "deployment.kubernetes.io/revision"
 _RESTORED = "deployment.kubernetes.io/revision-history"  # a ReplicaSet that was rolled back to carries it
-_RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 
 _ROLLING = timedelta(
     seconds=60
@@ -239,7 +239,7 @@ def _essence(template: Mapping[str, Any]) -> Any:
     """The template without what a restart and the controller write into it."""
     bare = copy.deepcopy(dict(template))
     meta = bare.get("metadata") or {}
-    for where, key in (("annotations", _RESTARTED_AT), ("labels", "pod-template-hash")):
+    for where, key in (("annotations", RESTARTED_AT), ("labels", "pod-template-hash")):
         kept = {k: v for k, v in (meta.get(where) or {}).items() if k != key}
         meta[where] = kept
     meta.pop("creationTimestamp", None)

@@ -15,6 +15,9 @@ from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef, resource_kind
 
 WORKLOAD_KINDS = frozenset({ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET, ResourceKind.DAEMONSET})
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+"""The pod template's annotation by which kubectl, and we, restart a workload."""
+
 _LONGEST_WALK = 5  # pod, ReplicaSet, Deployment are three; owners of owners of owners are a mistake or a trap
 
 # Waiting reasons that no patience cures: the new pod cannot run as it is written.

@@ -15,13 +15,20 @@ from typing import Any
 from activities.actions.base import Action, ActionParams, Proposal, refused
 from activities.disruption_budgets import budget_objection
 from activities.fields import canonical, field_path, read_field
-from activities.workloads import WORKLOAD_KINDS, hopeless_containers, pods_of, replicas_of, rollout, unreplaced
+from activities.workloads import (
+    RESTARTED_AT,
+    WORKLOAD_KINDS,
+    hopeless_containers,
+    pods_of,
+    replicas_of,
+    rollout,
+    unreplaced,
+)
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
 from firebreak.domain.codec import format_time, parse_time
 from firebreak.domain.ports import KubeObject
 from firebreak.domain.target import ResourceKind
 
-RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 _PATH = field_path("spec", "template", "metadata", "annotations", RESTARTED_AT)
 
 # StatefulSets and DaemonSets have no progress deadline of their own: the default that Deployments have.
