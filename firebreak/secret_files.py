@@ -1,8 +1,9 @@
 """Settings in files, as secret stores mount them: each named like its variable in lower case, `firebreak_slack_token`.
 
-What is meant for us and cannot be used is refused: without that secret the engine would run and call nobody. A file may
-be a link to any other place, as agenix and Vault's agent make them. The directory may be shared: hidden files
-(Kubernetes' `..data`) and what is named like no setting that is missing are somebody else's, and stop no start.
+What is called `firebreak_` is meant for us: where it is no setting, or cannot be read, the start is refused, since
+without that secret the engine would run and call nobody. A file may be a link to any other place, as agenix and Vault's
+agent make them. The directory may be shared: hidden files (Kubernetes' `..data`) and all other names are somebody
+else's, and stop no start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from firebreak.domain.errors import SettingsInvalid
@@ -23,11 +24,9 @@ _PREFIX = "firebreak_"
 _ADVICE = "Correct, rename or remove the file that is named, which the engine's account must be able to read."
 
 
-def secret_files(
-    folder: Path, fields: Collection[str], secrets: Collection[str], given: Collection[str]
-) -> dict[str, Path]:
-    """The file of each of `fields` that has one. SettingsInvalid names each file that is meant for one that neither a
-    file nor the environment (`given`) gives. `secrets`: the fields that are looked for behind a name like theirs."""
+def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
+    """The file of each of `fields` that has one. SettingsInvalid names each file that is called like a setting and is
+    none."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -36,46 +35,28 @@ def secret_files(
     found: dict[str, Path] = {}
     others, problems = [], []
     for name in names:
-        path, field = folder / name, name.lower().removeprefix(_PREFIX)
+        path, plain = folder / name, re.sub(r"[^a-z0-9]+", "_", name.lower())
+        field = name.lower().removeprefix(_PREFIX)
         if name.lower() == _PREFIX + field and field in fields:
             if field in found:
                 problems.append(f"{path} and {found[field].name} are one setting")
             found[field] = path
+        elif plain.startswith(_PREFIX):
+            close = difflib.get_close_matches(plain.removeprefix(_PREFIX), fields, n=1)
+            problems.append(f"{path} is no setting{_meant(close)}")
         elif not name.startswith("."):
-            others.append(name)
-    for name in others:
-        near, is_ours = _near(name, fields, secrets)
-        meant = "" if not near or near in found or near in given else f" (meant {_PREFIX}{near}?)"
-        if is_ours and meant:
-            problems.append(f"{folder / name} is no setting{meant}")
-        elif is_ours or meant:
-            log.warning("%s is no setting, and is not read%s", folder / name, meant)
+            others.append((path, plain))
     if problems:
         raise _refused(problems)
+    missing = [name for field in fields if field not in found for name in (field, _PREFIX + field)]
+    for path, plain in others:
+        if close := difflib.get_close_matches(plain, missing, n=1, cutoff=0.9):
+            log.warning("%s is no setting, and is not read%s", path, _meant(close))
     return found
 
 
-def _near(name: str, fields: Collection[str], secrets: Collection[str]) -> tuple[str, bool]:
-    """The field that may be meant, empty where nobody can tell; and whether the file is ours by its name."""
-    plain = _plain(name)
-    if not plain.startswith(_PREFIX):
-        if close := difflib.get_close_matches(plain, [_PREFIX + s for s in secrets], n=1, cutoff=0.9):
-            return close[0].removeprefix(_PREFIX), True
-        # Many a secret of others is called token or key: only what is hardly another word, and never surely ours.
-        return next(iter(difflib.get_close_matches(plain, secrets, n=1, cutoff=0.85)), ""), False
-    told = plain.removeprefix(_PREFIX)
-    if "." in name:  # a certificate, a key, a copy; or a secret that an editor gave an ending
-        words = (told, _plain(name.partition(".")[0]).removeprefix(_PREFIX))
-        close = [field for word in words for field in difflib.get_close_matches(word, secrets, n=1, cutoff=0.85)]
-    else:
-        close = difflib.get_close_matches(told, fields, n=1)
-        if close and close[0] not in secrets:  # without it the engine calls people all the same
-            close = difflib.get_close_matches(told, fields, n=1, cutoff=0.8)
-    return (close[0] if close else ""), True
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower())
+def _meant(close: Sequence[str]) -> str:
+    return f" (meant {_PREFIX}{close[0].removeprefix(_PREFIX)}?)" if close else ""
 
 
 def read_secrets(files: Iterable[Path]) -> list[str]:

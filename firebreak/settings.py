@@ -262,7 +262,7 @@ def _files_of_secrets() -> dict[str, Path]:
     if (folder := secrets_dir()) is None:
         return {}
     said = {name.lower().removeprefix("firebreak_") for name in os.environ if name.lower().startswith("firebreak_")}
-    files = secret_files(folder, Settings.model_fields, (*_SECRETS, "prometheus_headers"), said)
+    files = secret_files(folder, Settings.model_fields)
     return {name: path for name, path in files.items() if name not in said}
 
 
