@@ -20,7 +20,8 @@ from firebreak.lab.documents import policy_text
 from firebreak.lab.kube import KubeAccess, KubeClient
 from firebreak.lab.shape import CLUSTER, FALLBACK_PAGER_KEY
 from firebreak.servers import local_http
-from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.kubernetes import ControlPlane, start_control_plane
+from firebreak.servers.kubernetes_files import KubeUser
 from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.prometheus import start_prometheus
 from firebreak.servers.temporal import start_temporal

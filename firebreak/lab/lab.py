@@ -34,7 +34,8 @@ from firebreak.lab.state import LabState, claim_directory
 from firebreak.servers.alertmanager import start_alertmanager
 from firebreak.servers.catalogue import spec_of
 from firebreak.servers.find import require
-from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.kubernetes import ControlPlane, start_control_plane
+from firebreak.servers.kubernetes_files import KubeUser
 from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
 from firebreak.servers.prometheus import start_prometheus
 

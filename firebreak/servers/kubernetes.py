@@ -7,9 +7,7 @@ containers. The API server's audit log is the oracle outside the engine: one lin
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,54 +19,14 @@ from firebreak.domain.errors import ContractError
 from firebreak.servers import local_http
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
+from firebreak.servers.kubernetes_files import ADMIN, ClusterFiles, KubeUser, write_files
 from firebreak.servers.process import GRACE, Launch, ManagedProcess, absolute, free_port, stop_all
 
 _READY = timedelta(seconds=60)
-_ADMIN = "firebreak-admin"
-_COMPONENTS = "firebreak:components"
 _FIELD_MANAGER = "firebreak-lab"
-
-# Reads and the components' own traffic (leases, pod status) would bury what is looked for: they are left out or short.
-_AUDIT_POLICY = f"""apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-omitManagedFields: true
-rules:
-- level: None
-  verbs: [get, list, watch]
-- level: None
-  userGroups: ["{_COMPONENTS}"]
-  resources:
-  - group: ""
-    resources: [events]
-  - group: events.k8s.io
-    resources: [events]
-  - group: coordination.k8s.io
-    resources: [leases]
-- level: Metadata
-  resources:
-  - group: authorization.k8s.io
-  - group: authentication.k8s.io
-- level: Metadata
-  userGroups: ["{_COMPONENTS}"]
-- level: Metadata
-  users: ["system:apiserver"]
-- level: RequestResponse
-  verbs: [create, update, patch, delete, deletecollection]
-- level: Metadata
-"""
 
 # With the clients' default limits 60 roll-outs of two pods took 44 s, with these 2.5 s.
 _UNLIMITED = ("--kube-api-qps=1000", "--kube-api-burst=2000")
-
-
-@dataclass(frozen=True, slots=True)
-class KubeUser:
-    """A user that the API server knows by token. Rights come from RBAC objects, or from the group `system:masters`."""
-
-    name: str
-    groups: tuple[str, ...] = ()
-    token: str = ""  # made when empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +97,7 @@ class ControlPlane:
         body: bytes | None = None,
         content_type: str = "application/json",
         seconds: float = 10.0,
-        user: str = _ADMIN,
+        user: str = ADMIN,
     ) -> local_http.Answer:
         """One call as `user` (the admin by default); any status is an answer. Raises OSError when there is none."""
         headers = {"Authorization": f"Bearer {self.tokens[user]}", "Accept": "application/json"}
@@ -213,82 +171,7 @@ def _node(name: str) -> bytes:
     ).encode()
 
 
-def signing_key_pem() -> str:
-    """A fresh P-256 private key (RFC 5915, without the optional public part, which Go computes itself)."""
-    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-    scalar = (secrets.randbelow(order - 1) + 1).to_bytes(32, "big")
-    # SEQUENCE { INTEGER 1, OCTET STRING scalar, [0] { OID prime256v1 } }
-    der = bytes.fromhex("30310201010420") + scalar + bytes.fromhex("a00a06082a8648ce3d030107")
-    text = base64.b64encode(der).decode()
-    lines = [text[i : i + 64] for i in range(0, len(text), 64)]
-    return "\n".join(["-----BEGIN EC PRIVATE KEY-----", *lines, "-----END EC PRIVATE KEY-----", ""])
-
-
-def _kubeconfig(url: str, ca_file: Path, user: str, token: str) -> str:
-    # JSON is YAML, and quotes every name by itself.
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "lab", "cluster": {"server": url, "certificate-authority": str(ca_file)}}],
-        "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
-        "current-context": "lab",
-    }
-    return json.dumps(document, indent=1) + "\n"
-
-
-def _secret(path: Path, text: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text(text)
-    return path
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Everything on disk that the servers are given."""
-
-    root: Path
-    ca_file: Path
-    signing_key: Path
-    tokens: Path
-    policy: Path
-    audit_log: Path
-    kubeconfigs: Mapping[str, Path]
-    token_of: Mapping[str, str]
-
-
-_COMPONENT_USERS = ("system:kube-controller-manager", "system:kube-scheduler", "system:kwok")
-
-
-def _write_files(root: Path, url: str, users: Sequence[KubeUser]) -> _Files:
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "users").mkdir(exist_ok=True)
-    everybody = [KubeUser(_ADMIN, ("system:masters",)), *users]
-    everybody += [KubeUser(name, ("system:masters", _COMPONENTS)) for name in _COMPONENT_USERS]
-    tokens_file = root / "tokens.csv"
-    # A second start on the same directory keeps the tokens, so that kubeconfigs given away stay good.
-    kept = {}
-    if tokens_file.exists():
-        kept = {line.split(",")[1]: line.split(",")[0] for line in tokens_file.read_text().splitlines()}
-    token_of = {user.name: user.token or kept.get(user.name) or secrets.token_hex(16) for user in everybody}
-    if any(mark in user.name + user.token + "".join(user.groups) for user in everybody for mark in ',"\n'):
-        raise ContractError("names, groups and tokens of users may hold no comma, quote or line break")
-    rows = (f'{token_of[user.name]},{user.name},{user.name},"{",".join(user.groups)}"\n' for user in everybody)
-    _secret(tokens_file, "".join(rows))
-    ca_file = root / "certs" / "apiserver.crt"
-    kubeconfigs = {
-        name: _secret(root / "users" / f"{name.replace(':', '_').replace('/', '_')}.yaml", text)
-        for name, text in ((name, _kubeconfig(url, ca_file, name, token)) for name, token in token_of.items())
-    }
-    key = root / "service-account.key"
-    if not key.exists():
-        _secret(key, signing_key_pem())
-    policy = root / "audit-policy.yaml"
-    policy.write_text(_AUDIT_POLICY)
-    return _Files(root, ca_file, key, tokens_file, policy, root / "audit.log", kubeconfigs, token_of)
-
-
-def _etcd(root: Path, ports: KubePorts, fsync: bool) -> tuple[str, ...]:
+def _etcd(root: Path, ports: KubePorts) -> tuple[str, ...]:
     client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd_peer}"
     return (
         f"--data-dir={root / 'etcd'}",
@@ -298,11 +181,11 @@ def _etcd(root: Path, ports: KubePorts, fsync: bool) -> tuple[str, ...]:
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
         "--log-level=warn",
-        *(() if fsync else ("--unsafe-no-fsync",)),
+        "--unsafe-no-fsync",  # for labs and tests: power loss may cost objects
     )
 
 
-def _api_server(files: _Files, ports: KubePorts) -> tuple[str, ...]:
+def _api_server(files: ClusterFiles, ports: KubePorts) -> tuple[str, ...]:
     return (
         f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
         f"--secure-port={ports.api}",
@@ -323,33 +206,62 @@ def _api_server(files: _Files, ports: KubePorts) -> tuple[str, ...]:
     )
 
 
+def _controller_manager(files: ClusterFiles) -> tuple[str, ...]:
+    return (
+        f"--kubeconfig={files.kubeconfigs['system:kube-controller-manager']}",
+        f"--service-account-private-key-file={files.signing_key}",
+        "--leader-elect=false",
+        "--secure-port=0",  # its metrics port is fixed: two labs on one machine would collide
+        "--controllers=*,-nodeipam,-cloud-node-lifecycle",
+        "--concurrent-deployment-syncs=20",
+        "--concurrent-replicaset-syncs=20",
+        "--node-monitor-grace-period=40s",  # shorter makes the fake nodes flap
+        *_UNLIMITED,
+    )
+
+
+def _scheduler(files: ClusterFiles) -> tuple[str, ...]:
+    config = files.kubeconfigs["system:kube-scheduler"]
+    return (f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0", *_UNLIMITED)
+
+
+def _kwok(files: ClusterFiles, stages: Path) -> tuple[str, ...]:
+    flags = [flag for stage in sorted(stages.glob("*.yaml")) for flag in ("--config", str(stage))]
+    if not flags:
+        raise ServerUnavailable(f"kwok has no stages: {stages} holds no YAML file")
+    return (
+        f"--kubeconfig={files.kubeconfigs['system:kwok']}",
+        "--manage-all-nodes=true",
+        "--node-lease-duration-seconds=40",
+        *flags,
+    )
+
+
 async def start_control_plane(
     *,
     run_dir: Path,
-    ports: KubePorts | None = None,
     nodes: int = 2,
     users: Sequence[KubeUser] = (),
-    etcd_fsync: bool = False,
     stages: Path | None = None,
     die_with_parent: bool = False,
 ) -> ControlPlane:
     """Start etcd, API server, controller manager, scheduler and kwok, and create `nodes` fake nodes.
 
-    Returns when the nodes take pods. Objects of an earlier start in `run_dir` are there again. `etcd_fsync` False is
-    for labs and tests: power loss may cost objects. `stages` is a folder with other kwok stages (*.yaml) than the usual
-    ones, which make pods ready at once. Raises ServerUnavailable with the tail of the server's log.
+    Returns when the nodes take pods. Objects of an earlier start in `run_dir` are there again. `stages` is a folder
+    with other kwok stages (*.yaml) than the usual ones, which make pods ready at once. Raises ServerUnavailable with
+    the tail of the server's log.
     """
     names = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
     binaries = {name: await asyncio.to_thread(require, name) for name in names}
     stage_folder = await asyncio.to_thread(require, "kwok-stages") if stages is None else stages
-    where = ports or KubePorts.free()
-    url = f"https://127.0.0.1:{where.api}"
-    files = _write_files(absolute(run_dir) / "kubernetes", url, users)
+    ports = KubePorts.free()
+    url = f"https://127.0.0.1:{ports.api}"
+    files = write_files(absolute(run_dir) / "kubernetes", url, users)
     processes: dict[str, ManagedProcess] = {}
     plane = ControlPlane(
         url=url,
         ca_file=files.ca_file,
-        kubeconfig=files.kubeconfigs[_ADMIN],
+        kubeconfig=files.kubeconfigs[ADMIN],
         kubeconfigs=MappingProxyType(dict(files.kubeconfigs)),
         tokens=MappingProxyType(dict(files.token_of)),
         audit_log=files.audit_log,
@@ -362,47 +274,14 @@ async def start_control_plane(
         return processes[name]
 
     try:
-        etcd = await start("etcd", _etcd(files.root, where, etcd_fsync))
-        health = f"http://127.0.0.1:{where.etcd}/health"
+        etcd = await start("etcd", _etcd(files.root, ports))
+        health = f"http://127.0.0.1:{ports.etcd}/health"
         await etcd.ready(lambda: local_http.is_ok(health), limit=_READY)
-        await start("kube-apiserver", _api_server(files, where))
+        await start("kube-apiserver", _api_server(files, ports))
         await plane.ready()
-        config = files.kubeconfigs
-        await start(
-            "kube-controller-manager",
-            (
-                f"--kubeconfig={config['system:kube-controller-manager']}",
-                f"--service-account-private-key-file={files.signing_key}",
-                "--leader-elect=false",
-                "--secure-port=0",  # its metrics port is fixed: two labs on one machine would collide
-                "--controllers=*,-nodeipam,-cloud-node-lifecycle",
-                "--concurrent-deployment-syncs=20",
-                "--concurrent-replicaset-syncs=20",
-                "--node-monitor-grace-period=40s",  # shorter makes the fake nodes flap
-                *_UNLIMITED,
-            ),
-        )
-        await start(
-            "kube-scheduler",
-            (
-                f"--kubeconfig={config['system:kube-scheduler']}",
-                "--leader-elect=false",
-                "--secure-port=0",
-                *_UNLIMITED,
-            ),
-        )
-        stage_flags = [flag for stage in sorted(stage_folder.glob("*.yaml")) for flag in ("--config", str(stage))]
-        if not stage_flags:
-            raise ServerUnavailable(f"kwok has no stages: {stage_folder} holds no YAML file")
-        await start(
-            "kwok",
-            (
-                f"--kubeconfig={config['system:kwok']}",
-                "--manage-all-nodes=true",
-                "--node-lease-duration-seconds=40",
-                *stage_flags,
-            ),
-        )
+        await start("kube-controller-manager", _controller_manager(files))
+        await start("kube-scheduler", _scheduler(files))
+        await start("kwok", _kwok(files, stage_folder))
         for number in range(nodes):
             await plane.apply(f"/api/v1/nodes/node-{number}", _node(f"node-{number}"))
         await plane.nodes_ready(nodes)

@@ -19,7 +19,8 @@ from firebreak.domain.errors import TargetChanged, TargetNotFound
 from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.engine.loop import new_loop
-from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.kubernetes import ControlPlane, start_control_plane
+from firebreak.servers.kubernetes_files import KubeUser
 
 STAMP = datetime(2026, 11, 21, 8, 36, 44, 123456, tzinfo=UTC)
 NOBODY = "nobody"

@@ -37,7 +37,8 @@ from firebreak.gateway.app import create_app
 from firebreak.gateway.poke import Poke
 from firebreak.lab import pagerduty, slack
 from firebreak.processes import ready_file
-from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.kubernetes import ControlPlane, start_control_plane
+from firebreak.servers.kubernetes_files import KubeUser
 from firebreak.servers.process import free_port
 from firebreak.servers.prometheus import PrometheusServer, start_prometheus
 from firebreak.servers.temporal import start_temporal

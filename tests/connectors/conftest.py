@@ -22,7 +22,8 @@ from aiohttp.test_utils import TestServer
 from firebreak.connectors.prometheus import Prometheus
 from firebreak.domain.condition import MetricQuery
 from firebreak.engine.loop import new_loop
-from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.kubernetes import ControlPlane, start_control_plane
+from firebreak.servers.kubernetes_files import KubeUser
 from firebreak.servers.process import ManagedProcess, free_port
 from firebreak.servers.prometheus import PrometheusServer, start_prometheus
 

@@ -23,7 +23,8 @@ from firebreak.servers.alertmanager import start_alertmanager
 from firebreak.servers.catalogue import CATALOGUE, ServerSpec
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import has_pinned_version, require
-from firebreak.servers.kubernetes import ControlPlane, KubeUser, start_control_plane
+from firebreak.servers.kubernetes import ControlPlane, start_control_plane
+from firebreak.servers.kubernetes_files import KubeUser
 from firebreak.servers.process import free_port
 from firebreak.servers.prometheus import start_prometheus
 from firebreak.servers.temporal import start_temporal, start_temporal_untuned
