@@ -16,7 +16,7 @@ from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import build_pager, build_rulebook
 from firebreak.servers.errors import RegistryDamaged
-from firebreak.servers.process import Entry, Registry, reap_leftovers
+from firebreak.servers.registry import Entry, Registry, reap_leftovers
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 from firebreak.storage.verify import verify_store

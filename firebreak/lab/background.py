@@ -13,7 +13,8 @@ from firebreak.domain.errors import ContractError, FirebreakError
 from firebreak.lab.lab import START
 from firebreak.lab.lock import already_up, sole_owner, sole_starter
 from firebreak.lab.state import LabState, claim_directory, is_lab, load_state
-from firebreak.servers.process import Entry, Launch, ManagedProcess, Registry, boot_id, reap_leftovers, start_time
+from firebreak.servers.process import Launch, ManagedProcess
+from firebreak.servers.registry import Entry, Registry, boot_id, reap_leftovers, start_time
 
 _LETTING_GO = 2.0  # seconds
 _OWNER_GRACE = timedelta(seconds=60)

@@ -36,8 +36,9 @@ from firebreak.servers.catalogue import spec_of
 from firebreak.servers.find import require
 from firebreak.servers.kubernetes import ControlPlane, start_control_plane
 from firebreak.servers.kubernetes_files import KubeUser
-from firebreak.servers.process import Launch, ManagedProcess, free_port, reap_leftovers
+from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.prometheus import start_prometheus
+from firebreak.servers.registry import reap_leftovers
 
 SERVERS = (
     "etcd",

@@ -10,7 +10,8 @@ from pathlib import Path
 from firebreak.domain.errors import ContractError
 from firebreak.servers import local_http
 from firebreak.servers.find import require
-from firebreak.servers.process import GRACE, Launch, ManagedProcess, absolute
+from firebreak.servers.process import Launch, ManagedProcess, absolute
+from firebreak.servers.registry import GRACE
 
 _READY = timedelta(seconds=30)
 

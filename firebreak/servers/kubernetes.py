@@ -20,7 +20,8 @@ from firebreak.servers import local_http
 from firebreak.servers.errors import ServerUnavailable
 from firebreak.servers.find import require
 from firebreak.servers.kubernetes_files import ADMIN, ClusterFiles, KubeUser, write_files
-from firebreak.servers.process import GRACE, Launch, ManagedProcess, absolute, free_port, stop_all
+from firebreak.servers.process import Launch, ManagedProcess, absolute, free_port, stop_all
+from firebreak.servers.registry import GRACE
 
 _READY = timedelta(seconds=60)
 _FIELD_MANAGER = "firebreak-lab"

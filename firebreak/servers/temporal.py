@@ -10,7 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from firebreak.servers.find import require
-from firebreak.servers.process import GRACE, Launch, ManagedProcess, absolute
+from firebreak.servers.process import Launch, ManagedProcess, absolute
+from firebreak.servers.registry import GRACE
 
 _READY = timedelta(seconds=60)  # 2 s as a rule; a database with thousands of open workflows takes longer
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from firebreak.servers.cache import cache_dir
-from firebreak.servers.process import Launch, ManagedProcess, Registry
+from firebreak.servers.process import Launch, ManagedProcess
+from firebreak.servers.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

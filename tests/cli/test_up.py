@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from firebreak.processes import ready_file
-from firebreak.servers.process import Registry
+from firebreak.servers.registry import Registry
 
 pytestmark = pytest.mark.servers
 

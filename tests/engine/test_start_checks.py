@@ -21,7 +21,8 @@ from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
 from firebreak.servers.errors import ServerUnavailable
-from firebreak.servers.process import Entry, Registry, free_port
+from firebreak.servers.process import free_port
+from firebreak.servers.registry import Entry, Registry
 from firebreak.settings import Settings, load_settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 

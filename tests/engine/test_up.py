@@ -32,7 +32,8 @@ from firebreak.domain.ids import incident_workflow_id, label_fingerprint
 from firebreak.domain.incident import Mode
 from firebreak.engine.up import child_environment
 from firebreak.processes import ready_file
-from firebreak.servers.process import Launch, ManagedProcess, Registry, free_port, start_time
+from firebreak.servers.process import Launch, ManagedProcess, free_port
+from firebreak.servers.registry import Registry, start_time
 from firebreak.settings import Settings, load_settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 

@@ -31,7 +31,8 @@ from firebreak.lab import control
 from firebreak.lab.lab import Lab, start_lab
 from firebreak.lab.manifests import ENGINE_USER
 from firebreak.processes import ready_file
-from firebreak.servers.process import Registry, free_port
+from firebreak.servers.process import free_port
+from firebreak.servers.registry import Registry
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 
 _RUNBOOK = """

@@ -15,7 +15,8 @@ from firebreak.domain.codec import format_time
 from firebreak.domain.timeline import EntryKind
 from firebreak.lab import manifests
 from firebreak.lab.kube import KubeClient
-from firebreak.servers.process import Launch, ManagedProcess, Registry
+from firebreak.servers.process import Launch, ManagedProcess
+from firebreak.servers.registry import Registry
 
 pytestmark = [
     pytest.mark.faults,

@@ -22,7 +22,7 @@ from firebreak.lab.background import down, owner_alive, up
 from firebreak.lab.faults import fault_named
 from firebreak.lab.kube import KubeAccess, KubeClient
 from firebreak.lab.state import LabState, claim_directory
-from firebreak.servers.process import Entry, Registry
+from firebreak.servers.registry import Entry, Registry
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 

@@ -15,18 +15,8 @@ from pathlib import Path
 import pytest
 
 from firebreak.servers.errors import RegistryDamaged, ServerUnavailable
-from firebreak.servers.process import (
-    Entry,
-    Launch,
-    ManagedProcess,
-    Registry,
-    boot_id,
-    free_port,
-    reap_leftovers,
-    start_time,
-    stop_all,
-    trim_log,
-)
+from firebreak.servers.process import Launch, ManagedProcess, free_port, stop_all, trim_log
+from firebreak.servers.registry import Entry, Registry, boot_id, reap_leftovers, start_time
 
 SECOND = timedelta(seconds=1)
 LONG = timedelta(seconds=30)
