@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from firebreak.storage.alerts import AlertsStore
 from firebreak.storage.database import driver
 from firebreak.storage.handled import newest_of_inbox
 from firebreak.storage.inbox import InboxStore
@@ -23,7 +24,7 @@ INBOX_FILE = "inbox.sqlite"
 __all__ = ["INBOX_FILE", "TIMELINE_FILE", "InboxStore", "TimelineStore"]
 
 
-class TimelineStore(LedgerStore, IncidentsStore, OutboxStore, RestoresStore):
+class TimelineStore(LedgerStore, AlertsStore, IncidentsStore, OutboxStore, RestoresStore):
     """`timeline.sqlite`: LedgerPort, IncidentsPort and OutboxPort over one writer, so that an entry and its messages
     are one transaction. Several processes may open the same file; each has one writer thread."""
 
