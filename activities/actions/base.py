@@ -27,7 +27,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from activities.actions.kept_objects import KeptObjects
-from activities.fields import canonical, changes_as_written, inverse, merge_patch, moved_fields, read_field
+from activities.actions.marks import bound, effect_on, found_on, mark_of, marked_patch, same_object
+from activities.fields import canonical, changes_as_written, inverse, moved_fields, read_field
 from firebreak.domain.action import (
     CheckOutcome,
     CheckResult,
@@ -40,7 +41,6 @@ from firebreak.domain.action import (
     ProgressState,
     StepContext,
 )
-from firebreak.domain.codec import format_time
 from firebreak.domain.errors import (
     NotYet,
     PermanentError,
@@ -49,9 +49,8 @@ from firebreak.domain.errors import (
     TargetNotFound,
     TransientError,
 )
-from firebreak.domain.ids import step_annotation
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject
-from firebreak.domain.target import SYSTEM_NAMESPACES, BoundTarget, ResourceKind, TargetRef
+from firebreak.domain.target import SYSTEM_NAMESPACES, ResourceKind, TargetRef
 
 CALL_TIMEOUT = timedelta(seconds=2)  # one call; a hanging API server must not eat the paging deadline of 60 s
 CONFLICT_TRIES = 5  # a status update between our read and our write is ordinary: read again and look again
@@ -84,12 +83,6 @@ class Proposal:
     obj: KubeObject
     changes: tuple[FieldChange, ...]
     reason: str
-
-
-def bound(ref: TargetRef, obj: KubeObject) -> BoundTarget:
-    """`ref` as it was read: with UID and resourceVersion."""
-    meta = obj["metadata"]
-    return BoundTarget(ref=ref, uid=meta["uid"], resource_version=meta["resourceVersion"])
 
 
 def refused(reason: str, *, ref: TargetRef | None = None, obj: KubeObject | None = None) -> CheckResult:
@@ -206,15 +199,15 @@ class Action(ABC):
             await _pause(attempt)
             kept = self._kept.take(intent.step_key, intent.target.resource_version) if attempt == 0 else None
             obj = kept or await self.cluster.get(ref, timeout=self.call_timeout)
-            self._same_object(intent, obj)
-            if self._mark(intent.step_key, obj) is not None:
-                return self._found(intent, obj, EffectOutcome.ALREADY_APPLIED, "this step's own mark was found on it")
+            same_object(intent, obj)
+            if mark_of(intent.step_key, obj) is not None:
+                return found_on(intent, obj, EffectOutcome.ALREADY_APPLIED, "this step's own mark was found on it")
             self._unmoved(intent, obj)
             if not intent.changes:  # it was already so at the check: a mark alone would be a write nobody planned
-                return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "nothing to write: it was already so")
+                return effect_on(intent, obj, EffectOutcome.NOT_APPLIED, "nothing to write: it was already so")
             if kept is None:  # the check did not see this one
                 await self._borne(intent, obj, least)
-            body = self._body(obj, intent.changes, intent.step_key, intent.stamp)
+            body = marked_patch(obj, intent.changes, intent.step_key, intent.stamp)
             try:
                 answer = await self.cluster.patch(ref, body, timeout=self.call_timeout)
             except TargetChanged:  # 409: something moved between our read and our write; look what it was
@@ -222,7 +215,7 @@ class Action(ABC):
                     break
                 continue
             written = changes_as_written(answer, intent.changes)
-            return self._effect(intent, answer, EffectOutcome.APPLIED, "the API server took the write", written)
+            return effect_on(intent, answer, EffectOutcome.APPLIED, "the API server took the write", written)
         raise PreconditionFailed(
             f"{ref.text} was written by others during each of our tries; nothing was written by us",
             advice=f"Find out what keeps writing {ref.text} before acting on it.",
@@ -233,11 +226,11 @@ class Action(ABC):
         on its way is caught by `apply`, whose resourceVersion only one of both can match. Raises TargetChanged or
         TargetNotFound when the object is gone, for then nobody can tell."""
         obj = await self.cluster.get(intent.target.ref, timeout=self.call_timeout)
-        self._same_object(intent, obj)
-        mark = self._mark(intent.step_key, obj)
+        same_object(intent, obj)
+        mark = mark_of(intent.step_key, obj)
         if mark is None:
-            return self._effect(intent, obj, EffectOutcome.NOT_APPLIED, "read back: this step's mark is not on it")
-        return self._found(intent, obj, EffectOutcome.APPLIED, f"read back: this step's mark of {mark} is on it")
+            return effect_on(intent, obj, EffectOutcome.NOT_APPLIED, "read back: this step's mark is not on it")
+        return found_on(intent, obj, EffectOutcome.APPLIED, f"read back: this step's mark of {mark} is on it")
 
     async def prepare_undo(
         self, intent: Intent, effect: Effect, *, step_key: str, stamp: datetime, least: bool = False
@@ -298,11 +291,11 @@ class Action(ABC):
         problem = self._forbidden(ref)
         if problem:
             return refused(problem)
-        mark = self._mark(step_key, obj)
+        mark = mark_of(step_key, obj)
         if mark is not None:
             return already_so(f"this step's own mark of {mark} is on {ref.text} already", ref, obj)
         if self.dry_run_first:
-            body = self._body(obj, proposal.changes, step_key, stamp)
+            body = marked_patch(obj, proposal.changes, step_key, stamp)
             try:
                 answer = await self.cluster.patch(ref, body, dry_run=True, timeout=self.call_timeout)
             except TargetChanged:  # 409: it moved between reading and this
@@ -326,13 +319,6 @@ class Action(ABC):
             return f"{ref.text} belongs to cluster {ref.cluster!r}, and this engine acts on {self.cluster.name!r}"
         return ""
 
-    def _same_object(self, intent: Intent, obj: KubeObject) -> None:
-        uid = obj["metadata"]["uid"]
-        if uid != intent.target.uid:
-            raise TargetChanged(
-                f"{intent.target.ref.text} is another object now (UID {uid}, planned on {intent.target.uid})"
-            )
-
     def _moved(self, intent: Intent, obj: KubeObject) -> tuple[str, ...]:
         """What of all that `intent` is bound to is no longer so, one sentence each."""
         moved = moved_fields(obj, intent.changes)
@@ -351,39 +337,6 @@ class Action(ABC):
         why = await self.objection(intent, obj, least=least)
         if why:
             raise NotYet(f"{intent.target.ref.text} is not written: {why}")
-
-    @staticmethod
-    def _mark(step_key: str, obj: KubeObject) -> str | None:
-        """Time stamp of this step's annotation on the object, if it is there."""
-        mark = (obj["metadata"].get("annotations") or {}).get(step_annotation(step_key))
-        return None if mark is None else str(mark)
-
-    @staticmethod
-    def _body(obj: KubeObject, changes: tuple[FieldChange, ...], step_key: str, stamp: datetime) -> Mapping[str, Any]:
-        """Touched fields, mark and resourceVersion in one patch: all of it is written, or none."""
-        body = merge_patch(obj, changes)
-        meta = body.setdefault("metadata", {})
-        meta["resourceVersion"] = obj["metadata"]["resourceVersion"]
-        meta.setdefault("annotations", {})[step_annotation(step_key)] = format_time(stamp)
-        return body
-
-    @staticmethod
-    def _effect(
-        intent: Intent, obj: KubeObject, outcome: EffectOutcome, reason: str, changes: tuple[FieldChange, ...] = ()
-    ) -> Effect:
-        return Effect(
-            outcome=outcome,
-            reason=reason,
-            step_key=intent.step_key,
-            target=bound(intent.target.ref, obj),
-            changes=changes,
-        )
-
-    def _found(self, intent: Intent, obj: KubeObject, outcome: EffectOutcome, reason: str) -> Effect:
-        """Our mark is on it: what we wrote is what was meant; what became of it since is said beside."""
-        since = moved_fields(obj, inverse(intent.changes))
-        later = f"; changed by somebody else since: {'; '.join(since)}" if since else ""
-        return self._effect(intent, obj, outcome, reason + later, intent.changes)
 
 
 async def _pause(attempt: int) -> None:

@@ -1,0 +1,62 @@
+"""The mark of one step on an object, and what is told of a write by it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from activities.fields import inverse, merge_patch, moved_fields
+from firebreak.domain.action import Effect, EffectOutcome, FieldChange, Intent
+from firebreak.domain.codec import format_time
+from firebreak.domain.errors import TargetChanged
+from firebreak.domain.ids import step_annotation
+from firebreak.domain.ports import KubeObject
+from firebreak.domain.target import BoundTarget, TargetRef
+
+
+def bound(ref: TargetRef, obj: KubeObject) -> BoundTarget:
+    """`ref` as it was read: with UID and resourceVersion."""
+    meta = obj["metadata"]
+    return BoundTarget(ref=ref, uid=meta["uid"], resource_version=meta["resourceVersion"])
+
+
+def same_object(intent: Intent, obj: KubeObject) -> None:
+    """TargetChanged when it is another one by now."""
+    uid = obj["metadata"]["uid"]
+    if uid != intent.target.uid:
+        raise TargetChanged(
+            f"{intent.target.ref.text} is another object now (UID {uid}, planned on {intent.target.uid})"
+        )
+
+
+def mark_of(step_key: str, obj: KubeObject) -> str | None:
+    """Time stamp of this step's annotation on the object, if it is there."""
+    mark = (obj["metadata"].get("annotations") or {}).get(step_annotation(step_key))
+    return None if mark is None else str(mark)
+
+
+def marked_patch(
+    obj: KubeObject, changes: tuple[FieldChange, ...], step_key: str, stamp: datetime
+) -> Mapping[str, Any]:
+    """Touched fields, mark and resourceVersion in one patch: all of it is written, or none."""
+    body = merge_patch(obj, changes)
+    meta = body.setdefault("metadata", {})
+    meta["resourceVersion"] = obj["metadata"]["resourceVersion"]
+    meta.setdefault("annotations", {})[step_annotation(step_key)] = format_time(stamp)
+    return body
+
+
+def effect_on(
+    intent: Intent, obj: KubeObject, outcome: EffectOutcome, reason: str, changes: tuple[FieldChange, ...] = ()
+) -> Effect:
+    """What became of the intent, on the object as it is now."""
+    target = bound(intent.target.ref, obj)
+    return Effect(outcome=outcome, reason=reason, step_key=intent.step_key, target=target, changes=changes)
+
+
+def found_on(intent: Intent, obj: KubeObject, outcome: EffectOutcome, reason: str) -> Effect:
+    """Our mark is on it: what we wrote is what was meant; what became of it since is said beside."""
+    since = moved_fields(obj, inverse(intent.changes))
+    later = f"; changed by somebody else since: {'; '.join(since)}" if since else ""
+    return effect_on(intent, obj, outcome, reason + later, intent.changes)
