@@ -9,7 +9,7 @@ from typing import Any
 from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import HIGH, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.delivery import LongOver
+from firebreak.engine.sending import LongOver
 
 FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=2)

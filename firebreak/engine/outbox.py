@@ -17,8 +17,8 @@ from firebreak.domain.message import HIGH, Channel, Message, UnreadableMessage
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.attempts import LONGEST_RETRY, asked_for, failed_attempt, message_entry, pause
 from firebreak.engine.damage import unreadable_message
-from firebreak.engine.delivery import Delivery, OutboxParts, Sent
 from firebreak.engine.pacing import Destination, Pacing
+from firebreak.engine.sending import OutboxParts, Sending, Sent
 from firebreak.engine.waiting_times import WaitingTimes
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class OutboxSender:
 
     def __init__(self, parts: OutboxParts) -> None:
         self._parts = parts
-        self._delivery = Delivery(parts)
+        self._sending = Sending(parts)
         self._times = WaitingTimes(parts.outbox, parts.clock, parts.elapsed)
         self._pacing = Pacing({Channel.CHAT: parts.chat_pace, Channel.POSTMORTEM: parts.file_pace})
         self._paced: dict[Channel, int] = dict.fromkeys(Channel, 0)  # due, and waiting for their destinations
@@ -181,7 +181,7 @@ class OutboxSender:
 
     async def _destination(self, message: Message) -> Destination:
         try:
-            return await self._delivery.destination(message)
+            return await self._sending.destination(message)
         except Exception:  # noqa: BLE001 # its attempt meets the same and writes it down; the others must not wait for it
             return Destination(message.draft.channel, "")
 
@@ -223,7 +223,7 @@ class OutboxSender:
         """None = it has been dealt with: not needed, or failed."""
         try:
             async with asyncio.timeout(LONGEST_SEND):
-                sent = await self._delivery.send(message)
+                sent = await self._sending.send(message)
             if sent is None:
                 self._pacing.unused(destination)
                 self._look_at.pop(destination.channel, None)

@@ -29,8 +29,8 @@ from firebreak.engine.beats import Beats, OwnBeats
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_chat, build_pager
 from firebreak.engine.data_dir import locked
-from firebreak.engine.delivery import FILE_PACE, OutboxParts
 from firebreak.engine.outbox import OutboxSender
+from firebreak.engine.sending import FILE_PACE, OutboxParts
 from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
 from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record
 from firebreak.engine.watch import IntakeWatch

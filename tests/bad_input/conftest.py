@@ -30,9 +30,9 @@ from firebreak.domain.condition import MetricQuery
 from firebreak.domain.incident import Mode
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_pager, build_rulebook
-from firebreak.engine.delivery import OutboxParts
 from firebreak.engine.outbox import OutboxSender
 from firebreak.engine.role import run_worker
+from firebreak.engine.sending import OutboxParts
 from firebreak.gateway.app import create_app
 from firebreak.gateway.poke import Poke
 from firebreak.lab import pagerduty, slack

@@ -19,8 +19,8 @@ from firebreak.domain.codec import parse_time, to_data
 from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind, NoticeText, PagerAction, Route
 from firebreak.domain.timeline import EntryDraft, EntryKind
-from firebreak.engine.delivery import OutboxParts
 from firebreak.engine.outbox import OutboxSender
+from firebreak.engine.sending import OutboxParts
 
 INCIDENT = "inc-20261121-090000-1f0a9c3e"
 

@@ -291,7 +291,7 @@ async def test_a_page_whose_text_cannot_be_made_goes_out_in_plain_words(
     def broken(*args: Any, **kwargs: Any) -> NoticeText:
         raise KeyError("a bug of ours")
 
-    monkeypatch.setattr("firebreak.engine.delivery.render_notice", broken)
+    monkeypatch.setattr("firebreak.engine.sending.render_notice", broken)
     await desk.tell(*notices.person_needed(desk.incident_id, "person/high", "nothing healed", desk.now))
     await desk.all()
     assert desk.people.sent == [("pager", "trigger_high")]

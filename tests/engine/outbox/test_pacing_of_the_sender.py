@@ -19,8 +19,8 @@ from firebreak.domain.message import Channel, MessageDraft, NoticeKind, PagerAct
 from firebreak.domain.timeline import EntryKind
 from firebreak.engine.attempts import GIVE_UP_LOW
 from firebreak.engine.clock import SystemClock
-from firebreak.engine.delivery import LONGEST_LEISURE
 from firebreak.engine.outbox import BATCH
+from firebreak.engine.sending import LONGEST_LEISURE
 
 LOW = PagerAction.TRIGGER_LOW
 ASKED = TransientError("429", retry_after=timedelta(seconds=30))

@@ -88,14 +88,14 @@ class OutboxParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """`receipt` of the delivery, `body` for its entry; `refused` = why one of two pager keys did not take it."""
+    """`receipt` of who took it, `body` for its entry; `refused` = why one of two pager keys did not take it."""
 
     receipt: str
     body: Mapping[str, Any] = field(default_factory=dict)
     refused: str = ""
 
 
-class Delivery:
+class Sending:
     """Sends one message, once. Nothing is written down here."""
 
     def __init__(self, parts: OutboxParts) -> None:
