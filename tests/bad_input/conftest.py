@@ -41,7 +41,6 @@ from firebreak.servers.kubernetes import ControlPlane, start_control_plane
 from firebreak.servers.kubernetes_files import KubeUser
 from firebreak.servers.process import free_port
 from firebreak.servers.prometheus import PrometheusServer, start_prometheus
-from firebreak.servers.temporal import start_temporal
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 
@@ -188,16 +187,6 @@ def prometheus(exporting: Exporter, tmp_path_factory: pytest.TempPathFactory) ->
     config = json.dumps({"scrape_configs": [job]})  # JSON is YAML
     server = asyncio.run(start_prometheus(config=config, port=free_port(), run_dir=run_dir, die_with_parent=True))
     yield server
-    asyncio.run(server.stop())
-
-
-@pytest.fixture(scope="session")
-def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    run_dir = tmp_path_factory.mktemp("temporal")
-    server = asyncio.run(
-        start_temporal(db_file=run_dir / "t.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True)
-    )
-    yield server.address
     asyncio.run(server.stop())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -30,8 +30,6 @@ from firebreak.engine.clock import SystemClock
 from firebreak.engine.dispatcher import Dispatcher
 from firebreak.engine.parts import DispatcherParts
 from firebreak.locator import runbooks_dir
-from firebreak.servers.process import free_port
-from firebreak.servers.temporal import start_temporal
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
 from firebreak.triage.intake import intake_class
 from workflows.converter import DATA_CONVERTER
@@ -47,17 +45,6 @@ async def until(look: Callable[[], Awaitable[bool]], limit: float = 30) -> None:
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
     return until
-
-
-@pytest.fixture(scope="session")
-def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One tuned dev server for all tests of this folder."""
-    run_dir: Path = tmp_path_factory.mktemp("temporal")
-    server = asyncio.run(
-        start_temporal(db_file=run_dir / "t.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True)
-    )
-    yield server.address
-    asyncio.run(server.stop())
 
 
 @pytest.fixture(scope="session")

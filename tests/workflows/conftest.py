@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,22 +32,9 @@ from activities.messages import (
 )
 from firebreak.domain.plan import PlanOutline, StepOutline, StepRecord, StepStatus, TierOutline
 from firebreak.domain.verdict import NextLook
-from firebreak.servers.process import free_port
-from firebreak.servers.temporal import start_temporal
 from workflows.converter import DATA_CONVERTER
 from workflows.incident import IncidentWorkflow
 from workflows.restore import RestoreWorkflow
-
-
-@pytest.fixture(scope="session")
-def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One tuned dev server for all tests of this folder."""
-    run_dir: Path = tmp_path_factory.mktemp("temporal")
-    server = asyncio.run(
-        start_temporal(db_file=run_dir / "t.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True)
-    )
-    yield server.address
-    asyncio.run(server.stop())
 
 
 def outline(*tiers: str) -> PlanOutline:
