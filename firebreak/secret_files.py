@@ -1,9 +1,9 @@
 """Settings in files, as secret stores mount them: each named like its variable in lower case, `firebreak_slack_token`.
 
-What is called `firebreak_` is meant for us: where it is no setting, or cannot be read, the start is refused, since
-without that secret the engine would run and call nobody. A file may be a link to any other place, as agenix and Vault's
-agent make them. The directory may be shared: hidden files (Kubernetes' `..data`) and all other names are somebody
-else's, and stop no start.
+What is called `firebreak_`, or a setting's name with other signs (`firebreak-slack-token`), is meant for us: where it
+is no setting, or cannot be read, the start is refused, since without that secret the engine would run and call nobody.
+A file may be a link to any other place, as agenix and Vault's agent make them. The directory may be shared: hidden
+files (Kubernetes' `..data`), what a setting names by its path, and all other names stop no start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
         told = f"settings cannot be used: FIREBREAK_SECRETS_DIR: {folder}: {error.strerror}"
         raise SettingsInvalid(told) from None
     found: dict[str, Path] = {}
-    others, problems = [], []
+    others, problems, in_use = [], [], set(os.environ.values())
     for name in names:
         path, plain = folder / name, re.sub(r"[^a-z0-9]+", "_", name.lower())
         field = name.lower().removeprefix(_PREFIX)
@@ -41,7 +41,9 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
             if field in found:
                 problems.append(f"{path} and {found[field].name} are one setting")
             found[field] = path
-        elif plain.startswith(_PREFIX):
+        elif str(path) in in_use:
+            continue  # a kubeconfig, a certificate: given by its path
+        elif name.lower().startswith(_PREFIX) or (plain.startswith(_PREFIX) and plain.removeprefix(_PREFIX) in fields):
             close = difflib.get_close_matches(plain.removeprefix(_PREFIX), fields, n=1)
             problems.append(f"{path} is no setting{_meant(close)}")
         elif not name.startswith("."):

@@ -88,6 +88,16 @@ def test_a_file_called_like_a_setting_that_is_none_is_refused(folder: Path, name
     assert "rename" in refused.value.next_step()
 
 
+def test_a_file_that_a_setting_names_by_its_path_is_no_other_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates and a kubeconfig lie where the secrets are."""
+    kubeconfig = folder / "firebreak_kubeconfig.yaml"
+    kubeconfig.write_text("{}")
+    monkeypatch.setenv("FIREBREAK_KUBECONFIG", str(kubeconfig))
+    assert load_settings().kubeconfig == kubeconfig
+
+
 @pytest.mark.parametrize("by", ["a file", "a variable"])
 @pytest.mark.parametrize("name", ["slack-token", "slack_token"])
 def test_a_name_like_that_of_a_setting_which_is_given_stops_no_start(
@@ -113,6 +123,8 @@ def test_a_name_like_that_of_a_setting_which_is_given_stops_no_start(
         ("token", ""),
         ("tls.key", ""),
         ("shop_slack_token", ""),
+        ("firebreak-tls.crt", ""),
+        ("firebreak.example.com.pem", ""),
     ],
 )
 def test_a_file_of_another_name_is_told_where_it_may_be_a_slip_and_stops_no_start(
