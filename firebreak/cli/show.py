@@ -155,11 +155,11 @@ def _next(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...]) 
         if page and not any(e.key == ids.close_key(page) for e in entries):
             return f"a call that came after the end is open; once it is handled: {CLOSE.format(id=row.id)}"
         return f"firebreak postmortem {row.id}"
+    if report.asked_to_end:
+        return "a close was requested; a running engine ends the incident within seconds"
     faults = [f for f in report.faults if f.next_step]
     if faults:
         return wording.clean(faults[-1].next_step, 300)
-    if any(e.kind is EntryKind.CLOSE_REQUESTED for e in entries):
-        return "a close was requested; a running engine ends the incident within seconds"
     return {
         IncidentPhase.SEEN: "the engine looks at the evidence; if this stays, look whether `firebreak up` runs",
         IncidentPhase.PENDING: _again(report),

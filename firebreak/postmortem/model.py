@@ -284,7 +284,7 @@ class Case:
     known); `elsewhere` says why that is not known to be the engine's own. `outcome` is `open` until it closed;
     `in_force` are the follow-ups about steps that nobody takes back but a person. `called_after_the_end`: an alert
     joined at the last moment, a restore was not taken back, something of the engine's broke; no close ends such a
-    page."""
+    page. `asked_to_end`: a person has asked for its end (`firebreak close`), and has it."""
 
     incident_id: str
     service: str
@@ -297,6 +297,7 @@ class Case:
     observed_only: bool
     accepted_at: datetime
     closed_at: datetime | None
+    asked_to_end: bool
     called_after_the_end: bool
     verdict: VerdictPart | None
     plan: PlanPart | None

@@ -41,11 +41,11 @@ engine: `firebreak/engine/watch.py` resolves those pages by itself."""
 
 def next_step(kind: NoticeKind, case: Case, told: Mapping[str, Any]) -> str:
     """What the reader of a message of that kind is to do now. A message may be late: of an incident that is over by
-    then nothing is promised, and nobody is asked for anything but what is left of it. A call that came after the end,
-    which nothing else ends, stays one."""
+    then, or whose end somebody has asked for, nothing is promised, and nobody is asked for anything but what is left of
+    it. A call that came after the end, which nothing else ends, stays one."""
     stays = case.called_after_the_end and kind in (NoticeKind.PERSON_NEEDED, NoticeKind.DEADLINE)
-    if case.closed_at is not None and kind not in _LAST_WORDS and not stays:
-        return _when_over(case)
+    if kind not in _LAST_WORDS and not stays and (over := _when_over(case)):
+        return over
     return _NEXT[kind](case, told)
 
 
@@ -80,12 +80,18 @@ def _after_write(case: Case, told: Mapping[str, Any]) -> str:
 
 
 def _when_over(case: Case) -> str:
-    """Of a message that is sent, or a step that is refused, when the incident has been closed."""
+    """Of a message that is sent, or a step that is refused, when the incident has been closed, or somebody has asked
+    for that. Empty before."""
+    ended = case.closed_at is not None
+    if not ended and not case.asked_to_end:
+        return ""
+    over = "the incident is over" if ended else "somebody has asked for the incident's end, and has it"
     if case.in_force or any(a.state in (StepState.UNKNOWN, StepState.INTENDED) for a in case.actions):
-        return _first(case)
+        first = _first(case)
+        return first if ended else f"nothing more is written: {over}. {wording.sentence(first)}"
     if waiting := [wording.clean(r.step_id, 60) for r in case.restores if not r.outcome]:
-        return f"the incident is over; step {waiting[0]} is taken back by evidence, or a person is called."
-    return "nothing more is done: the incident is over."
+        return f"{over}; step {waiting[0]} is taken back by evidence, or a person is called."
+    return f"nothing more is done: {over}."
 
 
 def _after_tier(case: Case, part: ActionPart | None) -> str:
@@ -192,7 +198,7 @@ def _after_healed(case: Case, told: Mapping[str, Any]) -> str:
     """It may have relapsed since: then what follows the tier that did not heal after all."""
     if healing(case) is not None:
         return "nothing now; find the cause when you are awake."
-    return _when_over(case) if case.closed_at is not None else _after_tier(case, step_of(case, told))
+    return _when_over(case) or _after_tier(case, step_of(case, told))
 
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:

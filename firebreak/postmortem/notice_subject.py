@@ -31,8 +31,8 @@ def named_step(case: Case, told: Mapping[str, Any]) -> ActionPart | None:
 
 def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
     """Whether the engine may still write: it has a plan, will look again, or has not looked yet, and neither has it
-    called a person nor must it."""
-    if case.closed_at is not None or observes(case, told) or called(case):
+    called a person nor must it, nor has a person asked for its end."""
+    if case.closed_at is not None or case.asked_to_end or observes(case, told) or called(case):
         return False
     if not (case.plan or tried(case) or _looks_again(case)):
         return False

@@ -7,6 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TypeVar
 
+from firebreak.domain import ids
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.incident import IncidentOutcome
@@ -125,7 +126,8 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     actions = with_page_tier(actions, people)
     faults = (*(earlier.faults if earlier else ()), *faults_of(new))
     alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
-    alone = closed is not None or any(person.what == "called" for person in people)
+    asked = (earlier is not None and earlier.asked_to_end) or any(entry.key == ids.close_key() for entry in new)
+    alone = closed is not None or asked or any(person.what == "called" for person in people)
     left = in_force(plan=plan, actions=actions, restores=restores, left_alone=alone)
     refusal = reading.text(opened.body, "refusal")
     elsewhere = reading.text(opened.body, "elsewhere")
@@ -142,6 +144,7 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
         observed_only=_observed_only(actions),
         accepted_at=reading.time(opened.body, "accepted_at") or opened.at,
         closed_at=closed.at if closed else None,
+        asked_to_end=asked,
         called_after_the_end=called_after(closed, entries),
         verdict=verdict,
         plan=plan,

@@ -86,6 +86,17 @@ def test_a_second_close_changes_nothing(typed: Any, place: Path, incident: Incid
     assert [wish.body["reason"] for wish in wishes] == ["first"]
 
 
+def test_a_fault_of_the_engine_does_not_hide_that_a_close_was_asked_for(
+    typed: Any, place: Path, incident: Incident
+) -> None:
+    """Whoever looks next is not told to handle by hand what somebody has."""
+    fault = {"where": "workflow", "error": "ended", "next_step": "Handle it by hand."}
+    tell_entry(place, incident, "workflow-fault", EntryKind.ENGINE_FAULT, **fault)
+    assert "next     Handle it by hand." in typed("show", "last", "--data-dir", "data").stdout
+    typed("close", "last", "--reason", "false alarm", "--by", "ada", "--data-dir", "data")
+    assert "next     a close was requested" in typed("show", "last", "--data-dir", "data").stdout
+
+
 @pytest.mark.parametrize("words", [("close", "last"), ("score", "last", "60")], ids=lambda w: w[0])
 def test_a_word_without_a_reason_is_refused(
     typed: Any, place: Path, incident: Incident, words: tuple[str, ...]

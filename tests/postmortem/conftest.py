@@ -419,7 +419,7 @@ def observe(story: Story) -> None:
         )
     story.called(0.12, "mode observe: nothing is written")
     story.message(0.3, "pager", "person_needed", pager="trigger_high", error="nobody can be paged")
-    story.add(300, EntryKind.CLOSE_REQUESTED, "close-request/1", {"reason": "handled" + story.text, "by": "ana"})
+    story.add(300, EntryKind.CLOSE_REQUESTED, "close-requested", {"reason": "handled" + story.text, "by": "ana"})
     story.add(
         300.1,
         EntryKind.INCIDENT_CLOSED,
@@ -449,7 +449,7 @@ def by_hand(story: Story) -> None:
     story.verdict(0.03, 0, truth=Truth.TRUE, may_act=True, conditions=_p1(story))
     story.plan(0.03)
     story.applied(0.05, 1, weights(100, 0))
-    story.add(3, EntryKind.CLOSE_REQUESTED, "close-request/1", {"reason": "mine now" + story.text, "by": "ana"})
+    story.add(3, EntryKind.CLOSE_REQUESTED, "close-requested", {"reason": "mine now" + story.text, "by": "ana"})
     closed = {"outcome": "closed_by_hand", "reason": "mine now" + story.text}
     story.add(3.1, EntryKind.INCIDENT_CLOSED, "close", closed, actor="person:ana")
 

@@ -56,14 +56,17 @@ def test_a_written_step_that_nothing_takes_back_is_a_follow_up(tell: Tell, outco
 
 def test_while_the_incident_is_open_the_engine_still_sees_to_it(tell: Tell) -> None:
     """A step under verification is undone by the engine itself when it does not help."""
-    assert _left(tell("by_hand")[:-1]) == ()
+    assert _left(tell("by_hand")[:-2]) == ()
+    assert _left(tell("by_hand")[:-1]) == (f"{LEFT}.",), (
+        "a person has asked for its end: the engine undoes nothing more"
+    )
 
 
 def test_what_is_in_force_when_a_person_is_called_is_theirs_to_put_back(tell: Tell) -> None:
     """The engine could not go on before it had taken the step back, and undoes nothing under their hands: the call says
     so, not only the post-mortem."""
     called = {"reason": "the engine could not go on: the API server is away", "urgency": "high"}
-    entries = _with(tell("by_hand")[:-1], EntryKind.PERSON_CALLED, called)
+    entries = _with(tell("by_hand")[:-2], EntryKind.PERSON_CALLED, called)
     (line,) = _left(entries)
     assert line.startswith(LEFT)
     told = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": called["reason"]})

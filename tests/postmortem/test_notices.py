@@ -312,6 +312,46 @@ def test_of_a_closed_incident_nothing_is_promised_and_nobody_asked(tell: Tell, k
     assert next_of(kind, entries, tier=1, step=0).startswith("Next: look at lab/shop/Deployment/pay-v1 first")
 
 
+def test_once_somebody_has_asked_for_the_end_no_message_promises_or_forbids_anything(tell: Tell) -> None:
+    """No worker is there to close it yet, or the wish met a write or an undo: nothing is written any more, nobody is
+    called, and who asked need not be told to ask first."""
+    wish = replace(next(e for e in tell("by_hand") if e.kind is EntryKind.CLOSE_REQUESTED), seq=999)
+    story = tell("undone")
+    refused = {**story[-1].body["effect"], "outcome": "refused", "reason": "a person has asked for the end"}
+    not_undone = (*story[:-1], replace(story[-1], body={**story[-1].body, "effect": refused}))
+    place, has_it = {"tier": 0, "step": 0}, "somebody has asked for the incident's end, and has it."
+    cases: list[tuple[NoticeKind, tuple[TimelineEntry, ...], dict[str, Any], str]] = [
+        (NoticeKind.DEADLINE, _up_to(tell("healed"), EntryKind.PLAN_PINNED), {}, f"nothing more is done: {has_it}"),
+        (NoticeKind.PERSON_NEEDED, tell("paged")[:2], {"mode": "act"}, f"nothing more is done: {has_it}"),
+        (NoticeKind.PERSON_NEEDED, _relapsed(tell("healed"), "not_verified", 0), place, "nothing more is done"),
+        (NoticeKind.HEALED, _relapsed(tell("healed"), "not_verified", 0), {}, "nothing more is done"),
+        (NoticeKind.STEP_FAILED, _up_to(tell("paged"), EntryKind.STEP_REFUSED), place, "nothing more is done"),
+        (
+            NoticeKind.STEP_UNDONE,
+            not_undone,
+            {"tier": 1, "step": 0},
+            f"nothing more is written: {has_it} Look at lab/shop/Deployment/pay-v1 first: what shift_traffic",
+        ),
+        (
+            NoticeKind.STEP_APPLIED,
+            _unknown_effect(tell("healed")),
+            place,
+            f"nothing more is written: {has_it} Look at lab/shop/Deployment/pay-v1 first: what restart_workload",
+        ),
+        (
+            NoticeKind.DEADLINE,
+            _up_to(tell("by_hand"), EntryKind.EFFECT_RECORDED),
+            {},
+            f"nothing more is written: {has_it} Step to-v1 is still in force on lab/shop/Deployment/pay-v1: put spec.",
+        ),
+    ]
+    for kind, entries, told, begins in cases:
+        line = next_of(kind, (*entries, wish), **told)
+        assert line.startswith(f"Next: {begins}")
+        assert not any(words in line for words in ("a person is paged", "to take over", "next tier"))
+        assert "; the engine goes on" not in render_notice(kind, (*entries, wish), body=told).title
+
+
 def test_the_notice_of_an_engine_that_has_stopped_promises_no_work(tell: Tell) -> None:
     """The pager was away: the call goes out first, this notice behind it. Or the chat was."""
     notice = render_notice(NoticeKind.CLASSIFIED, _up_to(tell("paged"), EntryKind.PERSON_CALLED))
