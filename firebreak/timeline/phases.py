@@ -36,8 +36,8 @@ DELIVERY_MS = 1_000
 class Since(StrEnum):
     ACCEPTED = "accepted"
     CLASSIFIED = "classified"
-    """The verdict that set the paging deadline, else the one that decided, else `accepted`; of a call after a relapse,
-    that."""
+    """The verdict that set the paging deadline, else the one that decided, else when the look was due that had not come
+    yet (`accepted` for the first one). A call is counted from what had come before it: also from a relapse."""
     PHASE_BEFORE = "phase before"  # the latest stamp that there is before this one
 
 
@@ -89,7 +89,7 @@ def phases_of(
         return ()
     accepted = _time(opened.body.get("accepted_at")) or opened.at
     stamps = _stamps(entries, opened)
-    classified = _classified_at(entries)
+    called = _called(entries)
     timings, before = [], accepted
     for phase in Phase:
         if (ended := stamps.get(phase)) is None or (budget := budgets.get(phase)) is None:
@@ -100,10 +100,12 @@ def phases_of(
             counted_from = _when_allowed(entries, ended, started)
             waited = _ms(started, counted_from)
         elif budget.since is Since.CLASSIFIED:
-            started = counted_from = classified or accepted
+            by_then = _before(called, entries) if phase is Phase.PERSON_CALLED else entries
+            started = _classified_at(by_then, ended) or accepted
             waited = _ms(opened.at, _when_allowed(entries, started, opened.at))
             if phase is Phase.PERSON_CALLED:
-                started = counted_from = _relapsed_at(entries, _called(entries)) or started
+                started = _relapsed_at(by_then) or started
+            counted_from = started
         took = _ms(counted_from, ended)
         timings.append(
             PhaseTiming(
@@ -147,18 +149,27 @@ def _called(entries: Sequence[TimelineEntry]) -> TimelineEntry | None:
     return None
 
 
-def _relapsed_at(entries: Sequence[TimelineEntry], called: TimelineEntry | None) -> datetime | None:
-    """When the last relapse before the call was seen: till then a verified healing had taken the deadline back."""
+def _before(called: TimelineEntry | None, entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
+    return [e for e in entries if called is None or e.seq < called.seq]
+
+
+def _relapsed_at(entries: Sequence[TimelineEntry]) -> datetime | None:
+    """When the last relapse was seen: till then a verified healing had taken the deadline back."""
     relapses = [e for e in entries if e.kind is EntryKind.HOLD_ENDED and e.body.get("outcome") != "verified"]
-    return next((e.at for e in reversed(relapses) if called is not None and e.seq < called.seq), None)
+    return relapses[-1].at if relapses else None
 
 
-def _classified_at(entries: Sequence[TimelineEntry]) -> datetime | None:
+def _classified_at(entries: Sequence[TimelineEntry], ended: datetime) -> datetime | None:
     """When the paging deadline began: with the first P1, which may wait for a second dimension before it decides.
-    Where nothing was a P1, with the verdict that decided."""
+    Where nothing was a P1, with the verdict that decided, or, of a look that had not
+    come at its time, with that."""
     seen = looks(entries)
     severe = next((e for e in seen if _verdict(e).get("severity") == Severity.P1.value), None)
-    return _at(severe or (seen[-1] if seen else None))
+    if severe or not seen:
+        return _at(severe)
+    result = seen[-1].body.get("result")
+    due = _time(result.get("again_at")) if isinstance(result, Mapping) else None
+    return seen[-1].at if due is None or due > ended else due
 
 
 def _when_allowed(entries: Sequence[TimelineEntry], ended: datetime, started: datetime) -> datetime:

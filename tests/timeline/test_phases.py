@@ -204,6 +204,21 @@ def test_a_page_about_what_nobody_looked_at_is_a_call() -> None:
     assert "person called" not in of(phases_of(entries(OPENED, informs)))
 
 
+@pytest.mark.parametrize(("late", "over"), [(60_900.0, False), (61_500.0, True)])
+def test_what_is_classified_after_a_call_does_not_measure_it(late: float, over: bool) -> None:
+    """The engine was away, and came back behind the page, which counts from when the look was due: at once, or when a
+    condition could hold. A call that was decided before that counts from the look that there was."""
+    waits = verdict(25, holds_at=120_000)
+    waits[2]["result"] = {"next": "again", "again_at": format_time(at(120_000))}
+    page = {"notice": "person_needed", "pager": "trigger_high"}
+    for looked, due in (((), 0.0), ((waits,), 120_000.0)):
+        called = (due + late, EntryKind.MESSAGE_DELIVERED, page)
+        found = phases_of(entries(OPENED, *looked, called, verdict(due + 90_000, severity="P1")))
+        assert of(found)["person called"] == (late, 0, over)
+    decided = phases_of(entries(OPENED, waits, (1_025, EntryKind.PERSON_CALLED, {})))
+    assert of(decided)["person called"] == (1_000, 0, False)
+
+
 def test_a_call_after_the_end_is_not_measured_by_the_deadline() -> None:
     """An alert joined at the last moment, or a restore was overdue; the deadline's own page is, however late it is."""
     over: Stamp = (12_000, EntryKind.INCIDENT_CLOSED, {})
