@@ -8,7 +8,7 @@ from typing import Any
 from firebreak.domain import ids
 from firebreak.domain.action import EffectOutcome
 from firebreak.domain.message import NoticeKind
-from firebreak.postmortem import wording
+from firebreak.postmortem import reading, wording
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, as_it_stands, undoable
 from firebreak.postmortem.model import ActionPart, Case, StepState
 from firebreak.postmortem.notice_subject import (
@@ -104,12 +104,13 @@ def _after_tier(case: Case, part: ActionPart | None) -> str:
 
 
 def _after_call(case: Case, told: Mapping[str, Any]) -> str:
-    """Two calls come while the engine may still write: of a relapse, which names its step, and of what nobody has
-    looked at in time. All others come when it has stopped."""
-    if not goes_on(case, told):
-        return _by_hand(case, told)
+    """Two calls leave the incident to the engine while that may still write: of a relapse, which names its step, and of
+    what nobody has looked at in time, which names the mode (rows of an earlier version do not: who knows). All others
+    are about what it has given up, as a step that is not taken back."""
     part = named_step(case, told)
-    return _after_relapse(case, part) if part else _while_it_goes_on(case)
+    if goes_on(case, told) and (part or reading.text(told, "mode")):
+        return _after_relapse(case, part) if part else _while_it_goes_on(case)
+    return _by_hand(case, told)
 
 
 def _while_it_goes_on(case: Case) -> str:

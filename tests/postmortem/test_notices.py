@@ -500,6 +500,17 @@ def test_the_end_of_a_restore_that_was_begun_is_not_told_as_not_taken_back(
     assert ("was not taken back" in render_notice(NoticeKind.RESTORED, (*entries, ended)).title) is not begun
 
 
+@pytest.mark.parametrize("outcome", ["refused", "overdue", "abandoned"])
+def test_a_restore_that_ends_badly_before_its_incident_is_a_persons(tell: Tell, outcome: str) -> None:
+    """The incident is still held, and its workflow may write; but nothing takes that step back any more."""
+    entries = _up_to(tell("restored"), EntryKind.RESTORE_OPENED)
+    place, reason = {"tier": 1, "step": 0}, "spec.rules was changed by somebody"
+    body = {**place, "step_id": "to-v1", "outcome": outcome, "reason": reason}
+    ended = replace(entries[-1], seq=999, key="restore-ended/1.0", kind=EntryKind.RESTORE_ENDED, body=body)
+    told = next_of(NoticeKind.PERSON_NEEDED, (*entries, ended), reason=reason)
+    assert told.startswith("Next: Step to-v1 is still in force on lab/shop/Deployment/pay-v1: put spec.rules")
+
+
 @pytest.mark.parametrize("set_back", [timedelta(0), timedelta(hours=1)])
 @pytest.mark.parametrize("late", ["person/late", "restore-ended/0.0", "restore-overdue/0.0"])
 def test_a_call_after_the_end_names_what_ends_it(tell: Tell, late: str, set_back: timedelta) -> None:
@@ -578,6 +589,7 @@ def test_a_call_about_what_nobody_looked_at_in_time_invites_nobody_to_write(tell
     called = replace(next(e for e in tell("paged") if e.kind is EntryKind.PERSON_CALLED), seq=999)
     assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, (*entries, called), reason="not in time")
     assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, entries, reason="not in time", mode="observe")
+    assert "handle it by hand" in next_of(NoticeKind.PERSON_NEEDED, entries, reason="not in time"), "of which mode?"
     opened = replace(entries[0], body={**entries[0].body, "target": None, "refusal": "no such service"})
     assert "find the workload by hand" in next_of(NoticeKind.PERSON_NEEDED, (opened, *entries[1:]), mode="act")
 
