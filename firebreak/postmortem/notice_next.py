@@ -21,6 +21,7 @@ from firebreak.postmortem.notice_subject import (
     of_the_engine,
     step_of,
     step_words,
+    stopped,
     tried,
     waits_for_approval,
 )
@@ -66,13 +67,11 @@ def _after_write(case: Case, told: Mapping[str, Any]) -> str:
     if part is not None and part.effect == EffectOutcome.UNKNOWN:
         return "a person is paged; the outcome of the write is not known."
     if part is not None and part.effect == EffectOutcome.REFUSED:
-        return f"nothing was written; {_after_tier(case, part)}"
+        return f"nothing was written; {_after_tier(case, told)}"
     if part is not None and part.effect == EffectOutcome.WOULD_APPLY:
         return _OBSERVED
-    if part is not None and part.undone_at is not None:
-        return _after_undo(case, told)
-    if part is not None and part.verification not in ("", "verified"):
-        return _after_failure(case, told)
+    if part is not None and (part.undone_at is not None or part.verification not in ("", "verified")):
+        return _after_tier(case, told)
     if called(case):
         return _A_PERSONS
     how = "has been" if part is not None and part.verification else "is being"
@@ -94,10 +93,13 @@ def _when_over(case: Case) -> str:
     return f"nothing more is done: {over}."
 
 
-def _after_tier(case: Case, part: ActionPart | None) -> str:
+def _after_tier(case: Case, told: Mapping[str, Any]) -> str:
     """What follows a tier that did not heal, in the order of `firebreak/plans/next_move.py`."""
     if called(case):
         return _A_PERSONS
+    if stopped(case):
+        return "nothing more is tried; a person is paged."
+    part = step_of(case, told)
     if part is not None and any(waits_for_approval(case, a) for a in case.actions if a.tier == part.tier):
         return "no later tier is tried without the approval; a person is paged."
     return "the next tier is tried; a person is paged when none is left."
@@ -181,25 +183,11 @@ def _first(case: Case) -> str:
     return f"{look}; the engine goes on watching and closes when the evidence is healthy."
 
 
-def _after_failure(case: Case, told: Mapping[str, Any]) -> str:
-    part = step_of(case, told)
-    if part is not None and part.state in (StepState.UNDECIDED, StepState.CHANGED):
-        return "nothing more is tried, and nothing is undone; a person is paged."
-    return _after_tier(case, part)
-
-
-def _after_undo(case: Case, told: Mapping[str, Any]) -> str:
-    part = step_of(case, told)
-    if part is not None and part.state is not StepState.UNDONE:
-        return "nothing more is tried while it is in force; a person is paged."
-    return _after_tier(case, part)
-
-
 def _after_healed(case: Case, told: Mapping[str, Any]) -> str:
-    """It may have relapsed since: then what follows the tier that did not heal after all."""
+    """It may not have lasted: then what follows the tier that did not heal after all."""
     if healing(case) is not None:
         return "nothing now; find the cause when you are awake."
-    return _when_over(case) or _after_tier(case, step_of(case, told))
+    return _when_over(case) or _after_tier(case, told)
 
 
 def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
@@ -214,8 +202,8 @@ def _after_deadline(case: Case, told: Mapping[str, Any]) -> str:
 _NEXT: dict[NoticeKind, Callable[[Case, Mapping[str, Any]], str]] = {
     NoticeKind.CLASSIFIED: _after_classified,
     NoticeKind.STEP_APPLIED: _after_write,
-    NoticeKind.STEP_FAILED: _after_failure,
-    NoticeKind.STEP_UNDONE: _after_undo,
+    NoticeKind.STEP_FAILED: _after_tier,
+    NoticeKind.STEP_UNDONE: _after_tier,
     NoticeKind.WOULD_APPLY: lambda c, b: _OBSERVED,
     NoticeKind.HEALED: _after_healed,
     NoticeKind.PERSON_NEEDED: _after_call,

@@ -36,7 +36,12 @@ def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
         return False
     if not (case.plan or tried(case) or _looks_again(case)):
         return False
-    return not any(a.state in _STOPPED or waits_for_approval(case, a) for a in case.actions)
+    return not stopped(case) and not any(waits_for_approval(case, a) for a in case.actions)
+
+
+def stopped(case: Case) -> bool:
+    """Whether a step came to where nothing more is tried, and nothing undone: a person is called."""
+    return any(a.state in _STOPPED for a in case.actions)
 
 
 def _looks_again(case: Case) -> bool:

@@ -58,7 +58,10 @@ def _person_title(case: Case, told: Mapping[str, Any]) -> str:
 def _healed_title(case: Case, told: Mapping[str, Any]) -> str:
     step = healing(case)
     if step is None:
-        return f"{_named(case)} was healed, and has relapsed since"
+        last = step_of(case, told)
+        in_doubt = last is not None and last.state in (StepState.UNDECIDED, StepState.CHANGED)
+        since = "whether it stays so is not known" if in_doubt else "has relapsed since"
+        return f"{_named(case)} was healed, and {since}"
     if step.state is StepState.VERIFIED:
         return f"{_named(case)} healed by {step_words(step)}"
     return f"{_named(case)} healthy; {step_words(step)} was already so, nothing was written"

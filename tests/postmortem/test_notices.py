@@ -369,6 +369,21 @@ def test_a_healing_that_is_told_after_its_relapse_sends_nobody_to_sleep(tell: Te
     assert next_of(NoticeKind.HEALED, entries) == "Next: the next tier is tried; a person is paged when none is left."
     closed = replace(tell("paged")[-1], seq=1000)
     assert "the incident is over" in next_of(NoticeKind.HEALED, (*entries, closed))
+    doubt = _relapsed(tell("healed"), "undecided", 0)
+    assert render_notice(NoticeKind.HEALED, doubt).title.startswith(
+        "P1 pay was healed, and whether it stays so is not known ["
+    )
+    assert next_of(NoticeKind.HEALED, doubt) == "Next: nothing more is tried; a person is paged."
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.HEALED, NoticeKind.STEP_FAILED, NoticeKind.STEP_APPLIED])
+def test_what_is_told_behind_a_step_that_stops_the_walk_promises_no_tier(tell: Tell, kind: NoticeKind) -> None:
+    """Also of an earlier step: the one that came after it could not be taken back."""
+    *before, undone = tell("undone")
+    effect = {**undone.body["effect"], "outcome": "refused", "reason": "no ready pods"}
+    failed = next(e for e in tell("paged") if e.kind is EntryKind.VERIFICATION)
+    entries = (*before, replace(failed, seq=998), replace(undone, seq=999, body={**undone.body, "effect": effect}))
+    assert next_of(kind, entries, tier=0, step=0) == "Next: nothing more is tried; a person is paged."
 
 
 @pytest.mark.parametrize(
@@ -376,7 +391,7 @@ def test_a_healing_that_is_told_after_its_relapse_sends_nobody_to_sleep(tell: Te
     [
         ("verified", "applied, verified", "it has been verified by evidence; nothing to do yet."),
         ("not_verified", "applied, not verified", "the next tier is tried; a person is paged when none is left."),
-        ("undecided", "applied, not known whether it healed", "nothing more is tried, and nothing is undone; a person"),
+        ("undecided", "applied, not known whether it healed", "nothing more is tried; a person is paged."),
     ],
 )
 def test_a_write_that_is_told_late_says_what_came_of_it(tell: Tell, outcome: str, title: str, told: str) -> None:
