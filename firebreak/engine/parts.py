@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from temporalio.client import Client
@@ -51,8 +51,10 @@ async def is_handed_over(parts: DispatcherParts, incident_id: str) -> bool:
 
 
 async def tell_fault(
-    parts: DispatcherParts, incident_id: str, where: str, reason: str, alert: Alert | None = None
+    parts: DispatcherParts, incident_id: str, where: str, reason: str, alert: Alert | None = None, *, of: str = ""
 ) -> None:
-    """A fault of ours: written down, and a person is paged about it, once per `incident_id`."""
+    """A fault of ours: written down, and a person is paged about it, once per `incident_id`. `of`: the incident that it
+    is about, whose record says so, too: its own calls go to its service's key, and must not say the contrary."""
     entry, page = notices.fault(incident_id, where, reason, parts.clock.now(), alert=alert)
-    await parts.ledger.append([entry], messages=[page])
+    noted = [replace(entry, incident_id=of, key=f"{where}-fault")] if of else []
+    await parts.ledger.append([entry, *noted], messages=[page])

@@ -23,6 +23,7 @@ from firebreak.engine.damage import unreadable_restore
 from firebreak.engine.parts import DispatcherParts, is_handed_over, open_incidents, tell_fault
 from firebreak.engine.starts import Starts
 from firebreak.engine.temporal import WorkflowHealth, WorkflowState, tell_workflow, terminate_workflow, workflow_health
+from firebreak.postmortem.model import WORKFLOW_ENDED
 from workflows.messages import CloseRequested
 
 log = structlog.get_logger()
@@ -158,7 +159,7 @@ class Sweeper:
             f"the workflow of {incident.id} ({incident.service}) {health.reason}: "
             f"{first}handle it by hand, then `firebreak close {incident.id} --reason ...`"
         )
-        await tell_fault(self._parts, name, "workflow", reason, incident.alert)
+        await tell_fault(self._parts, name, WORKFLOW_ENDED, reason, incident.alert, of=incident.id)
         self._faults.add(name)  # only now: what could not be told is told at the next look
 
     async def _unreadable(self) -> None:

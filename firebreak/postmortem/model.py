@@ -11,6 +11,8 @@ from enum import StrEnum
 from firebreak.domain.timeline import PhaseTiming
 
 SCHEMA = 1  # of the JSON export; rises when a field changes its meaning or goes
+WORKFLOW_ENDED = "workflow"
+"""Where the fault is when an incident's workflow has ended before the incident (`FaultLine.where`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from firebreak.postmortem.notice_subject import (
     stopped,
     tried,
     waits_for_approval,
+    workflow_ended,
 )
 
 CLOSE = "firebreak close {id} --reason ..."
@@ -180,6 +181,8 @@ def _first(case: Case) -> str:
     look = "look at the newest change first" if case.evidence and case.evidence.changes else "handle it by hand"
     if over:
         return f"{look}; the incident is over, and the engine does not watch it any more."
+    if workflow_ended(case):
+        return f"{look}; the engine does not watch it any more. Then end it: {CLOSE.format(id=case.incident_id)}"
     return f"{look}; the engine goes on watching and closes when the evidence is healthy."
 
 

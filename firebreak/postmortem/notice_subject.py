@@ -9,7 +9,7 @@ from typing import Any
 from firebreak.domain.incident import Mode
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.in_force import PAGE_ACTION
-from firebreak.postmortem.model import ActionPart, Case, FaultLine, StepState
+from firebreak.postmortem.model import WORKFLOW_ENDED, ActionPart, Case, FaultLine, StepState
 
 _STOPPED = frozenset(
     {StepState.UNKNOWN, StepState.UNDECIDED, StepState.CHANGED, StepState.UNDO_FAILED, StepState.NOT_TAKEN_BACK}
@@ -40,8 +40,14 @@ def goes_on(case: Case, told: Mapping[str, Any]) -> bool:
 
 
 def stopped(case: Case) -> bool:
-    """Whether a step came to where nothing more is tried, and nothing undone: a person is called."""
-    return any(a.state in _STOPPED for a in case.actions)
+    """Whether nothing more is tried, and nothing undone, by what came of a step, or of the workflow: a person is
+    called."""
+    return workflow_ended(case) or any(a.state in _STOPPED for a in case.actions)
+
+
+def workflow_ended(case: Case) -> bool:
+    """Nobody looks at the incident any more, and only `firebreak close` ends it (`firebreak/engine/sweeper.py`)."""
+    return any(fault.where == WORKFLOW_ENDED for fault in case.faults)
 
 
 def _looks_again(case: Case) -> bool:

@@ -21,6 +21,7 @@ from firebreak.postmortem.follow_ups import follow_ups
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, in_force
 from firebreak.postmortem.model import (
     SCHEMA,
+    WORKFLOW_ENDED,
     ActionPart,
     AlertLine,
     Called,
@@ -127,7 +128,8 @@ def _case(entries: Sequence[TimelineEntry], verdicts: Verdicts, earlier: Case | 
     faults = (*(earlier.faults if earlier else ()), *faults_of(new))
     alerts = since.part(ABOUT_ALERTS, lambda c: c.alerts, lambda: alerts_of(entries))
     asked = (earlier is not None and earlier.asked_to_end) or any(entry.key == ids.close_key() for entry in new)
-    alone = closed is not None or asked or any(person.what == "called" for person in people)
+    called = any(person.what == "called" for person in people)
+    alone = closed is not None or asked or called or any(fault.where == WORKFLOW_ENDED for fault in faults)
     left = in_force(plan=plan, actions=actions, restores=restores, left_alone=alone)
     refusal = reading.text(opened.body, "refusal")
     elsewhere = reading.text(opened.body, "elsewhere")

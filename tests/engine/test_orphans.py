@@ -22,6 +22,7 @@ from firebreak.domain.message import Channel, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.starts import Starts
 from firebreak.engine.sweeper import Sweeper
+from firebreak.postmortem.notices import render_notice
 from workflows.messages import CloseRequested, IncidentInput
 
 pytestmark = pytest.mark.servers
@@ -303,6 +304,25 @@ async def test_a_workflow_that_ends_with_its_close_on_the_way_calls_nobody(offic
     await office.client.get_workflow_handle(ids.incident_workflow_id(other[0][1])).terminate()
     await sweeper(office)._orphans()
     assert set(pages(office)) == {f"orphan-{other[0][1]}"}
+
+
+async def test_what_rings_of_an_incident_whose_workflow_has_ended_says_so(office: Any) -> None:
+    """Its own call goes to its service, and waits for its time: nobody is told to leave it to the engine."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+    await office.client.get_workflow_handle(ids.incident_workflow_id(incident_id)).terminate()
+    late = datetime.now(UTC) + timedelta(minutes=2)
+    (call,) = await office.store.due(late, limit=9, channel=Channel.PAGER)
+    assert (call.draft.incident_id, call.draft.pager) == (incident_id, PagerAction.TRIGGER_HIGH)
+    for found, told in (
+        (0, "the engine has taken no step yet and still may"),
+        (1, "handle it by hand; the engine does"),
+    ):
+        if found:
+            await sweeper(office)._orphans()
+        text = render_notice(call.draft.notice, await office.store.entries(incident_id), body=call.draft.body)
+        assert any(line.startswith(f"Next: {told}") for line in text.lines)
+    assert incident_id in {m.draft.incident_id for m in await office.store.due(late, limit=9, channel=Channel.PAGER)}
 
 
 async def test_a_close_by_hand_is_told_again_while_its_incident_is_open(office: Any, eventually: Eventually) -> None:

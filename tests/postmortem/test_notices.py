@@ -14,6 +14,7 @@ from firebreak.domain.codec import format_time
 from firebreak.domain.errors import ContractError
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.postmortem.model import WORKFLOW_ENDED
 from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build
@@ -683,6 +684,20 @@ def test_the_call_about_a_replaced_file_does_not_promise_its_end_with_another_re
     notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(DATA_FILES, error="replaced", next_step="Put it back."))
     end = "once the engine has been started again with this record; with another one, resolve it at the pager."
     assert f"Next: Put it back. This page ends by itself {end}" in notice.lines
+
+
+def test_an_incident_whose_workflow_has_ended_is_a_persons(tell: Tell) -> None:
+    """Whoever rings late says so, and what is left in force, and names what ends it; the engine neither writes any more
+    nor watches."""
+    (fault,) = _fault(WORKFLOW_ENDED, error="was terminated", next_step="Handle it by hand.")
+    for entries, kind, told in (
+        (tell("paged")[:2], NoticeKind.PERSON_NEEDED, "handle it by hand; the engine does not watch it any more. Then"),
+        (_up_to(tell("healed"), EntryKind.PLAN_PINNED), NoticeKind.DEADLINE, "handle it by hand; the engine does not"),
+        (_up_to(tell("by_hand"), EntryKind.EFFECT_RECORDED), NoticeKind.DEADLINE, "Step to-v1 is still in force on"),
+        (_up_to(tell("healed"), EntryKind.PLAN_PINNED), NoticeKind.CLASSIFIED, "a person is paged: the engine has"),
+    ):
+        noted = replace(fault, seq=999, incident_id=entries[0].incident_id, key="workflow-fault")
+        assert next_of(kind, (*entries, noted), mode="act").startswith(f"Next: {told}")
 
 
 def test_a_fault_within_an_incident_leaves_the_call_about_that(tell: Tell) -> None:
