@@ -50,7 +50,7 @@ class Standstill:
     where another class stands still."""
 
     def __init__(self) -> None:
-        self._known: int | None = None  # last receipt that the open pages stand for; None = there is no page
+        self._known: int | None = None  # as `known`; None = there is no page
         self._at_looks: deque[int] = deque(maxlen=3)  # last receipts that there were then
         self._flows: set[Hashable] = set()  # classes of which something that came later was taken up at once
         self._told: set[Hashable] = set()  # classes that the open pages are about; None = nobody can read of which
@@ -66,13 +66,17 @@ class Standstill:
         """About an alert of that class."""
         self._told.add(intake_class)
 
-    def looked(self, newest: int) -> tuple[int, int]:
-        """At each look while a page is open, with the last receipt that there is. After which receipt the oldest that
-        waits is asked for, and after which it is asked what has been taken up: a delivery that came since the last look
-        but one was taken up within seconds."""
+    def looked(self, newest: int) -> int:
+        """At each look while a page is open, with the last receipt that there is. After which receipt it is asked what
+        has been taken up: a delivery that came since the last look but one was taken up within seconds."""
         self._at_looks.append(newest)
         self._known = newest if self._known is None else self._known
-        return self._known, max(self._known, self._at_looks[0])
+        return max(self._known, self._at_looks[0])
+
+    @property
+    def known(self) -> int:
+        """The last receipt that the open pages stand for: the oldest that waits is asked for behind it."""
+        return self._known or 0
 
     def taken_up(self, classes: Collection[Hashable]) -> None:
         self._flows.update(classes)
@@ -83,11 +87,14 @@ class Standstill:
             return bool(self._flows)
         return intake_class in self._flows or not self._told & {intake_class, None}
 
-    def stands_for_all(self, *, paged: bool) -> None:
-        """What waits now needs no page, or has just got one."""
+    def stands_for(self, receipt: int) -> None:
+        """What waits there is no news. What came behind it, perhaps of another class, is looked at by itself."""
+        self._known = receipt
+
+    def stands_for_all(self) -> None:
+        """What waits now has just got a page, which counts it."""
         self._known = self._at_looks[-1]
-        if paged:
-            self._flows.clear()
+        self._flows.clear()
 
 
 class OpenSince:

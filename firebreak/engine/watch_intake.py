@@ -71,16 +71,18 @@ class WaitingAlerts:
 
     async def _look_behind(self) -> None:
         """One alert that nobody can take up hides no standstill of all others."""
-        known, recent = self._behind.looked(await self._inbox.newest())
+        recent = self._behind.looked(await self._inbox.newest())
         self._behind.taken_up(await self._inbox.taken_up(after=recent))
-        behind = await self._inbox.oldest(after=known)
-        if behind is None or self._wait_behind.of(behind.receipt, behind.accepted_at) < self._limit:
-            return
-        news = self._behind.is_news(_class_of(behind))
-        if news:
-            await self._page(behind, others=True)
-            self._behind.paged(_class_of(behind))
-        self._behind.stands_for_all(paged=news)
+        while (behind := await self._inbox.oldest(after=self._behind.known)) is not None:
+            if self._wait_behind.of(behind.receipt, behind.accepted_at) < self._limit:
+                return
+            intake_class = _class_of(behind)
+            if self._behind.is_news(intake_class):
+                await self._page(behind, others=True)
+                self._behind.paged(intake_class)
+                self._behind.stands_for_all()
+            else:
+                self._behind.stands_for(behind.receipt)
 
     async def _page(self, oldest: AcceptedAlert | UnreadableDelivery, *, others: bool = False) -> None:
         """`others`: beside those that somebody was paged about."""

@@ -192,6 +192,30 @@ async def test_a_page_about_one_class_hides_no_standstill_of_the_other(
         assert await pages(store, clock) == expected
 
 
+@pytest.mark.parametrize("stuck", list(IntakeClass))
+async def test_what_is_no_news_hides_nothing_of_the_other_class_behind_it(
+    inbox: Any, store: Any, clock: Any, stuck: IntakeClass
+) -> None:
+    """Half a minute lies between them, and nothing comes after: each is looked at by itself."""
+    (other,) = set(IntakeClass) - {stuck}
+    watch = IntakeWatch(inbox, store, clock)
+    for of, seconds, expected in (
+        (stuck, 61, [PagerAction.TRIGGER_HIGH]),
+        (None, 3600, []),
+        (stuck, 30, []),
+        (stuck, 0, []),
+        (other, 31, []),
+        (None, 30, [PagerAction.TRIGGER_HIGH]),
+        (None, 3600, []),
+    ):
+        if of is not None:
+            await inbox.accept([(late(clock), of)], source="test", truncated=0, accepted_at=clock.at)
+        clock.forward(seconds)
+        for _ in range(2):
+            await watch.look()
+        assert await pages(store, clock) == expected
+
+
 async def test_a_page_behind_a_stuck_alert_that_cannot_be_written_is_tried_again(
     inbox: Any, store: Any, clock: Any
 ) -> None:
