@@ -98,7 +98,7 @@ class WaitingAlerts:
         whose = "the oldest of which nobody was told" if others else "the oldest"
         reason = (
             f"{waiting}, {whose} since {since}: no worker takes them up. Look at the engine's workers and at Temporal; "
-            "handle the alerts by hand till then: an engine that takes them up may write."
+            "handle the alerts by hand till then: an engine in mode act may write once it takes them up."
         )
         await self._waiting.begin(
             _record_of(oldest),

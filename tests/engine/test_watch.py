@@ -241,7 +241,7 @@ async def test_a_page_behind_a_stuck_alert_that_cannot_be_written_is_tried_again
 
 
 async def test_the_page_says_how_many_wait_and_keeps_the_alert(inbox: Any, store: Any, clock: Any) -> None:
-    """A person can handle it by hand: the alert itself is in the entry."""
+    """A person can handle it by hand: the alert itself is in the entry, and whose hands may be in the way."""
     watch = IntakeWatch(inbox, store, clock)
     record = ids.delivery_record("intake", await accept(inbox, clock), clock.at)
     await accept(inbox, clock)
@@ -249,6 +249,7 @@ async def test_the_page_says_how_many_wait_and_keeps_the_alert(inbox: Any, store
     await watch.look()
     (entry,) = await store.entries(record)
     assert entry.body["error"].startswith("2 accepted alerts wait")
+    assert "by hand till then: an engine in mode act may write" in entry.body["error"]
     assert entry.body["alert"]["labels"]["alertname"] == "PayDown"
 
 
