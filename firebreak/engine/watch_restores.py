@@ -8,6 +8,7 @@ from datetime import timedelta
 from activities import notices
 from activities.restore_ends import FLIPPED, NOT_FLIPPED
 from firebreak.domain import ids
+from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import UnreadableRestore
 from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.ports import Clock, IncidentsPort, LedgerPort, RestoreRecord
@@ -46,24 +47,41 @@ class OverdueRestores:
                 late[place] = record
         self._open_since.keep(places)
         self._overdue &= late.keys()
-        for place, record in late.items():
-            if place not in self._overdue:
-                await self._page(place[1], record)
-                self._overdue.add(place)
-        for damaged in unreadable:  # the sweeper tells of it, too: under the same key, so that it is one page
-            entry, page = unreadable_restore(damaged, now)
+        promises: list[RestoreRecord | UnreadableRestore] = [*late.values(), *unreadable]
+        errors = []
+        for promise in promises:
+            try:
+                await self._tell_of(promise)
+            except Exception as error:  # noqa: BLE001 # raised below: a damaged record silences no other
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def _tell_of(self, promise: RestoreRecord | UnreadableRestore) -> None:
+        """Once. What cannot be read the sweeper tells of, too: under the same key, so that it is one page."""
+        if isinstance(promise, UnreadableRestore):
+            entry, page = unreadable_restore(promise, self._clock.now())
             if entry.incident_id not in self._damaged:
                 await self._ledger.append([entry], messages=[page])
                 self._damaged.add(entry.incident_id)
+            return
+        place = promise.incident_id, ids.overdue_key(promise.tier, promise.step)
+        if place not in self._overdue:
+            await self._page(place[1], promise)
+            self._overdue.add(place)
 
     async def _page(self, key: str, record: RestoreRecord) -> None:
         """Keyed: an engine that was started again finds the entry, and pages nobody a second time."""
         now = self._clock.now()
-        began = await self._ledger.find(record.incident_id, ids.move_key("undo-intent", record.tier, record.step))
+        try:
+            begun = await self._ledger.find(record.incident_id, ids.move_key("undo-intent", record.tier, record.step))
+            flipped = FLIPPED if begun else NOT_FLIPPED
+        except LedgerError:  # nobody knows: then somebody looks at the target
+            flipped = FLIPPED
         reason = (
             f"a step in force since {record.opened_at:%Y-%m-%d %H:%M:%S} UTC (tier {record.tier}, step {record.step}) "
             f"should have been taken back within {record.restore.within}, and nothing has said what became of that: "
-            f"its restore workflow is gone or cannot page. {FLIPPED if began else NOT_FLIPPED}"
+            f"its restore workflow is gone or cannot page. {flipped}"
         )
         entry = EntryDraft(
             incident_id=record.incident_id,

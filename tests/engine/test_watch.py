@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from activities import notices
 from firebreak.domain import ids
 from firebreak.domain.alert import Alert, AlertStatus, Disposition, IntakeClass
 from firebreak.domain.errors import LedgerError
@@ -702,6 +704,31 @@ async def test_of_an_overdue_restore_that_was_begun_nobody_says_that_nothing_was
     await IntakeWatch(inbox, store, clock, incidents=store).look()
     said = (await store.entries("inc-1"))[-1].body["error"]
     assert ("Nothing was flipped." in said, "It was begun" in said) == (not begun, begun)
+
+
+@pytest.mark.parametrize(("damaged", "told"), [("undo-intent/1.0", [0, 1]), ("restore-overdue/1.0", [1])])
+async def test_a_damaged_record_of_an_overdue_restore_hides_no_other_and_is_no_good_news(
+    inbox: Any, store: Any, clock: Any, damaged: str, told: list[int]
+) -> None:
+    """Whether its write was begun nobody can read: that it may have been is what is said."""
+    written = [draft(key, clock) for key in {"r", "undo-intent/1.0", damaged}]
+    await store.append(written, restores=[promised(clock), promised(clock, step=1)])
+    await store._write(lambda raw: raw.execute("DROP TRIGGER entries_never_change"))
+    await store._write(lambda raw: raw.execute("UPDATE entries SET at = '?' WHERE key = ?", (damaged,)))
+    clock.forward(660)
+    watch = IntakeWatch(inbox, store, clock, incidents=store)
+    for _ in range(2):
+        with suppress(LedgerError):
+            await watch.look()
+    said = {}
+    while due := await store.due(clock.at, limit=9):
+        for message in due:
+            said[message.draft.key] = message.draft.body["reason"]
+            await store.failed(message, next_try_at=None, entry=None)
+    assert list(said) == [notices.page_key(ids.overdue_key(1, step)) for step in told]
+    for key, reason in said.items():
+        assert ("It was begun" in reason) == key.endswith("1.0")
+        assert ("Nothing was flipped" in reason) == key.endswith("1.1")
 
 
 async def test_a_restore_is_overdue_also_when_the_clock_was_set_back(inbox: Any, store: Any, clock: Any) -> None:
