@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
+from firebreak.domain.errors import FirebreakError, LedgerError, PermanentError, TransientError
 from firebreak.domain.message import HIGH, Message, PagerAction
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.sending import LongOver
@@ -39,11 +39,12 @@ def failed_attempt(message: Message, error: FirebreakError, now: datetime, *, do
     attempts = message.attempts + 1
     pager = message.draft.pager
     refused = isinstance(error, PermanentError)
+    unsent = refused or isinstance(error, LedgerError)  # what it would say could not be read
     spared = pager not in HIGH and asked_for(error) is not None  # no failure of the message: it is not counted
     hopeless = refused or (pager not in _FOR_EVER and attempts >= GIVE_UP_LOW)
     calls = pager is PagerAction.TRIGGER_HIGH
     gone = isinstance(error, LongOver) or (hopeless and not calls and not spared)
-    doubt = not refused and pager in _TRIGGERS
+    doubt = not unsent and pager in _TRIGGERS
     entry = None
     if attempts == 1 or gone or attempts % TOLD_EVERY == 0 or (doubt and not doubted):
         entry = message_entry(
@@ -54,7 +55,7 @@ def failed_attempt(message: Message, error: FirebreakError, now: datetime, *, do
             error=f"{error} {error.next_step()}",
             attempts=attempts,
             given_up=gone,
-            may_have_arrived=not refused,
+            may_have_arrived=not unsent,
         )
     return FailedAttempt(
         attempts=attempts - 1 if spared else attempts,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import structlog
 
 from activities.notices import FELL_BACK
 from firebreak.domain.codec import format_time
-from firebreak.domain.errors import FirebreakError, PermanentError, TransientError
-from firebreak.domain.message import Channel, Message, MessageDraft, NoticeText, PagerAction, Route
+from firebreak.domain.errors import FirebreakError, LedgerError, PermanentError, TransientError
+from firebreak.domain.message import HIGH, Channel, Message, MessageDraft, NoticeText, PagerAction, Route
 from firebreak.domain.ports import ChatPort, Clock, LedgerPort, OutboxPort, PagerPort, RoutesPort
 from firebreak.domain.timeline import TimelineEntry
 from firebreak.engine.pacing import Destination
@@ -57,6 +57,10 @@ KNOWN = 100_000
 _OTHER_KEY = (
     "the call went out with another pager key than the documents name now, and stays open there: "
     "resolve it at the pager by hand"
+)
+_UNREAD = (
+    "the record cannot be read, so nobody knows which keys took the call: see at the pager whether it is open, "
+    "and resolve it there by hand"
 )
 
 
@@ -124,15 +128,22 @@ class Sending:
         """None = nobody needs it any more. Raises what the port raises; PermanentError where nothing is configured for
         the message."""
         draft = message.draft
-        record = await self._records.of(draft.incident_id)
-        entries = record.entries
-        if needless(draft, entries):
-            return None
-        if over := long_over(draft, entries, self._parts.clock.now()):
+        try:
+            record = await self._records.of(draft.incident_id)
+            entries, service = record.entries, service_of(record.entries)
+            if needless(draft, entries):
+                return None
+            over = long_over(draft, entries, self._parts.clock.now())
+        except LedgerError as error:
+            if draft.pager not in HIGH:
+                raise
+            log.error("outbox.unread_record", incident=draft.incident_id, key=draft.key, error=str(error))
+            return await self._page_unread(message)
+        if over:
             raise LongOver(f"not sent: the incident has been over since {format_time(over)}")
         if draft.channel is Channel.POSTMORTEM:
             return Sent(receipt=await asyncio.to_thread(self._write_postmortem, record))
-        route = self._parts.routes.route(service_of(entries))
+        route = self._parts.routes.route(service)
         if draft.channel is Channel.PAGER:
             return await self._page(message, route, record)
         if self._parts.chat is None:
@@ -144,6 +155,15 @@ class Sending:
         text = render_notice(draft.notice, record.case(), body=draft.body)
         dedup, head = f"{draft.incident_id}/{draft.key}", thread_of(entries)
         return Sent(receipt=await self._parts.chat.post(route.chat_channel, text, thread=head, dedup=dedup))
+
+    async def _page_unread(self, message: Message) -> Sent:
+        """A call goes out though its incident's record cannot be read, by the fallback key where its service is not
+        known either; so does what ends one, since a later call may stand behind that."""
+        route = self._parts.routes.route(self._services.get(message.draft.incident_id, ""))
+        sent = await self._page(message, route, Record(()))
+        if message.draft.pager is PagerAction.TRIGGER_HIGH:
+            return sent
+        return replace(sent, refused=f"{sent.refused} {_UNREAD}".strip())
 
     async def _page(self, message: Message, route: Route, record: Record) -> Sent:
         """A trigger goes to the first key that takes it (the next one only after a refusal for good), a resolve to
@@ -190,7 +210,7 @@ class Sending:
         known = {name: key for name, key in known.items() if key}
         if draft.pager is PagerAction.TRIGGER_HIGH:
             return known
-        if draft.pager is PagerAction.RESOLVE_HIGH and unsure(entries, draft.pager):
+        if draft.pager is PagerAction.RESOLVE_HIGH and (not entries or unsure(entries, draft.pager)):
             return known  # where nothing is open, a resolve changes nothing
         names = triggered(entries, draft.pager) if draft.pager in ENDS else set()
         return {name: key for name, key in known.items() if name in names} or dict(list(known.items())[:1])
