@@ -68,6 +68,9 @@ ENGINE_SERVICE = "firebreak"
 """The `service` label of alerts about the engine itself, its own and those of rules that watch it: they are pages,
 whatever a tree would say."""
 
+TOO_LARGE, REFUSED = "FirebreakWebhookTooLarge", "FirebreakAlertRefused"
+"""Names of the gateway's own alerts about what it could not take. Nobody sends their end: they happened."""
+
 
 class Disposition(StrEnum):
     """The one end of each accepted delivery (no accepted alert without an end)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from firebreak.domain.alert import ENGINE_SERVICE, Alert, AlertStatus
+from firebreak.domain.alert import ENGINE_SERVICE, REFUSED, TOO_LARGE, Alert, AlertStatus
 from firebreak.domain.ids import label_fingerprint
 from firebreak.gateway.alertmanager import Refused
 
@@ -43,7 +43,7 @@ class Told:
 def oversize_alert(*, limit: int, at: datetime) -> Alert:
     """A body over the limit."""
     return _alert(
-        "FirebreakWebhookTooLarge",
+        TOO_LARGE,
         at,
         {
             "summary": "Alertmanager sent a webhook body that is too large: its alerts were not taken",
@@ -62,7 +62,7 @@ def spoilt_alert(*, name: str, names: Sequence[str], count: int, why: Refused, a
     some = ", ".join(first[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return _alert(
-        "FirebreakAlertRefused",
+        REFUSED,
         at,
         {
             "summary": f"Alertmanager sent what can never be taken: {count} alert(s), {some}{more}",

@@ -7,6 +7,7 @@ from typing import Any
 
 from firebreak.domain import ids
 from firebreak.domain.action import EffectOutcome
+from firebreak.domain.alert import REFUSED, TOO_LARGE
 from firebreak.domain.message import NoticeKind
 from firebreak.postmortem import reading, wording
 from firebreak.postmortem.in_force import PAGE_ACTION, WROTE, as_it_stands, undoable
@@ -147,7 +148,7 @@ def _by_hand(case: Case, told: Mapping[str, Any]) -> str:
         step = wording.clean(fault.next_step or "Look at the engine's log.", 200)
         if fault.where in _ENDS_ITSELF:
             return f"{step} This page ends by itself once {_ENDS_ITSELF[fault.where]}."
-        if case.incident_id.startswith(ids.OWN_ALERTS):
+        if case.incident_id.startswith(ids.OWN_ALERTS) and fault.where not in (TOO_LARGE, REFUSED):
             return f"{step} This page ends when its alert resolves, or by: {CLOSE.format(id=case.incident_id)}"
         return f"{step} Then end this page: {CLOSE.format(id=case.incident_id)}"
     first = _first(case)

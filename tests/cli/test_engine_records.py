@@ -39,7 +39,7 @@ def test_what_a_page_about_the_engine_itself_names_is_shown(run: Run, fault: Ent
     assert ran.code == 0
     assert f"{FAULT}  about the engine itself" in ran.out
     assert "what     257 labels Pay" in ran.out
-    assert "next     Handle it by hand. This page ends when its alert resolves, or by: firebreak close" in ran.out
+    assert "next     Handle it by hand. Then end this page: firebreak close" in ran.out
     assert "\x1b" not in ran.out
     assert "engine.fault" in run("timeline", FAULT.upper()).out
 

@@ -14,6 +14,8 @@ from firebreak.domain.codec import format_time
 from firebreak.domain.errors import ContractError
 from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
+from firebreak.gateway.alertmanager import Refused
+from firebreak.gateway.untaken import oversize_alert, spoilt_alert
 from firebreak.postmortem.model import WORKFLOW_ENDED
 from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE
 from firebreak.postmortem.notices import render_notice
@@ -648,7 +650,7 @@ def _fault(where: str, **body: str) -> tuple[TimelineEntry, ...]:
 
 def test_a_call_about_the_engine_itself_says_so_and_promises_nothing_of_incidents(tell: Tell) -> None:
     """No service, nothing seen or tried, nobody who watches for healthy evidence: only what is wrong and what to do."""
-    entries = _fault("FirebreakAlertRefused", error="an alert was refused", next_step="Handle it by hand.")
+    entries = _fault("GatewayBacklog", error="alerts wait", next_step="Handle it by hand.")
     notice = render_notice(NoticeKind.PERSON_NEEDED, entries, body={"reason": "257 labels"})
     assert notice.title == "Firebreak itself needs a person: 257 labels [1795291200]"
     assert notice.lines == (
@@ -660,10 +662,19 @@ def test_a_call_about_the_engine_itself_says_so_and_promises_nothing_of_incident
 
 
 def test_a_fault_that_no_alert_tells_the_end_of_is_ended_by_hand(tell: Tell) -> None:
-    """A parked alert, a broken document: nothing says that it is over."""
+    """A parked alert, a broken document, or what the gateway itself tells of: nothing says that it is over."""
     (fault,) = _fault("dispatcher", error="cannot be handled", next_step="Handle it by hand.")
     told = next_of(NoticeKind.PERSON_NEEDED, (replace(fault, incident_id="parked-7-1795291200"),))
     assert told == "Next: Handle it by hand. Then end this page: firebreak close parked-7-1795291200 --reason ..."
+    at = datetime(2026, 11, 21, 9, tzinfo=UTC)
+    too_large = oversize_alert(limit=1, at=at)
+    refused = spoilt_alert(name="A", names=["A"], count=1, why=Refused("257 labels", reason="labels"), at=at)
+    for alert in (too_large, refused):
+        entries = _fault(alert.labels["alertname"], error="not taken", next_step="Handle it by hand.")
+        told = next_of(NoticeKind.PERSON_NEEDED, entries)
+        assert (
+            told == "Next: Handle it by hand. Then end this page: firebreak close engine-00ff-1795291200 --reason ..."
+        )
 
 
 def test_the_call_about_waiting_alerts_says_that_it_ends_by_itself(tell: Tell) -> None:
