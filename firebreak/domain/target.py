@@ -22,7 +22,6 @@ class ResourceKind(StrEnum):
     NAMESPACE = "v1/namespaces"
     ENDPOINT_SLICE = "discovery.k8s.io/v1/endpointslices"
     POD_DISRUPTION_BUDGET = "policy/v1/poddisruptionbudgets"
-    AUTOSCALER = "autoscaling/v2/horizontalpodautoscalers"
     HTTP_ROUTE = "gateway.networking.k8s.io/v1/httproutes"
 
     @property
@@ -53,7 +52,6 @@ _KINDS = {
     ResourceKind.NAMESPACE: "Namespace",
     ResourceKind.ENDPOINT_SLICE: "EndpointSlice",
     ResourceKind.POD_DISRUPTION_BUDGET: "PodDisruptionBudget",
-    ResourceKind.AUTOSCALER: "HorizontalPodAutoscaler",
     ResourceKind.HTTP_ROUTE: "HTTPRoute",
 }
 
