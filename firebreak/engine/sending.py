@@ -63,6 +63,9 @@ _UNREAD = (
     "and resolve it there by hand"
 )
 
+UNREAD_TRIES = 2
+"""Tries, 3 s in all, before a call goes out without its record: what cannot be read may be so for a moment only."""
+
 
 class LongOver(PermanentError):
     """A call about an incident that ended long ago. It is not sent."""
@@ -118,11 +121,15 @@ class Sending:
         incident_id = message.draft.incident_id
         service = self._services.get(incident_id)
         if service is None:
-            service = self._services[incident_id] = service_of((await self._records.of(incident_id)).entries)
-            if len(self._services) > KNOWN:
-                del self._services[next(iter(self._services))]
+            service = self._remember(incident_id, service_of((await self._records.of(incident_id)).entries))
         route = self._parts.routes.route(service)
         return Destination(channel, route.chat_channel if channel is Channel.CHAT else route.pager_key)
+
+    def _remember(self, incident_id: str, service: str) -> str:
+        self._services[incident_id] = service
+        if len(self._services) > KNOWN:
+            del self._services[next(iter(self._services))]
+        return service
 
     async def send(self, message: Message) -> Sent | None:
         """None = nobody needs it any more. Raises what the port raises; PermanentError where nothing is configured for
@@ -130,15 +137,16 @@ class Sending:
         draft = message.draft
         try:
             record = await self._records.of(draft.incident_id)
-            entries, service = record.entries, service_of(record.entries)
+            entries = record.entries
+            service = self._remember(draft.incident_id, service_of(entries))
             if needless(draft, entries):
                 return None
             over = long_over(draft, entries, self._parts.clock.now())
         except LedgerError as error:
-            if draft.pager not in HIGH:
+            if draft.pager not in HIGH or message.attempts < UNREAD_TRIES:
                 raise
             log.error("outbox.unread_record", incident=draft.incident_id, key=draft.key, error=str(error))
-            return await self._page_unread(message)
+            return await self._page_unread(message, error)
         if over:
             raise LongOver(f"not sent: the incident has been over since {format_time(over)}")
         if draft.channel is Channel.POSTMORTEM:
@@ -156,18 +164,30 @@ class Sending:
         dedup, head = f"{draft.incident_id}/{draft.key}", thread_of(entries)
         return Sent(receipt=await self._parts.chat.post(route.chat_channel, text, thread=head, dedup=dedup))
 
-    async def _page_unread(self, message: Message) -> Sent:
-        """A call goes out though its incident's record cannot be read, by the fallback key where its service is not
-        known either; so does what ends one, since a later call may stand behind that."""
-        route = self._parts.routes.route(self._services.get(message.draft.incident_id, ""))
-        sent = await self._page(message, route, Record(()))
-        if message.draft.pager is PagerAction.TRIGGER_HIGH:
-            return sent
+    async def _page_unread(self, message: Message, error: LedgerError) -> Sent:
+        """A call goes out though its incident's record cannot be read, by the fallback key where not even its service
+        is known; so does what ends one, since a later call may stand behind that. LedgerError when that has no key."""
+        draft = message.draft
+        service = self._services.get(draft.incident_id) or await self._service_alone(draft.incident_id)
+        route = self._parts.routes.route(service)
+        if draft.pager is PagerAction.TRIGGER_HIGH:
+            return await self._page(message, route, Record(()), unread=error)
+        if not route.pager_key and not self._parts.fallback_key:
+            raise error
+        sent = await self._page(message, route, Record(()), unread=error)
         return replace(sent, refused=f"{sent.refused} {_UNREAD}".strip())
 
-    async def _page(self, message: Message, route: Route, record: Record) -> Sent:
+    async def _service_alone(self, incident_id: str) -> str:
+        """Out of the first entry, which may be whole where another is not. Empty when it is not, either."""
+        try:
+            opened = await self._parts.ledger.find(incident_id, "opened")
+            return "" if opened is None else service_of((opened,))
+        except LedgerError:
+            return ""
+
+    async def _page(self, message: Message, route: Route, record: Record, *, unread: LedgerError | None = None) -> Sent:
         """A trigger goes to the first key that takes it (the next one only after a refusal for good), a resolve to
-        every key that took the trigger, or may have."""
+        every key that took the trigger, or may have. `unread`: why there is nothing in `record`."""
         draft = message.draft
         keys = self._keys(draft, route, record.entries)
         if not keys:
@@ -175,7 +195,7 @@ class Sending:
                 "nobody can be paged: neither the service nor FIREBREAK_FALLBACK_PAGER_KEY names a routing key",
                 advice="Set FIREBREAK_FALLBACK_PAGER_KEY.",
             )
-        text, resolves = self._page_text(message, record), draft.pager in ENDS
+        text, resolves = self._page_text(message, record, unread), draft.pager in ENDS
         took: dict[str, str] = {}
         errors: list[FirebreakError] = []
         for name, key in keys.items():
@@ -215,16 +235,17 @@ class Sending:
         names = triggered(entries, draft.pager) if draft.pager in ENDS else set()
         return {name: key for name, key in known.items() if name in names} or dict(list(known.items())[:1])
 
-    def _page_text(self, message: Message, record: Record) -> NoticeText:
+    def _page_text(self, message: Message, record: Record, unread: LedgerError | None) -> NoticeText:
         """A page whose text cannot be made goes out all the same, in plain words."""
         draft = message.draft
+        if unread is not None:
+            return _plain(draft, f"Its record cannot be read: {unread}. {unread.next_step()}")
         try:
             return render_notice(draft.notice, record.case(), body=draft.body)
         except Exception as error:  # noqa: BLE001 # a call for a person is worth more than its wording
             log.error("outbox.text_fault", key=draft.key, error=repr(error))
-            why = str(draft.body.get("reason", "")) or draft.notice.value.replace("_", " ")
             look = f"Its text could not be made ({type(error).__name__}): see `firebreak timeline {draft.incident_id}`."
-            return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
+            return _plain(draft, look)
 
     def _write_postmortem(self, record: Record) -> str:
         self._parts.postmortems.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
@@ -236,6 +257,11 @@ class Sending:
             fresh.write_bytes(content)
             os.replace(fresh, target)
         return str(path)
+
+
+def _plain(draft: MessageDraft, look: str) -> NoticeText:
+    why = str(draft.body.get("reason", "")) or draft.notice.value.replace("_", " ")
+    return NoticeText(title=f"{draft.incident_id} needs a person", lines=(why, look))
 
 
 def _without(error: FirebreakError, keys: Collection[str]) -> FirebreakError:
