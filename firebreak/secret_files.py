@@ -33,7 +33,7 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
         told = f"settings cannot be used: FIREBREAK_SECRETS_DIR: {folder}: {error.strerror}"
         raise SettingsInvalid(told) from None
     found: dict[str, Path] = {}
-    others, problems, in_use = [], [], set(os.environ.values())
+    others, problems, in_use = [], [], {_whole(value) for value in os.environ.values()}
     for name in names:
         path, plain = folder / name, re.sub(r"[^a-z0-9]+", "_", name.lower())
         field = name.lower().removeprefix(_PREFIX)
@@ -41,7 +41,7 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
             if field in found:
                 problems.append(f"{path} and {found[field].name} are one setting")
             found[field] = path
-        elif str(path) in in_use:
+        elif _whole(str(path)) in in_use:
             continue  # a kubeconfig, a certificate: given by its path
         elif name.lower().startswith(_PREFIX) or (plain.startswith(_PREFIX) and plain.removeprefix(_PREFIX) in fields):
             close = difflib.get_close_matches(plain.removeprefix(_PREFIX), fields, n=1)
@@ -55,6 +55,10 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
         if close := difflib.get_close_matches(plain, missing, n=1, cutoff=0.9):
             log.warning("%s is no setting, and is not read%s", path, _meant(close))
     return found
+
+
+def _whole(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _meant(close: Sequence[str]) -> str:

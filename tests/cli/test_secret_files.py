@@ -88,14 +88,19 @@ def test_a_file_called_like_a_setting_that_is_none_is_refused(folder: Path, name
     assert "rename" in refused.value.next_step()
 
 
+@pytest.mark.parametrize("given", ["{folder}/{name}", "~/{name}", "./{name}"])
 def test_a_file_that_a_setting_names_by_its_path_is_no_other_setting(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    """Certificates and a kubeconfig lie where the secrets are."""
-    kubeconfig = folder / "firebreak_kubeconfig.yaml"
-    kubeconfig.write_text("{}")
-    monkeypatch.setenv("FIREBREAK_KUBECONFIG", str(kubeconfig))
-    assert load_settings().kubeconfig == kubeconfig
+    """Certificates and a kubeconfig lie where the secrets are, however the path is written."""
+    name = "firebreak_kubeconfig.yaml"
+    (folder / name).write_text("{}")
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FIREBREAK_KUBECONFIG", given.format(folder=folder, name=name))
+    kubeconfig = load_settings().kubeconfig
+    assert kubeconfig is not None
+    assert kubeconfig.absolute() == folder / name
 
 
 @pytest.mark.parametrize("by", ["a file", "a variable"])
