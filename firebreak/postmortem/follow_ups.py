@@ -8,6 +8,7 @@ from firebreak.domain.condition import Truth
 from firebreak.postmortem import wording
 from firebreak.postmortem.in_force import PAGE_ACTION, as_it_stands, wrote_nothing
 from firebreak.postmortem.model import (
+    WORKFLOW_ENDED,
     ActionPart,
     EvidencePart,
     FaultLine,
@@ -119,6 +120,9 @@ def _restores_open(restores: Sequence[RestorePart]) -> Iterator[str]:
 
 def _from_faults(faults: Sequence[FaultLine]) -> Iterator[str]:
     for fault in faults:
+        if fault.where == WORKFLOW_ENDED:  # what it asks for, by hand and with a close, is done by now
+            yield "Find out why the engine's own workflow did not go on: the timeline says how it ended"
+            continue
         yield f"Repair the engine fault in {fault.where or 'the engine'}: {fault.error}. {fault.next_step}".rstrip()
 
 

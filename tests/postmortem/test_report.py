@@ -16,7 +16,7 @@ from firebreak.domain.message import NoticeKind
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.postmortem.json_export import json_bytes
 from firebreak.postmortem.markdown import markdown
-from firebreak.postmortem.model import Called, Case, Report, StepState
+from firebreak.postmortem.model import WORKFLOW_ENDED, Called, Case, Report, StepState
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build, case_of
 from firebreak.postmortem.telling import TELLERS
@@ -484,6 +484,15 @@ def test_a_written_post_mortem_file_told_nobody(tell: Tell) -> None:
     failed = {"channel": "postmortem", "notice": "closed", "error": "disk is full", "attempts": 3}
     report = report_of(_with(tell("paged"), EntryKind.MESSAGE_FAILED, failed))
     assert any("disk is full" in line for line in report.follow_ups)
+
+
+def test_a_closed_incident_whose_workflow_ended_is_not_to_be_closed_again(tell: Tell) -> None:
+    """What the fault asked for, by hand and with a close, has been done; why it ended is still to be found out."""
+    asked = "the workflow of inc-1 (pay) was terminated: handle it by hand, then `firebreak close inc-1 --reason ...`"
+    fault = {"where": WORKFLOW_ENDED, "error": asked, "next_step": "Handle it by hand."}
+    report = report_of(_with(tell("by_hand"), EntryKind.ENGINE_FAULT, fault))
+    assert not any("firebreak close" in line for line in report.follow_ups)
+    assert any(line.startswith("Find out why the engine's own workflow") for line in report.follow_ups)
 
 
 def _fields(record: Case) -> dict[str, Any]:
