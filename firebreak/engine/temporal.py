@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from importlib.metadata import version
 from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -111,7 +110,7 @@ def incident_worker(
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         max_workflow_task_external_storage_concurrency=1,  # no external storage: so no tasks to walk the payloads
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
-        build_id=f"firebreak-{version('firebreak')}",  # the SDK would hash each module that is loaded
+        build_id="firebreak",  # nothing asks for it, and the SDK would hash each module that is loaded
     )
 
 
