@@ -19,6 +19,7 @@ from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 
 NOT_FLIPPED = "Nothing was flipped."
 FLIPPED = "It was begun, and whether the write took effect is not known: look at the target."
+UNREAD = "Whether that was begun cannot be read: look at the target."
 
 
 async def give_up(ledger: LedgerPort, record: RestoreRecord, why: str, now: datetime) -> None:

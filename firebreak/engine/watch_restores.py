@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from activities import notices
-from activities.restore_ends import FLIPPED, NOT_FLIPPED
+from activities.restore_ends import FLIPPED, NOT_FLIPPED, UNREAD
 from firebreak.domain import ids
 from firebreak.domain.errors import LedgerError
 from firebreak.domain.incident import UnreadableRestore
@@ -76,8 +76,8 @@ class OverdueRestores:
         try:
             begun = await self._ledger.find(record.incident_id, ids.move_key("undo-intent", record.tier, record.step))
             flipped = FLIPPED if begun else NOT_FLIPPED
-        except LedgerError:  # nobody knows: then somebody looks at the target
-            flipped = FLIPPED
+        except LedgerError:  # a record that cannot be read keeps no page back
+            flipped = UNREAD
         reason = (
             f"a step in force since {record.opened_at:%Y-%m-%d %H:%M:%S} UTC (tier {record.tier}, step {record.step}) "
             f"should have been taken back within {record.restore.within}, and nothing has said what became of that: "

@@ -710,7 +710,7 @@ async def test_of_an_overdue_restore_that_was_begun_nobody_says_that_nothing_was
 async def test_a_damaged_record_of_an_overdue_restore_hides_no_other_and_is_no_good_news(
     inbox: Any, store: Any, clock: Any, damaged: str, told: list[int]
 ) -> None:
-    """Whether its write was begun nobody can read: that it may have been is what is said."""
+    """Whether its write was begun nobody can read, and that is what is said."""
     written = [draft(key, clock) for key in {"r", "undo-intent/1.0", damaged}]
     await store.append(written, restores=[promised(clock), promised(clock, step=1)])
     await store._write(lambda raw: raw.execute("DROP TRIGGER entries_never_change"))
@@ -727,7 +727,8 @@ async def test_a_damaged_record_of_an_overdue_restore_hides_no_other_and_is_no_g
             await store.failed(message, next_try_at=None, entry=None)
     assert list(said) == [notices.page_key(ids.overdue_key(1, step)) for step in told]
     for key, reason in said.items():
-        assert ("It was begun" in reason) == key.endswith("1.0")
+        assert ("Whether that was begun cannot be read" in reason) == key.endswith("1.0")
+        assert "It was begun" not in reason
         assert ("Nothing was flipped" in reason) == key.endswith("1.1")
 
 
