@@ -161,8 +161,7 @@ def _relapsed_at(entries: Sequence[TimelineEntry]) -> datetime | None:
 
 def _classified_at(entries: Sequence[TimelineEntry], ended: datetime) -> datetime | None:
     """When the paging deadline began: with the first P1, which may wait for a second dimension before it decides.
-    Where nothing was a P1, with the verdict that decided, or, of a look that had not
-    come at its time, with that."""
+    Where nothing was a P1, with the verdict that decided, or when a look was due that had not come by then."""
     seen = looks(entries)
     severe = next((e for e in seen if _verdict(e).get("severity") == Severity.P1.value), None)
     if severe or not seen:
