@@ -91,7 +91,7 @@ def child_environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def field(root: Path, services: int) -> AsyncIterator[Field]:
+async def field(root: Path, services: int, *, temporal_config: tuple[str, ...] = ()) -> AsyncIterator[Field]:
     """Start everything; `services` services are bad, and have been for longer than any `for` time of the tree."""
     run_dir = root / "run"
     run_dir.mkdir(parents=True)
@@ -127,7 +127,11 @@ async def field(root: Path, services: int) -> AsyncIterator[Field]:
         )
         stack.push_async_callback(prometheus.stop)
         temporal = await start_temporal(
-            db_file=root / "temporal.sqlite", port=free_port(), run_dir=run_dir, die_with_parent=True
+            db_file=root / "temporal.sqlite",
+            port=free_port(),
+            run_dir=run_dir,
+            dynamic_config=temporal_config,
+            die_with_parent=True,
         )
         stack.push_async_callback(temporal.stop)
         baseline_at = await _baseline(prometheus.url)

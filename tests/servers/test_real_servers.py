@@ -100,6 +100,23 @@ async def test_the_tuned_temporal_server_keeps_no_more_in_memory_than_it_is_told
     await server.stop()
 
 
+async def test_the_lists_of_workflows_that_are_put_off_are_complete_in_the_end(tmp_path: Path) -> None:
+    """More at once than are written down in a second; each is known by its id meanwhile."""
+    server = await start_temporal(
+        db_file=tmp_path / "temporal.db", port=free_port(), run_dir=tmp_path, die_with_parent=True
+    )
+    assert "system.visibilityPersistenceMaxWriteQPS=5" in server.process.launch.command
+    client = await Client.connect(server.address)
+    handles = [await client.start_workflow("Any", id=f"w-{n}", task_queue="nobody-listens") for n in range(15)]
+    assert {(await handle.describe()).id for handle in handles} == {f"w-{n}" for n in range(15)}
+
+    async def complete() -> bool:
+        return (await client.count_workflows("WorkflowType = 'Any'")).count == 15
+
+    await server.process.ready(complete, limit=LIMIT)
+    await server.stop()
+
+
 async def test_the_untuned_temporal_server_starts(tmp_path: Path) -> None:
     """The benchmark's textbook line has a server to run on."""
     server = await start_temporal_untuned(
