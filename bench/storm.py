@@ -49,17 +49,20 @@ class StormFigures:
     calibration: list[Calibration] = value_of(default_factory=list)
 
 
-async def measure(field: Field, *, rounds: int) -> StormFigures:
-    """All of the field's services break at once, `rounds` times; lines take turns."""
-    found = StormFigures(count=field.services - 1)
-    numbers = range(found.count)  # the last one is the calibration's
+async def measure(field: Field, *, rounds: int, count: int) -> StormFigures:
+    """So many of the field's services break at once, `rounds` times; lines take turns. The field's last service is the
+    calibration's."""
+    if count >= field.services:
+        raise ValueError("the calibration needs a service of its own")
+    found = StormFigures(count=count)
+    numbers = range(count)
     client = await Client.connect(field.temporal)
     async with AsyncExitStack() as stack:
         engines = {
             OFF: await stack.enter_async_context(
-                running(field, "storm-off", extra={"FIREBREAK_EVIDENCE_CAPTURE": "false"})
+                running(field, f"storm-{count}-off", extra={"FIREBREAK_EVIDENCE_CAPTURE": "false"})
             ),
-            ON: await stack.enter_async_context(running(field, "storm-on")),
+            ON: await stack.enter_async_context(running(field, f"storm-{count}-on")),
         }
         for engine in engines.values():  # imports, connections
             await _one_storm(field, engine, numbers[:10])
@@ -119,7 +122,7 @@ async def _same_waits(field: Field, client: Client, engine: Engine, incidents: l
     return FloorSpec(
         address=field.temporal,
         kind="waits",
-        count=field.services - 1,
+        count=len(incidents),
         looks=round(statistics.median(c.local["step.verify"] for c in found)),
         holds=round(statistics.median(c.local["step.hold"] for c in found)),
         first_look=plan.tiers[0].steps[0].first_look.total_seconds(),
