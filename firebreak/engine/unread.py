@@ -48,8 +48,8 @@ RECORD = UnreadStore(
     title="Firebreak needs a person: its record cannot be read",
     reason=(
         "the record cannot be read since {since:%H:%M:%S} UTC ({error}): no call that it holds goes out. Look at "
-        "Alertmanager for what fires; the engine may still heal: stop it first, or keep off what it heals. Where it "
-        "goes on with another record, resolve this page at the pager."
+        "Alertmanager for what fires; in mode act the engine may still heal: stop it first, or keep off what it heals. "
+        "Where it goes on with another record, resolve this page at the pager."
     ),
     read_again="the record can be read again",
     sends=True,
