@@ -35,8 +35,8 @@ _DYNAMIC_CONFIG = (
     # workflow that is not among them costs 1 ms of processor time more.
     "history.hostLevelCacheMaxSize=4000",
     # The lists of workflows (three records each) are kept up at leisure: in a flood they took a sixth of the server's
-    # time, half as much again of what a workflow that does nothing costs. The engine asks for none. What is put off
-    # comes with pauses of 3 s and more: seconds after one incident, minutes after hundreds.
+    # time. The engine asks for none. One incident's are written at once; what is put off is tried again after 3 s and
+    # more, so that after hundreds of incidents the lists are minutes late.
     "system.visibilityPersistenceMaxWriteQPS=5",
     # The dev server reads the names of search attributes anew for each such record, so that one just added counts.
     "system.forceSearchAttributesCacheRefreshOnRead=false",
