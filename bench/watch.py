@@ -18,8 +18,8 @@ from firebreak.domain.plan import Plan
 from firebreak.plans.pin import plan_from_bytes
 
 LOOK = 0.002
-"""Seconds between two looks at the store: what is seen is at most that much later than it was. A look each millisecond
-took a tenth of a core from what it measures."""
+"""Seconds between two looks at the store: what is seen is at most that much later than it was. More looks
+take processor time from what is measured."""
 
 
 class RecordWatch:

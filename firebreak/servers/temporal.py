@@ -85,14 +85,13 @@ async def start_temporal(
     db_file: Path,
     port: int,
     run_dir: Path,
-    ui: bool = False,
     dynamic_config: tuple[str, ...] = (),
     die_with_parent: bool = False,
 ) -> TemporalServer:
     """Start the tuned dev server on a database file and wait until it serves (about 2 s).
 
-    `dynamic_config` adds or overrides values (`key=json`), e.g. `matching.useNewMatcher=false`. With `ui` the web
-    page is at port + 1000. Raises ServerUnavailable with the tail of its log.
+    `dynamic_config` adds or overrides values (`key=json`), e.g. `matching.useNewMatcher=false`. Raises
+    ServerUnavailable with the tail of its log.
     """
     tuning = [item for pragma in _PRAGMAS for item in ("--sqlite-pragma", pragma)]
     tuning += [item for value in (*_DYNAMIC_CONFIG, *dynamic_config) for item in ("--dynamic-config-value", value)]
@@ -100,7 +99,6 @@ async def start_temporal(
         db_file=db_file,
         port=port,
         run_dir=run_dir,
-        ui=ui,
         tuning=tuning,
         environment={"GOGC": "200"},
         die_with_parent=die_with_parent,
@@ -115,7 +113,6 @@ async def start_temporal_untuned(
         db_file=db_file,
         port=port,
         run_dir=run_dir,
-        ui=False,
         tuning=[],
         environment={},
         die_with_parent=die_with_parent,
@@ -127,7 +124,6 @@ async def _start(
     db_file: Path,
     port: int,
     run_dir: Path,
-    ui: bool,
     tuning: list[str],
     environment: dict[str, str],
     die_with_parent: bool,
@@ -135,10 +131,8 @@ async def _start(
     binary = await asyncio.to_thread(require, "temporal")
     database = absolute(db_file)
     database.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(binary), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
+    command = [str(binary), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
     command += ["--db-filename", str(database), "--disable-config-file", "--disable-config-env"]
-    if not ui:
-        command.append("--headless")
     launch = Launch("temporal", (*command, *tuning), environment, die_with_parent=die_with_parent)
     process = await ManagedProcess.start(launch, run_dir)
     server = TemporalServer(f"127.0.0.1:{port}", database, process)

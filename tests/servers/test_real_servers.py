@@ -101,7 +101,8 @@ async def test_the_tuned_temporal_server_keeps_no_more_in_memory_than_it_is_told
 
 
 async def test_the_lists_of_workflows_that_are_put_off_are_complete_in_the_end(tmp_path: Path) -> None:
-    """More at once than are written down in a second; each is known by its id meanwhile."""
+    """Also when the server is killed meanwhile. More at once than are written down in a second; each is known by its id
+    from the start."""
     server = await start_temporal(
         db_file=tmp_path / "temporal.db", port=free_port(), run_dir=tmp_path, die_with_parent=True
     )
@@ -109,6 +110,10 @@ async def test_the_lists_of_workflows_that_are_put_off_are_complete_in_the_end(t
     client = await Client.connect(server.address)
     handles = [await client.start_workflow("Any", id=f"w-{n}", task_queue="nobody-listens") for n in range(15)]
     assert {(await handle.describe()).id for handle in handles} == {f"w-{n}" for n in range(15)}
+    server.process.kill()
+    assert await server.process.exited(LIMIT)
+    server.process.start_again()
+    await server.ready()
 
     async def complete() -> bool:
         return (await client.count_workflows("WorkflowType = 'Any'")).count == 15
