@@ -12,10 +12,9 @@ import functools
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from activities.rulebook import Rulebook
 from firebreak.connectors.slack import PACE
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import FirebreakError
-from firebreak.engine.beats import Beats, OwnBeats
+from firebreak.engine.children import LOOK, Children
 from firebreak.engine.clock import SystemClock
 from firebreak.engine.compose import Routes, build_chat, build_pager
 from firebreak.engine.data_dir import locked
@@ -34,7 +33,7 @@ from firebreak.engine.sending import FILE_PACE, OutboxParts
 from firebreak.engine.start_checks import check_documents, check_pager, check_record, end_leftovers
 from firebreak.engine.stores import TEMPORAL_FILE, opened_inbox, opened_record
 from firebreak.engine.watch import IntakeWatch
-from firebreak.processes import beat_file, beating, last_beat, ready_file
+from firebreak.processes import beat_file, beating, ready_file
 from firebreak.servers.find import require
 from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.temporal import start_temporal
@@ -44,8 +43,6 @@ from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, TimelineSt
 
 log = structlog.get_logger()
 
-LOOK = 0.1  # seconds between two looks at the children
-LONGEST_WAIT = 30.0  # seconds before a child that keeps ending is started again
 READY = timedelta(seconds=60)
 LAST_WORDS = 5.0  # seconds for what is due, when it cannot start
 
@@ -57,27 +54,6 @@ class Running:
     gateway_port: int | None
     temporal_address: str
     reaped: int
-
-
-@dataclass(kw_only=True)
-class _Child:
-    process: ManagedProcess
-    fails: int = 0
-    start_at: float = 0.0
-    started_at: float = 0.0
-    beat_file: Path | None = None  # None = a server, which has none
-    beats: Beats = field(default_factory=lambda: Beats(began_at=time.monotonic()))
-
-    def hung(self, now: float, *, kept: bool) -> bool:
-        """True once: a child that was killed may take a moment to end."""
-        if self.beat_file is None or not self.beats.hung(last_beat(self.beat_file), now, kept=kept):
-            return False
-        self.begun(now)
-        return True
-
-    def begun(self, now: float) -> None:
-        if self.beat_file is not None:
-            self.beats.started(last_beat(self.beat_file), now)
 
 
 async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[Running], None]) -> None:
@@ -99,8 +75,9 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
             settings = settings.model_copy(update={"gateway_port": free_port()})
         files = OpenedFiles()
         async with AsyncExitStack() as stack:
-            watch_intake = await stack.enter_async_context(_people(settings, rulebook, files))
-            address, children = settings.temporal_address, []
+            children = Children(beat_file(data_dir, "up"), files.replaced)
+            watch_intake = await stack.enter_async_context(_people(settings, rulebook, files, children))
+            address = settings.temporal_address
             if not address:
                 server = await start_temporal(
                     db_file=data_dir / TEMPORAL_FILE, port=free_port(), run_dir=run_dir, die_with_parent=True
@@ -108,22 +85,22 @@ async def run_engine(settings: Settings, *, gateway: bool, announce: Callable[[R
                 stack.push_async_callback(server.stop)
                 files.add(data_dir / TEMPORAL_FILE)
                 address = server.address
-                children.append(_Child(process=server.process, started_at=time.monotonic()))
+                children.add(server.process)
             roles = [*(["gateway"] if gateway else []), *(c.value for c in IntakeClass)]
+            started: list[ManagedProcess] = []
             for role in roles:
                 ready_file(data_dir, role).unlink(missing_ok=True)
                 process = await ManagedProcess.start(_launch(role, settings, address), run_dir)
                 stack.push_async_callback(process.stop)
-                children.append(
-                    _Child(process=process, started_at=time.monotonic(), beat_file=beat_file(data_dir, role))
-                )
-            if not await _all_ready(data_dir, [child.process for child in children[-len(roles) :]], stop):
+                children.add(process, beat_file(data_dir, role))
+                started.append(process)
+            if not await _all_ready(data_dir, started, stop):
                 return
             port = int(ready_file(data_dir, "gateway").read_text().split()[1]) if gateway else None
             announce(Running(gateway_port=port, temporal_address=address, reaped=len(reaped)))
             watch_intake()
             async with beating(data_dir, "up"):
-                await _watch(children, beat_file(data_dir, "up"), stop, files)
+                await children.keep(stop)
             log.info("engine.stopping")
 
 
@@ -152,40 +129,10 @@ async def _is_ready(data_dir: Path, process: ManagedProcess) -> bool:
     return False
 
 
-async def _watch(children: list[_Child], own_file: Path, stop: asyncio.Event, files: OpenedFiles) -> None:
-    """Start again what ended: at once the first time, later with growing waits. What hangs is ended first. Nothing is
-    started while one of `files` is another one: it would open that, and what it took on nobody else would see."""
-    ours = OwnBeats()
-    for child in children:
-        child.beats.ready(time.monotonic())
-    while not stop.is_set():
-        now = time.monotonic()
-        for child in children:
-            if child.process.alive:
-                if child.fails and now - child.started_at > LONGEST_WAIT:
-                    child.fails = 0
-                if child.hung(now, kept=ours.kept(last_beat(own_file), now)):
-                    log.error("engine.child_hangs", name=child.process.name, pid=child.process.pid, killed=True)
-                    child.process.kill()
-                continue
-            if not child.start_at:
-                wait = 0.0 if not child.fails else min(0.5 * 2**child.fails, LONGEST_WAIT)
-                log.error("engine.child_ended", name=child.process.name, code=child.process.exit_code, again_in=wait)
-                child.start_at, child.fails = now + wait, child.fails + 1
-            if now >= child.start_at and not files.replaced():
-                child.start_at, child.started_at = 0.0, now
-                child.begun(now)
-                try:
-                    child.process.start_again()
-                except (OSError, FirebreakError) as error:  # a full disk: what runs must go on, this is tried again
-                    log.error("engine.child_not_started", name=child.process.name, error=str(error))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK):
-                await stop.wait()
-
-
 @asynccontextmanager
-async def _people(settings: Settings, rulebook: Rulebook, files: OpenedFiles) -> AsyncIterator[Callable[[], None]]:
+async def _people(
+    settings: Settings, rulebook: Rulebook, files: OpenedFiles, children: Children
+) -> AsyncIterator[Callable[[], None]]:
     """Outbox and intake watch run here, apart from workers and Temporal: what is due goes out whatever they do, also
     when they cannot be started, or there is no inbox. What it yields begins the watch: workers that start have a right
     to find alerts."""
@@ -225,6 +172,7 @@ async def _people(settings: Settings, rulebook: Rulebook, files: OpenedFiles) ->
                 incidents=store,
                 outbox=store,
                 replaced=files.replaced,
+                down=children.down,
             )
             watching = watch.run
             yield lambda: tasks.append(asyncio.create_task(watching()))

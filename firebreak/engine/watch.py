@@ -21,7 +21,7 @@ from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, 
 from firebreak.engine.standing_page import StandingPage
 from firebreak.engine.unread import INBOX, RECORD, Unread, UnreadOutbox, UnreadStore
 from firebreak.engine.watch_intake import WaitingAlerts
-from firebreak.engine.watch_machine import ReplacedFiles, StepsOfTheClock
+from firebreak.engine.watch_machine import ProcessesDown, ReplacedFiles, StepsOfTheClock
 from firebreak.engine.watch_restores import OverdueRestores
 
 log = structlog.get_logger()
@@ -53,8 +53,10 @@ class IntakeWatch:
         outbox: OutboxPort | None = None,
         elapsed: Callable[[], float] = time.monotonic,
         replaced: Callable[[], Sequence[Path]] = tuple,
+        down: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`replaced`: files of ours in whose place there is another one by now."""
+        """`replaced`: files of ours in whose place there is another one by now. `down`: processes of ours that do not
+        come back."""
 
         def page(begun: str, over: str) -> StandingPage:
             return StandingPage(
@@ -75,7 +77,10 @@ class IntakeWatch:
                 OverdueRestores(incidents, ledger, clock, elapsed),
                 StepsOfTheClock(incidents, ledger, clock, elapsed),
             ]
-        self._watched.append(ReplacedFiles(replaced, clock, page("replaced", "started-again")))
+        self._watched += [
+            ReplacedFiles(replaced, clock, page("replaced", "started-again")),
+            ProcessesDown(down, clock, page("down", "back")),
+        ]
 
     async def run(self) -> None:
         while True:

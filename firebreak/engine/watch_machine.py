@@ -1,4 +1,5 @@
-"""Watching what somebody may do to the machine under a running engine: set its clock back, replace its files."""
+"""Watching what may become of the machine under a running engine: its clock is set back, its files are replaced, one of
+its processes does not come back."""
 
 from __future__ import annotations
 
@@ -13,13 +14,21 @@ from firebreak.documents.durations import spoken
 from firebreak.domain.ports import Clock, IncidentsPort, LedgerPort
 from firebreak.engine.clock import SetBack
 from firebreak.engine.standing_page import StandingPage
-from firebreak.postmortem.notice_next import DATA_FILES
+from firebreak.postmortem.notice_next import DATA_FILES, PROCESSES
 
 log = structlog.get_logger()
 
 LONG_STEP = timedelta(minutes=1)
 """A clock that was set back by less is where it was before a person could do anything."""
 _NAMED = 5  # open incidents in one page
+
+_MISSED = {
+    "gateway": "no alert is taken in: Alertmanager sends on only while they fire",
+    "temporal": "no open incident goes on",
+    "p1": "no P1 candidate is looked at",
+    "other": "no alert but P1 candidates is looked at",
+}
+"""What nobody does while a process of that name is away."""
 
 
 class StepsOfTheClock:
@@ -75,4 +84,31 @@ class ReplacedFiles:
                 title="Firebreak needs a person: a file was replaced under it, and its record cannot be written",
                 where=DATA_FILES,
                 next_step="Stop the engine, put back a copy of the whole data directory, and start it.",
+            )
+
+
+class ProcessesDown:
+    """One page while a process of the engine does not come back, however often it is started again."""
+
+    def __init__(self, down: Callable[[], Sequence[str]], clock: Clock, page: StandingPage) -> None:
+        self._names = down
+        self._clock = clock
+        self._down = page
+
+    async def look(self) -> None:
+        await self._down.catch_up()
+        names = self._names()
+        if not names:
+            await self._down.end("all processes of the engine run again")  # an earlier one's page, too
+        elif not self._down.records:
+            log.error("engine.processes_down", names=", ".join(names))
+            who = f"process {names[0]} does" if len(names) == 1 else f"processes {', '.join(names)} do"
+            missed = "; ".join(_MISSED.get(name, f"what {name} is for is not done") for name in names)
+            logs = ", ".join(f"run/{name}.log" for name in names)
+            await self._down.begin(
+                f"down-{self._clock.now():%Y%m%d-%H%M%S}",
+                f"its {who} not come back: {missed}. Each is started again and again.",
+                title="Firebreak needs a person: one of its processes does not come back",
+                where=PROCESSES,
+                next_step=f"Read {logs} in the data directory, and mend what it says: the engine tries on by itself.",
             )

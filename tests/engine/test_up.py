@@ -30,6 +30,7 @@ from activities import notices
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.ids import incident_workflow_id, label_fingerprint
 from firebreak.domain.incident import Mode
+from firebreak.engine.children import DOWN
 from firebreak.engine.up import child_environment
 from firebreak.processes import ready_file
 from firebreak.servers.process import Launch, ManagedProcess, free_port
@@ -311,6 +312,34 @@ async def test_a_child_that_hangs_is_ended_and_started_again(engine: Engine) -> 
     assert [start_time(pid) for pid in before.values()] == [None, None]
     hung = [json.loads(line)["name"] for line in engine.up.tail(500).splitlines() if "engine.child_hangs" in line]
     assert sorted(hung) == ["gateway", "p1"]
+
+
+@pytest.mark.servers
+@pytest.mark.faults
+async def test_a_gateway_that_cannot_be_started_again_calls_a_person(engine: Engine, pager: Any) -> None:
+    """Another program has its port: no alert could tell of that. The call ends once the port is free."""
+    await engine.start(FIREBREAK_PAGERDUTY_URL=pager.url, FIREBREAK_FALLBACK_PAGER_KEY="k" * 32)
+    port, dead = engine.port, engine.pid("gateway")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os.kill(dead, signal.SIGKILL)
+        for _ in range(1000):
+            try:
+                taken.bind(("127.0.0.1", port))
+                break
+            except OSError:
+                await asyncio.sleep(0.001)
+        taken.listen()
+
+        async def told(action: str) -> bool:
+            return [event["dedup_key"].split("-")[0] for event in pager.got if event["event_action"] == action] == [
+                "down"
+            ]
+
+        await engine.eventually(functools.partial(told, "trigger"), DOWN + PATIENCE)
+        assert "its process gateway does not come back: no alert is taken in" in pager.got[0]["payload"]["summary"]
+    await engine.eventually(functools.partial(told, "resolve"), PATIENCE)
+    assert await engine.post(port) == 200
 
 
 @pytest.mark.servers

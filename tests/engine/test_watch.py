@@ -576,6 +576,23 @@ async def test_a_file_that_is_replaced_pages_once_until_the_engine_is_started_ag
     assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
 
 
+async def test_a_process_that_does_not_come_back_pages_once_until_it_runs_again(
+    inbox: Any, store: Any, clock: Any
+) -> None:
+    """Also by an engine that is started later; the page names what is not done meanwhile, and where the reason is."""
+    down = ["gateway"]
+    watch = IntakeWatch(inbox, store, clock, incidents=store, down=lambda: down)
+    for _ in range(2):
+        await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    (fault,) = await store.engine_faults(limit=9)
+    assert "its process gateway does not come back: no alert is taken in" in fault.body["error"]
+    assert "run/gateway.log" in fault.body["next_step"]
+    down.clear()
+    await IntakeWatch(inbox, store, clock, incidents=store).look()
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+
+
 async def test_neither_inbox_nor_ledger_is_a_direct_page(inbox: Any, store: Any, clock: Any) -> None:
     """A broken disk: one page by the fallback key, ended by the outbox once both work again."""
     ledger: Any = Full(store)

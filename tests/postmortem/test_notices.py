@@ -17,7 +17,7 @@ from firebreak.domain.timeline import EntryKind, TimelineEntry
 from firebreak.gateway.alertmanager import Refused
 from firebreak.gateway.untaken import oversize_alert, spoilt_alert
 from firebreak.postmortem.model import WORKFLOW_ENDED
-from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE
+from firebreak.postmortem.notice_next import DATA_FILES, INBOX_FILE, INTAKE, PROCESSES
 from firebreak.postmortem.notices import render_notice
 from firebreak.postmortem.report import build
 
@@ -695,6 +695,14 @@ def test_the_call_about_a_replaced_file_does_not_promise_its_end_with_another_re
     notice = render_notice(NoticeKind.PERSON_NEEDED, _fault(DATA_FILES, error="replaced", next_step="Put it back."))
     end = "once the engine has been started again with this record; with another one, resolve it at the pager."
     assert f"Next: Put it back. This page ends by itself {end}" in notice.lines
+
+
+def test_the_call_about_a_process_that_is_down_says_that_it_ends_by_itself(tell: Tell) -> None:
+    """Nothing is to be closed by hand."""
+    notice = render_notice(
+        NoticeKind.PERSON_NEEDED, _fault(PROCESSES, error="gateway", next_step="Read run/gateway.log.")
+    )
+    assert "Next: Read run/gateway.log. This page ends by itself once the process runs again." in notice.lines
 
 
 def test_an_incident_whose_workflow_has_ended_is_a_persons(tell: Tell) -> None:
