@@ -95,4 +95,5 @@ def tree_lines(verdict: Verdict) -> Iterator[Text]:
         name = node.condition or node.operator
         reason = results[node.condition].reason if node.condition in results else ""
         shown = reason if len(reason) <= _LONGEST else reason[: _LONGEST - 3] + "..."
-        yield Text.assemble((indent, ""), (f"{node.truth.value:14}", style), (f"{name:18}", "bold dim"), (shown, "dim"))
+        truth = f"{node.truth.value:14} "
+        yield Text.assemble((indent, ""), (truth, style), (f"{name:18} ", "bold dim"), (shown, "dim"))

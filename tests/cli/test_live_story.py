@@ -110,6 +110,12 @@ def test_the_tree_is_shown_when_its_truth_changes_and_not_again() -> None:
     ]
 
 
+def test_the_longest_truth_stands_apart_from_its_condition() -> None:
+    """`not_applicable` is as wide as its column."""
+    line = shown(verdict(Truth.NOT_APPLICABLE))[-1]
+    assert line.split() == ["not_applicable", "latency_p99", "747.5", "ms", ">", "500"]
+
+
 def test_each_stored_phase_is_told_once_and_before_its_entries(data_dir: Path, three: list[Incident]) -> None:
     """As the store says it: looks that find the same phase tell nothing."""
     told: list[object] = []
