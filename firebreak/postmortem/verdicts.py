@@ -129,7 +129,7 @@ def conditions_of(data: Mapping[str, Any]) -> tuple[ConditionLine, ...]:
 
 
 def condition_words(line: ConditionLine) -> str:
-    """`errors ratio 25.1 % (limit 5 %)`: short enough for a phone."""
+    """`errors ratio 25.12 % (limit > 5 %)`: short enough for a phone."""
     words = wording.clean(line.name, 60).replace("_", " ")
     if line.value:
         words += f" {wording.value(line.value, line.unit)}"

@@ -7,11 +7,14 @@ import re
 import unicodedata
 from datetime import datetime
 
+from firebreak.domain.condition import Comparison
+
 # Control, format (bidi overrides, zero width), surrogate, private use, line and paragraph separators: a label may
 # hold any of them, to forge a line or to show another text than it has.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SPACES = re.compile(r"\s+")
 CUT = 120  # characters of one untrusted value in a line for people; the record and its JSON keep all of it
+_SIGNS = frozenset({"", *Comparison})
 SENTENCE = 600  # characters of one sentence, untrusted parts included
 
 
@@ -26,16 +29,17 @@ def clean(text: str, limit: int | None = None) -> str:
 
 
 def value(raw: str, unit: str) -> str:
-    """`0.2512`, `ratio` -> `25.1 %`; `3200`, `ms` -> `3200 ms`. What is no number stays as it was answered."""
+    """`0.2512`, `ratio` -> `25.12 %`; `3200`, `ms` -> `3200 ms`; of a limit the sign stays, too: `>= 0.05`, `ratio` ->
+    `>= 5 %`. What is no number stays as it was answered."""
+    sign, _, number = raw.rpartition(" ")
     try:
-        amount = float(raw)
+        amount = float(number if sign in _SIGNS else raw)
     except ValueError:
         return clean(raw, CUT)
     if not math.isfinite(amount):
         return raw
-    if unit == "ratio":
-        return f"{_digits(amount * 100)} %"
-    return f"{_digits(amount)} {clean(unit, 20)}".rstrip()
+    told = f"{_digits(amount * 100)} %" if unit == "ratio" else f"{_digits(amount)} {clean(unit, 20)}".rstrip()
+    return f"{sign} {told}".lstrip()
 
 
 def _digits(amount: float) -> str:

@@ -168,7 +168,7 @@ class Story:
             "reason": f"0.2512 >= 0.05 since 4 s{self.text}",
             "query": QUERY,
             "value": "0.2512412",
-            "threshold": "0.05",
+            "threshold": "> 0.05",
             "unit": "ratio",
             "sample_age": 0.412,
             "volume": 120.0,
@@ -298,7 +298,7 @@ class Story:
             reason=reason + self.text,
             wrote=True,
             conditions=[
-                to_data(self.condition("success_ratio", Dimension.HEALTH, truth, value="0.998", threshold="0.99"))
+                to_data(self.condition("success_ratio", Dimension.HEALTH, truth, value="0.998", threshold=">= 0.99"))
             ],
             progress=to_data(Progress(state=ProgressState.DONE, reason="rolled out")),
         )
@@ -332,14 +332,14 @@ def _p1(story: Story) -> tuple[ConditionResult, ...]:
     return (
         story.condition("errors_ratio", Dimension.ERRORS, Truth.TRUE),
         story.condition(
-            "pay_success_drop", Dimension.BUSINESS, Truth.TRUE, value="0.412", threshold="0.3", since=at(-3)
+            "pay_success_drop", Dimension.BUSINESS, Truth.TRUE, value="0.412", threshold="> 0.3", since=at(-3)
         ),
         story.condition(
             "latency_p99",
             Dimension.LATENCY,
             Truth.INCONCLUSIVE,
             value="",
-            threshold="3000",
+            threshold="> 3000",
             unit="ms",
             reason="no answer in time",
             sample_age=None,

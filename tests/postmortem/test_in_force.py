@@ -300,4 +300,4 @@ def test_the_worst_of_each_dimension_is_over_all_verdicts(tell: Tell) -> None:
     report = build((*entries[:-1], later, entries[-1]), phases=())
     found = [(w.dimension, w.condition.value, f"{w.at:%S}", f"{w.since:%S}") for w in report.impact.worst]
     assert found == [("latency", "747.5", "50", "40"), ("business", "12", "45", "40")]
-    assert "| Worst latency | `latency p99 747.5 ms (limit > 500)` at 08:36:50 since 08:36:40 |" in markdown(report)
+    assert "| Worst latency | `latency p99 747.5 ms (limit > 500 ms)` at 08:36:50 since 08:36:40 |" in markdown(report)

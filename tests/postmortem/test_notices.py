@@ -44,8 +44,8 @@ def test_a_classified_p1_says_what_was_seen_and_decided(tell: Tell) -> None:
     """Value and limit of each dimension, the runbook, and what to do now: nothing."""
     notice = render_notice(NoticeKind.CLASSIFIED, _up_to(tell("healed"), EntryKind.PLAN_PINNED))
     text = "\n".join(notice.lines)
-    assert notice.title == "P1 pay: errors ratio 25.12 % (limit 5 %); engine acting [1f0a9c3e]"
-    assert "- business: pay success drop 41.2 % (limit 30 %)" in text
+    assert notice.title == "P1 pay: errors ratio 25.12 % (limit > 5 %); engine acting [1f0a9c3e]"
+    assert "- business: pay success drop 41.2 % (limit > 30 %)" in text
     assert "Decided: P1, may act: two independent dimensions" in text
     assert "runbook restart-then-reroute" in text
     assert notice.lines[-1] == "More: firebreak show inc-20261121-083644-1f0a9c3e"

@@ -22,11 +22,15 @@ from firebreak.postmortem import wording
         ("NaN", "ratio", "NaN"),
         ("+Inf", "ms", "+Inf"),
         ("blocked", "", "blocked"),
+        (">= 0.05", "ratio", ">= 5 %"),
+        ("> 500", "ms", "> 500 ms"),
+        ("== 1", "", "== 1"),
+        ("level 5", "", "level 5"),
         ("", "ms", ""),
     ],
 )
 def test_values_read_with_their_unit(raw: str, unit: str, words: str) -> None:
-    """Ratios in percent, others with their unit, what is no number as it is."""
+    """Ratios in percent, others with their unit, a limit with its sign; what is no number as it is."""
     assert wording.value(raw, unit) == words
 
 
