@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -79,7 +79,7 @@ class VerifyHands:
             why = "healthy and carrying traffic"
             return await self._decide(at, plan, StepStatus.VERIFIED, why, results, progress, effect)
         unready = [] if progress.state is ProgressState.DONE else [progress.reason]
-        why = "; ".join([*unready, *(r.reason for r in unmet)])
+        why = "; ".join([*unready, *_unmet_words(unmet)])
         again_at = _again_at(rule, results, progress, now)
         if now >= deadline and not broken and all(r.truth is Truth.PENDING for r in unmet) and not unready:
             # Healthy at last: it is given the time to stay so, once, however often it wavers.
@@ -184,7 +184,7 @@ class VerifyHands:
         if not unmet:
             reason = f"stayed healthy for {plan.hold.total_seconds():g} s"
             return await self._held(at, plan, StepStatus.VERIFIED, reason, seen)
-        why = "; ".join(r.reason for r in unmet)
+        why = "; ".join(_unmet_words(unmet))
         if any(r.truth is Truth.FALSE for r in unmet):
             return await self._held(at, plan, StepStatus.NOT_VERIFIED, f"relapsed: {why}", seen)
         if now >= since + 3 * plan.hold:
@@ -210,6 +210,11 @@ class VerifyHands:
 def _found(at: StepInput, done: TimelineEntry) -> StepRecord:
     """What was decided; or that it is a person's to decide."""
     return handed_over(at, done, StepStatus.UNDECIDED, wrote=True) if done.key in HANDS_OFF else record_of(at, done)
+
+
+def _unmet_words(unmet: Sequence[ConditionResult]) -> list[str]:
+    """Each with its name: it is a page's title, and `0.8 ratio, not < 0.02` alone says nothing."""
+    return [f"{result.name}: {result.reason}" for result in unmet]
 
 
 def _held(rule: Verify) -> tuple[Condition, ...]:

@@ -67,7 +67,7 @@ async def test_a_verification_killed_at_its_write_opens_one_restore(world: Any, 
 
 
 async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
-    """Still sick when the limit has passed: says what is wrong, and no restore is opened."""
+    """Still sick when the limit has passed: says what is wrong, by its name, and no restore is opened."""
     incident = await world.planned()
     await act(world, incident)
     world.clock.forward(59)
@@ -75,7 +75,7 @@ async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
     world.clock.forward(1)
     seen = await world.run(world.verification.verify, world.look(incident, round=1))
     assert seen.record.status is StepStatus.NOT_VERIFIED
-    assert "0.5" in seen.record.reason
+    assert seen.record.reason.startswith("not verified within 60 s: few_errors: 0.5, not < 0.1")
     assert await world.store.open_restores() == ()
     assert world.messages(incident)["deadline"][1] == "waiting"
 
@@ -328,13 +328,13 @@ async def test_what_stays_healthy_holds(world: Any) -> None:
 
 
 async def test_a_relapse_is_a_relapse_at_once(world: Any) -> None:
-    """Sick again during the hold: a person hears of it, and the record says relapsed."""
+    """Sick again during the hold: a person hears of it, and the record says what relapsed."""
     incident = await world.verified()
     world.sick(since=world.clock.at)
     world.clock.forward(2)
     seen = await world.run(world.verification.hold, world.look(incident))
     assert seen.record.status is StepStatus.NOT_VERIFIED
-    assert seen.record.reason.startswith("relapsed")
+    assert seen.record.reason.startswith("relapsed: few_errors: 0.5, not < 0.1")
     assert "trigger_high" in {pager for pager, _, _ in world.messages(incident).values()}
 
 
