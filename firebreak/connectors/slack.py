@@ -52,6 +52,11 @@ PACE = timedelta(seconds=1)
 _LIMITED = frozenset({"ratelimited", "rate_limited"})
 _BUSY = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 _BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+_THREAD_GONE = frozenset(
+    {"thread_not_found", "message_not_found", "cannot_reply_to_message", "restricted_action_thread_locked"}
+)
+"""Its head was deleted, or is in the channel that services.yaml named before; or the thread was locked."""
+
 _TOKEN = "Check the Slack bot token (FIREBREAK_SLACK_TOKEN): it is wrong, expired or revoked."  # noqa: S105 a sentence
 _ADVICE: Mapping[str, str] = {
     "invalid_auth": _TOKEN,
@@ -116,8 +121,9 @@ class Slack:
         return f"Slack({self._base_url})"
 
     async def post(self, channel: str, text: NoticeText, *, thread: str, dedup: str) -> str:
-        """See ChatPort. Calling again with the same `dedup` after TransientError does not post twice, as far as the
-        messages that are looked through tell. PermanentError says what to change."""
+        """See ChatPort. Where the thread is gone the message stands in the channel by itself. Calling again with the
+        same `dedup` after TransientError does not post twice, as far as the messages that are looked through tell.
+        PermanentError says what to change."""
         if not channel:
             raise PermanentError("no Slack channel", advice="Set chat_channel for the service in services.yaml.")
         found = await self._found(channel, thread, dedup)
@@ -133,11 +139,11 @@ class Slack:
             "link_names": False,
             "unfurl_links": False,
             "unfurl_media": False,
-        } | ({"thread_ts": thread} if thread else {})
+        }
         self._doubtful.add(dedup)  # from here on a cancellation, too, leaves it in doubt
-        answer = await self._call("chat.postMessage", body | {"blocks": blocks(text)})
-        if isinstance(answer, Refused) and answer.code in _BLOCKS_REFUSED:
-            answer = await self._call("chat.postMessage", body)  # a plain message is better than none
+        answer = await self._say(body | ({"thread_ts": thread} if thread else {}), text)
+        if thread and isinstance(answer, Refused) and answer.code in _THREAD_GONE:
+            answer = await self._say(body, text)
         if isinstance(answer, Refused):
             if answer.code:  # Slack itself said no; after a 5xx or no answer it is not known
                 self._doubtful.discard(dedup)
@@ -150,6 +156,13 @@ class Slack:
             self._before_us[channel, ts] = {}  # a thread that we began: nobody posted there before
         return ts
 
+    async def _say(self, body: Mapping[str, Any], text: NoticeText) -> Mapping[str, Any] | Refused:
+        """A plain message is better than none."""
+        answer = await self._call("chat.postMessage", {**body, "blocks": blocks(text)})
+        if isinstance(answer, Refused) and answer.code in _BLOCKS_REFUSED:
+            return await self._call("chat.postMessage", body)
+        return answer
+
     async def _found(self, channel: str, thread: str, dedup: str) -> str:
         """`ts` of an earlier message with this `dedup`, or empty: also when there is no reason to look."""
         if dedup in self._doubtful:
@@ -159,12 +172,14 @@ class Slack:
             return ""
         place = (channel, thread)
         if place not in self._before_us:  # once per place: the process before us posts no more
+            self._doubtful.add(dedup)  # it is looked for later, too, when Slack is away for longer than that
             self._before_us[place] = await self._posted(channel, thread)
+            self._doubtful.discard(dedup)
         return self._before_us[place].get(dedup, "")
 
     async def _posted(self, channel: str, thread: str) -> Mapping[str, str]:
-        """Dedup id -> `ts` of our newest messages there. Where reading is refused for good (a missing scope) none are
-        known: a message twice is better than none."""
+        """Dedup id -> `ts` of our newest messages there; in the channel where the thread is gone. Where reading is
+        refused for good (a missing scope) none are known: a message twice is better than none."""
         query = {"channel": channel, "limit": PAGE, "include_all_metadata": True}
         method = "conversations.replies" if thread else "conversations.history"
         if thread:
@@ -175,7 +190,7 @@ class Slack:
             if isinstance(answer, Refused):
                 if not answer.permanent:
                     raise answer.error()
-                break
+                return await self._posted(channel, "") if thread and answer.code in _THREAD_GONE else ours
             ours |= posted(answer.get("messages"))
             more = answer.get("response_metadata")
             query["cursor"] = str((more.get("next_cursor") if isinstance(more, dict) else "") or "")

@@ -104,6 +104,33 @@ async def test_a_repeat_after_a_restart_finds_the_reply_it_posted(lab: Lab) -> N
     assert len(there.channels["C1"].messages) == 2
 
 
+async def test_a_message_whose_thread_is_gone_stands_in_the_channel(lab: Lab) -> None:
+    """Its head was deleted, or stands in the channel that was named before; once, also after a restart."""
+    there, url = lab
+    for _ in range(2):
+        async with Slack(url, TOKEN) as chat:
+            await post(chat, thread="1700000000.000100", dedup="inc-1/person")
+    (message,) = there.channels["C1"].messages
+    assert (message.thread_ts, message.metadata) == ("", metadata("inc-1/person"))
+
+
+async def test_what_may_have_been_posted_before_the_start_is_looked_for_when_slack_is_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slack was away for longer than the first minutes in which everything is looked for."""
+    there, url = lab
+    async with Slack(url, TOKEN) as chat:
+        first = await post(chat)
+    async with Slack(url, TOKEN) as chat:
+        there.mode = Mode.DOWN
+        with pytest.raises(TransientError):
+            await post(chat)
+        there.mode = Mode.OK
+        monkeypatch.setattr(chat, "_look_first_until", 0.0)  # those minutes are over
+        assert await post(chat) == first
+    assert len(there.channels["C1"].messages) == 1
+
+
 @pytest.mark.parametrize(("token", "channel"), [("xoxb-other", "C1"), (TOKEN, "C9")])
 async def test_what_slack_refuses_for_good_comes_with_advice(lab: Lab, token: str, channel: str) -> None:
     """A wrong token, a channel that is not there."""
