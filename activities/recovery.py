@@ -70,8 +70,9 @@ class RecoveryHands:
             return RecoveryResult(recovered=False, reason=reason, again_at=now + wait)
         since = min(given.quiet_since or now, now)
         firing = known = await self._casebook.incidents.firing(given.incident_id)
-        if await self._casebook.incidents.truncated(given.incident_id) > 0:
-            firing = max(firing, 1)  # the source left alerts out: nobody knows that all have resolved
+        left_out = await self._casebook.incidents.truncated(given.incident_id)
+        if left_out > 0:
+            firing = max(firing, 1)  # nobody knows that all have resolved
         if known > 0 and not is_known_well(verdict, tree):
             reason = (
                 "an alert fires, and nothing of the service itself can be measured as healthy (too few calls?): "
@@ -82,7 +83,7 @@ class RecoveryHands:
             return RecoveryResult(
                 recovered=False, reason="healthy; must stay so", again_at=now + wait, quiet_since=since
             )
-        reason = f"the evidence is healthy since {since:%H:%M:%S} UTC; {firing} alerts still fire"
+        reason = f"the evidence is healthy since {since:%H:%M:%S} UTC; {_still_firing(known, left_out)}"
         conditions = [to_data(c) for c in verdict.conditions]
         await self._seen(incident.id, reason, read_up_to, conditions=conditions, facts=to_data(facts))
         return RecoveryResult(recovered=True, reason=reason, again_at=now, quiet_since=since)
@@ -117,3 +118,9 @@ class RecoveryHands:
         except (ChainBroken, ContractError) as damage:
             log.error("recovery.tree_unreadable", incident=incident_id, error=str(damage))
             return None
+
+
+def _still_firing(known: int, left_out: int) -> str:
+    """`1 alert still fires`; the source may have left others out."""
+    told = "1 alert still fires" if known == 1 else f"{known} alerts still fire"
+    return told + (f", of those that its source told of ({left_out} were left out)" if left_out else "")

@@ -253,6 +253,7 @@ async def test_recovery_must_last_while_the_alert_fires(world: Any) -> None:
     given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=first.quiet_since)
     last = await world.run(world.recovery.watch_recovery, given)
     assert last.recovered
+    assert last.reason.endswith("; 1 alert still fires")
     assert len(await world.bodies(incident, EntryKind.RECOVERY_SEEN)) == 1
 
 
