@@ -145,6 +145,9 @@ def _from_verdict(verdict: VerdictPart | None) -> Iterator[str]:
 
 
 def _from_messages(people: Sequence[PersonLine]) -> Iterator[str]:
+    """What failed may have been delivered later, or by another routing key."""
+    delivered = {person.message for person in people if person.what == "delivered" and person.message}
     for person in people:
         if person.what == "failed":
-            yield f"Repair the way to {person.channel or 'people'}: a message was not delivered: {person.detail}"
+            how = "taken at first" if person.message in delivered else "delivered"
+            yield f"Repair the way to {person.channel or 'people'}: a message was not {how}: {person.detail}"

@@ -204,7 +204,8 @@ class Called(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonLine:
-    """A call or a message. `what`: called (decided, whoever heard of it), delivered or failed."""
+    """A call or a message. `what`: called (decided, whoever heard of it), delivered or failed. `message`: its key, by
+    which a failure and a later delivery are of one message; empty where it is not recorded."""
 
     at: datetime
     what: str
@@ -213,6 +214,7 @@ class PersonLine:
     notice: str
     detail: str
     attempts: int
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ def people_of(entries: Sequence[TimelineEntry]) -> tuple[PersonLine, ...]:
             notice=reading.text(entry.body, "notice"),
             detail=next((t for name in ("reason", "error", "receipt") if (t := reading.text(entry.body, name))), ""),
             attempts=max(reading.whole(entry.body, "attempts"), 0),
+            message=reading.text(entry.body, "key"),
         )
         for entry in entries
         if entry.kind in _WHAT and not _is_own_file(entry)

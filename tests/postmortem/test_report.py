@@ -486,6 +486,16 @@ def test_a_written_post_mortem_file_told_nobody(tell: Tell) -> None:
     assert any("disk is full" in line for line in report.follow_ups)
 
 
+def test_what_was_delivered_in_the_end_is_not_told_as_lost(tell: Tell) -> None:
+    """A pager that was away for a moment, or a key that was refused before another took it: the way is to be mended,
+    but somebody has heard."""
+    of = {"channel": "pager", "notice": "person_needed", "pager": "trigger_high", "key": "pager/person/high"}
+    failed = _with(tell("paged"), EntryKind.MESSAGE_FAILED, of | {"error": "status 503", "attempts": 1})
+    lost, late = "a message was not delivered: status 503.", "a message was not taken at first: status 503."
+    for entries, told in ((failed, lost), (_with(failed, EntryKind.MESSAGE_DELIVERED, of), late)):
+        assert [line for line in report_of(entries).follow_ups if "503" in line] == [f"Repair the way to pager: {told}"]
+
+
 def test_a_closed_incident_whose_workflow_ended_is_not_to_be_closed_again(tell: Tell) -> None:
     """What the fault asked for, by hand and with a close, has been done; why it ended is still to be found out."""
     asked = "the workflow of inc-1 (pay) was terminated: handle it by hand, then `firebreak close inc-1 --reason ...`"
