@@ -4,7 +4,7 @@ person types. They work while the engine runs and while it is stopped."""
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from firebreak.storage.sqlite_store import TimelineStore
 
 _OWN = (EntryKind.ENGINE_FAULT, EntryKind.CLOCK_SET_BACK)
-_ALL = 1_000_000  # a row is some hundred bytes; a store of this size is far off
+_NEAR = 2_000  # of the newest incidents, one may be what a person meant; comparing takes some 50 us each
 
 DataDir = Annotated[Path | None, typer.Option(help="The engine's data directory; default: FIREBREAK_DATA_DIR.")]
 IncidentText = Annotated[
@@ -76,23 +76,27 @@ async def _find(store: TimelineStore, text: str) -> IncidentRow | UnreadableRow:
             f"{wanted} is about the engine itself, and no incident",
             advice=f"Read it: firebreak show {wanted}, or firebreak timeline {wanted}",
         )
-    rows = await store.listed(limit=1 if wanted == "last" else _ALL)
-    if not rows:
+    known = await store.ids()
+    if not known:
         raise ContractError(
             "there is no incident in this store yet",
             advice="Check --data-dir (or FIREBREAK_DATA_DIR): it names the directory that the engine writes.",
         )
-    if wanted == "last":
-        return rows[0]
-    if wanted:
-        found = [row for row in rows if row.id == wanted]
-        found = found or [row for row in rows if wanted in row.id]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(row.id for row in found[:5])
-            raise ContractError(f"{text!r} is not one incident but {len(found)}: {ids}", advice="Type more of the id.")
-    raise ContractError(f"no incident {text!r}", advice=_nearest(wanted, rows))
+    found = known[:1] if wanted == "last" else _named(wanted, known)
+    if len(found) > 1:
+        told = f"{text!r} is not one incident but {len(found)}: {', '.join(found[:5])}"
+        raise ContractError(told, advice="Type more of the id.")
+    if not found:
+        raise ContractError(f"no incident {text!r}", advice=_nearest(wanted, known[:_NEAR]))
+    (row,) = await store.listed(limit=1, incident_id=found[0])
+    return row
+
+
+def _named(wanted: str, known: Sequence[str]) -> Sequence[str]:
+    """Ids that `wanted` may mean: the whole of one, else all that it is a part of."""
+    if not wanted:
+        return ()
+    return (wanted,) if wanted in known else [one for one in known if wanted in one]
 
 
 async def find_incident(store: TimelineStore, text: str) -> str:
@@ -172,7 +176,6 @@ def _over(row: IncidentRow) -> ContractError:
     )
 
 
-def _nearest(wanted: str, rows: tuple[IncidentRow | UnreadableRow, ...]) -> str:
-    ids = [row.id for row in rows]
-    near = difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5) or ids[:3]
+def _nearest(wanted: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]
     return f"Nearest: {', '.join(near)}. `firebreak incidents` lists them."

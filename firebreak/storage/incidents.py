@@ -70,8 +70,12 @@ class IncidentsStore(Store):
             raise ChainBroken(f"the row of incident {broken.id} cannot be read: {broken.fault}", advice=UNREADABLE)
         return tuple(row for row in found if isinstance(row, IncidentRow))
 
-    async def listed(self, *, limit: int) -> tuple[IncidentRow | UnreadableRow, ...]:
-        """As `rows`, for people: what cannot be read does not hide the others."""
+    async def ids(self) -> tuple[str, ...]:
+        """Of all incidents, newest first."""
+        return await self._read(lambda connection: tuple(str(one) for (one,) in _IDS.rows(driver(connection))))
+
+    async def listed(self, *, limit: int, incident_id: str = "") -> tuple[IncidentRow | UnreadableRow, ...]:
+        """As `rows`, for people: what cannot be read does not hide the others. `incident_id`: of that one alone."""
         firing = (
             select(func.count())
             .where(alerts.c.incident_id == incidents.c.id, alerts.c.firing == 1)
@@ -79,7 +83,9 @@ class IncidentsStore(Store):
             .scalar_subquery()
             .label("alerts_firing")
         )
-        query = select(incidents, firing).order_by(incidents.c.opened_at.desc(), incidents.c.id.desc()).limit(limit)
+        query = select(incidents, firing).order_by(*_NEWEST_FIRST).limit(limit)
+        if incident_id:
+            query = query.where(incidents.c.id == incident_id)
         return await self._read(lambda connection: tuple(_row(row) for row in connection.execute(query)))
 
     async def engine_faults(self, *, limit: int) -> tuple[TimelineEntry, ...]:
@@ -90,6 +96,8 @@ class IncidentsStore(Store):
         return await self._read(lambda connection: tuple(entry_of(row) for row in connection.execute(query)))
 
 
+_NEWEST_FIRST = (incidents.c.opened_at.desc(), incidents.c.id.desc())
+_IDS = Sql(select(incidents.c.id).order_by(*_NEWEST_FIRST))
 BY_ID = Sql(select(incidents.c.id).where(incidents.c.id == bindparam("incident")))
 _OPEN = Sql(
     select(incidents.c.id, incidents.c.data).where(incidents.c.closed_at.is_(None)).order_by(incidents.c.opened_at)

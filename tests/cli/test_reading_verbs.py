@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from firebreak.domain.incident import Incident
+from firebreak.storage import incidents as storage_incidents
 from firebreak.storage.sqlite_store import TIMELINE_FILE
 from firebreak.timeline.chain import DOMAIN
-from tests.cli.conftest import HOSTILE, Run, incident, write
+from tests.cli.conftest import HOSTILE, ROOT, Run, incident, write
 
 
 def test_incidents_are_listed_newest_first(run: Run, three: list[Incident]) -> None:
@@ -52,6 +57,23 @@ def test_an_unknown_incident_is_told_with_the_nearest_ones(run: Run, three: list
     assert (ran.code, ran.out) == (2, "")
     assert f"no incident {wrong!r}" in ran.err
     assert f"Nearest: {three[1].id}" in ran.err
+
+
+def test_one_among_very_many_is_found_without_reading_the_others(
+    run: Run, three: list[Incident], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person at three in the morning types what the page shows: of the others nothing but the id is looked at."""
+    read: list[str] = []
+    row = storage_incidents._row
+
+    def counted(found: Any) -> Any:
+        read.append(found.id)
+        return row(found)
+
+    monkeypatch.setattr(storage_incidents, "_row", counted)
+    assert run("show", three[0].id.rpartition("-")[2]).code == 0
+    assert run("show", "nope").code == 2
+    assert read == [three[0].id]
 
 
 def test_an_ambiguous_part_names_the_incidents(run: Run, three: list[Incident]) -> None:
@@ -109,6 +131,26 @@ def test_a_json_line_is_all_that_is_needed_to_check_its_digest(run: Run, three: 
         digest = json.loads(text)["digest"]
         rest = text.replace(f'"digest":"{digest}",', "")
         assert hashlib.sha256(DOMAIN + rest.encode()).hexdigest() == digest
+
+
+def _checked_by_the_documents(store: Path) -> subprocess.CompletedProcess[str]:
+    """The program that `docs/architecture.md` gives to people who believe none of ours."""
+    told = (ROOT / "docs" / "architecture.md").read_text().partition("### Checking the chain without Firebreak")[2]
+    program = told.partition("```python\n")[2].partition("```")[0]
+    command = [sys.executable, "-I", "-c", program, str(store)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_documents_alone_say_how_the_chain_is_checked(run: Run, three: list[Incident], data_dir: Path) -> None:
+    """Their own program finds the same head as ours, and an entry that was changed."""
+    ours = run("timeline", "last", "--verify").err.partition("chain is good: ")[2]
+    assert _checked_by_the_documents(data_dir / TIMELINE_FILE).stdout == ours
+    with contextlib.closing(sqlite3.connect(data_dir / TIMELINE_FILE)) as raw, raw:
+        for (trigger,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f"DROP TRIGGER {trigger}")
+        raw.execute("UPDATE entries SET actor = 'nobody' WHERE seq = 7")
+    changed = _checked_by_the_documents(data_dir / TIMELINE_FILE)
+    assert (changed.returncode, changed.stderr) == (1, "the chain breaks at entry 7\n")
 
 
 def test_verify_tells_the_head_of_the_chain_and_finds_an_edit(run: Run, three: list[Incident], data_dir: Path) -> None:
