@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
+import io
+import os
 import sys
 from typing import Annotated
 
@@ -52,10 +55,37 @@ def options(
     """Incident runbook and auto-remediation engine. It observes by default; FIREBREAK_MODE=act lets it act."""
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def main() -> None:
-    """Entry point: an error of ours is a sentence and what to do next, never a traceback."""
+    """Entry point: an error of ours, or a full disk, is a sentence and what to do next, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a foreign name must not end what a Latin-1 terminal is shown
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # else the interpreter's own end meets what cannot be written
     except FirebreakError as error:
-        sys.stderr.write(f"firebreak: {error}\n{error.next_step()}\n")
-        raise SystemExit(2) from None
+        raise _ended(str(error), error.next_step()) from None
+    except OSError as error:
+        if error.errno not in (*_NO_ROOM, errno.EPIPE):
+            raise
+        _drop_output()
+        if error.errno == errno.EPIPE:  # whoever read it has seen enough
+            raise SystemExit(1) from None
+        advice = "Free disk space, where the output goes or in the data directory, and try again."
+        raise _ended(f"nothing more can be written: {error.strerror}", advice) from None
+
+
+def _ended(what: str, next_step: str) -> SystemExit:
+    sys.stderr.write(f"firebreak: {what}\n{next_step}\n")
+    return SystemExit(2)
+
+
+def _drop_output() -> None:
+    """What is still in the buffer cannot be written, either."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,7 @@ from firebreak.domain.incident import Incident
 from firebreak.storage import incidents as storage_incidents
 from firebreak.storage.sqlite_store import TIMELINE_FILE
 from firebreak.timeline.chain import DOMAIN
-from tests.cli.conftest import HOSTILE, ROOT, Run, incident, write
+from tests.cli.conftest import HOSTILE, ROOT, Run, Typed, incident, write
 
 
 def test_incidents_are_listed_newest_first(run: Run, three: list[Incident]) -> None:
@@ -74,6 +74,41 @@ def test_one_among_very_many_is_found_without_reading_the_others(
     assert run("show", three[0].id.rpartition("-")[2]).code == 0
     assert run("show", "nope").code == 2
     assert read == [three[0].id]
+
+
+@pytest.mark.parametrize("words", [("incidents",), ("show", "last"), ("timeline", "last")], ids=lambda words: words[0])
+def test_a_foreign_name_ends_nothing_on_a_terminal_that_is_not_utf_8(
+    typed: Typed, data_dir: Path, words: tuple[str, ...]
+) -> None:
+    """What cannot be shown is a question mark."""
+    asyncio.run(write(data_dir / TIMELINE_FILE, [incident(0), incident(1, alertname="\u652f\u4ed8Down")]))
+    ran = typed(*words, "--data-dir", str(data_dir), PYTHONIOENCODING="latin-1")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "??Down" in ran.stdout
+
+
+@pytest.mark.parametrize("words", [("postmortem", "last"), ("incidents",), ("servers", "list")], ids=lambda w: w[0])
+def test_a_full_disk_is_a_sentence(
+    three: list[Incident], data_dir: Path, environment: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """Whatever is written where there is no room: no traceback, and not the interpreter's own words."""
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-P", "-m", "firebreak", *words],
+            env=environment | {"FIREBREAK_DATA_DIR": str(data_dir)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr.splitlines()) == (
+        2,
+        [
+            "firebreak: nothing more can be written: No space left on device",
+            "Free disk space, where the output goes or in the data directory, and try again.",
+        ],
+    )
 
 
 def test_an_ambiguous_part_names_the_incidents(run: Run, three: list[Incident]) -> None:
