@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,6 +194,8 @@ def _decoded(text: str, seq: int) -> dict[str, Any]:
 def _entry(row: Sequence[Any], body: Mapping[str, Any]) -> TimelineEntry:
     seq, incident_id, key, kind, at, actor, target, uid, duration_ms, _, previous, digest = row
     try:
+        if duration_ms is not None and not math.isfinite(duration_ms):
+            raise ValueError(f"a duration of {duration_ms} ms")  # SQLite stores such, JSON and clocks do not
         return TimelineEntry(
             seq=seq,
             incident_id=incident_id,

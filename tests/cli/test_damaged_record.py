@@ -26,6 +26,7 @@ ENTRY = {
     "bytes": "UPDATE entries SET body = x'ff' WHERE key = 'verdict/0'",
     "deep": "UPDATE entries SET body = printf('%.*c', 3000, '[') || printf('%.*c', 3000, ']') WHERE key = 'verdict/0'",
     "no time": "UPDATE entries SET at = 'yesterday' WHERE key = 'verdict/0'",
+    "a duration without an end": "UPDATE entries SET duration_ms = 9e999 WHERE key = 'verdict/0'",
     "no duration": "UPDATE entries SET duration_ms = 'long' WHERE key = 'verdict/0'",
 }
 ROW = {
