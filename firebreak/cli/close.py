@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from firebreak.cli.person import person
+from firebreak.cli.person import person, words
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def close(
                 kind=EntryKind.CLOSE_REQUESTED,
                 at=now,
                 actor=f"person:{who}",
-                body={"reason": reason, "by": who},
+                body={"reason": words(reason), "by": who},
             )
             (asked,) = await store.append([wish], messages=ends, cancel=((incident_id, page),) if page else ())
             before = f"close was requested before, by {asked.entry.body['by']}" if asked.found else "close requested"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from firebreak.cli.person import person
+from firebreak.cli.person import person, words
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +49,7 @@ def score(
                     kind=EntryKind.SCORE_SET,
                     at=SystemClock().now(),
                     actor=f"person:{who}",
-                    body={"score": health, "reason": reason, "by": who},
+                    body={"score": health, "reason": words(reason), "by": who},
                 )
                 if not (await store.append([wish]))[0].found:
                     return incident_id

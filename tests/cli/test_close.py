@@ -110,6 +110,18 @@ def test_a_word_without_a_reason_is_refused(
     assert entries(place, incident) == before
 
 
+@pytest.mark.parametrize("words", [("close", "last"), ("score", "last", "60")], ids=lambda w: w[0])
+def test_a_word_from_a_terminal_that_is_not_utf_8_counts(
+    typed: Any, place: Path, incident: Incident, words: tuple[str, ...]
+) -> None:
+    """A Latin-1 umlaut is no reason to refuse it."""
+    said = {"--reason": os.fsdecode(b"zur\xfcck"), "--by": os.fsdecode(b"J\xf6rg")}
+    ran = typed(*words, *(text for pair in said.items() for text in pair), "--data-dir", "data")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    last = entries(place, incident)[-1]
+    assert (last.actor, last.body["reason"]) == ("person:J\ufffdrg", "zur\ufffdck")
+
+
 @pytest.mark.parametrize("words", [("close", "nope"), ("score", "nope", "60")], ids=lambda w: w[0])
 def test_an_unknown_incident_is_told_with_the_nearest(
     typed: Any, place: Path, incident: Incident, words: tuple[str, ...]
