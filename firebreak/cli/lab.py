@@ -124,6 +124,8 @@ def status(lab_dir: LabDir = _DEFAULT) -> None:
         firing = sorted({f"{a['alertname']}({a.get('deployment', '')})" for a in alerts})
         typer.echo(f"alerts        {', '.join(firing) or 'none'}")
     if any(part.problem for part in found):
+        again = f"`firebreak lab down --lab-dir {shlex.quote(str(lab_dir))}`, then `up`"
+        typer.echo(f"not all of it is healthy: read the logs in {lab_dir / 'run'}, or start it anew: {again}", err=True)
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,15 @@ async def fetch(method: str, url: str, body: Mapping[str, Any] | None = None) ->
                 return response.status, await response.json()
             return response.status, await response.text()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise TransientError(f"{url} does not answer: {error!r}", advice="Look with `firebreak lab status`.") from None
+        told = f"{url} does not answer: {_words(error)}"
+        raise TransientError(told, advice="Look with `firebreak lab status`.") from None
+
+
+def _words(error: Exception) -> str:
+    """In place of aiohttp's own, which show its insides."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = getattr(cause, "errno", None)
+    return os.strerror(number) if isinstance(number, int) else str(cause) or type(cause).__name__
 
 
 async def shop_state(state: LabState) -> dict[str, Any]:

@@ -33,6 +33,13 @@ def state(tmp_path: Path) -> LabState:
     )
 
 
+async def test_a_part_that_is_gone_is_told_in_words(state: LabState) -> None:
+    """As after a kill -9 of the lab: not in the insides of our HTTP client."""
+    problems = {part.name: part.problem for part in await control.parts(state)}
+    assert problems["slack"] == "http://127.0.0.1:1/healthz does not answer: Connection refused"
+    assert problems["shop"] == problems["slack"]
+
+
 async def test_a_prometheus_that_is_not_ready_has_no_alerts_to_tell(state: LabState) -> None:
     """It answers 503 in plain text until then: that is said, with what to do."""
 
