@@ -88,6 +88,8 @@ def _findings(block: ConditionBlock, known: KnownNames) -> Iterator[Finding]:
     for key, span in (("for", block.for_), ("stale_after", block.stale_after)):
         if block.kind is not ConditionKind.LABEL:
             yield from _unknown((key,), span, known.durations, "duration")
+    if block.stale_after == timedelta(0):
+        yield Finding(("stale_after",), "a duration must be longer than nothing: no sample is that new")
     if block.threshold is not None:
         yield from _unknown(("threshold",), block.threshold, known.thresholds, "threshold")
     if block.query is not None:

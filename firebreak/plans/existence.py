@@ -12,7 +12,7 @@ from firebreak.documents.promql import grouping_labels, selectors
 from firebreak.documents.yaml_file import Finding, YamlDocument
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.errors import Problem
-from firebreak.plans.rules import queries_of
+from firebreak.plans.parts import queries_of
 
 
 class KnownSeries(Protocol):

@@ -16,8 +16,9 @@ from firebreak.domain.action import ActionSpec
 from firebreak.domain.errors import Problem, RunbookInvalid
 from firebreak.plans.choose import candidates
 from firebreak.plans.params import filled, placeholders
+from firebreak.plans.parts import steps_of
 from firebreak.plans.pin import values_for
-from firebreak.plans.rules import hint, leans_on_services, steps_of, symptoms
+from firebreak.plans.rules import hint, leans_on_services, symptoms
 from firebreak.plans.runbook import Runbook
 
 

@@ -15,8 +15,10 @@ from firebreak.domain.action import ActionSpec
 from firebreak.domain.errors import Problem
 from firebreak.domain.plan import UndoRule
 from firebreak.plans.model import FixedTarget, StepBlock
-from firebreak.plans.rules import hint, steps_of, timings
+from firebreak.plans.parts import steps_of
+from firebreak.plans.rules import hint
 from firebreak.plans.runbook import Runbook
+from firebreak.plans.times import timings
 
 
 def lint_runbook(

@@ -1,36 +1,36 @@
-"""What a runbook must keep that its model alone cannot see: names, places, times, and the page at its end."""
+"""What a runbook must keep that its model alone cannot see: names, places, and the page at its end."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 
-from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
-    DEFAULT_STEP,
     STANDARD_BINDINGS,
     KnownNames,
     Rendering,
     check_condition,
-    too_many_points,
 )
 from firebreak.documents.names import is_object_name, refuse_namespace
 from firebreak.documents.promql import BASELINE, LabelMatcher, Selector, selectors
 from firebreak.documents.yaml_file import Finding
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.condition import ConditionKind
-from firebreak.plans.model import FixedTarget, RestoreBlock, RunbookModel, StepBlock, VerifyBlock
+from firebreak.plans.model import FixedTarget, RunbookModel
 from firebreak.plans.next_move import PAGE_ACTION
 from firebreak.plans.params import embedded, placeholders
+from firebreak.plans.parts import queries_of, steps_of, watches
+from firebreak.plans.times import lengths, timings
 
 _NOTHING = timedelta(0)
 
 
 def findings(model: RunbookModel) -> tuple[Finding, ...]:
     """Everything wrong with a runbook that can be seen without the actions' specs."""
-    found = (*_names(model), *_tiers(model), *_conditions(model), *_references(model), *_parameters(model))
+    named = (*_names(model), *lengths(model))
+    found = (*named, *_tiers(model), *_conditions(model), *_references(model), *_parameters(model))
     # The last two need every name to be known.
     return found or (*timings(model, {}), *symptoms(model, sample_rendering(model)))
 
@@ -46,13 +46,6 @@ def hint(word: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
-def steps_of(model: RunbookModel) -> Iterator[tuple[NodePath, StepBlock]]:
-    """Every step with its path in the document."""
-    for t, tier in enumerate(model.tiers):
-        for s, step in enumerate(tier.steps):
-            yield ("tiers", t, "steps", s), step
-
-
 def sample_rendering(model: RunbookModel) -> Rendering:
     """Stand-ins for all values, to parse the queries with before an incident gives real ones."""
     return Rendering(
@@ -60,57 +53,6 @@ def sample_rendering(model: RunbookModel) -> Rendering:
         thresholds=model.thresholds,
         bindings={name: f"${name}" for name in bindings_of(model)},
     )
-
-
-def queries_of(block: ConditionBlock) -> Iterator[tuple[NodePath, str]]:
-    """Every query template of a condition with its path in the block."""
-    if block.query is not None:
-        yield ("query",), block.query
-    for index, selector in enumerate(block.inputs):
-        yield ("inputs", index), selector
-    if block.volume is not None:
-        yield ("volume", "query"), block.volume.query
-    for name, flow in (block.score.flows if block.score else {}).items():
-        yield ("score", "flows", name, "success"), flow.success
-        yield ("score", "flows", name, "volume_ratio"), flow.volume_ratio
-
-
-def timings(model: RunbookModel, overrides: Mapping[str, timedelta]) -> Iterator[Finding]:
-    """Times that do not fit together with a policy's `overrides` in force. Every `$name` must be known."""
-    ours = {*model.durations, "step"}  # `step` is everybody's (plans.pin)
-    values = {**model.durations, **{name: span for name, span in overrides.items() if name in ours}}
-
-    def span(value: timedelta | str) -> timedelta:
-        return values[value[1:]] if isinstance(value, str) else value
-
-    step = values.get("step", DEFAULT_STEP)
-    if span(model.hold) <= _NOTHING:
-        yield Finding(("hold",), "hold must be longer than nothing")
-    if why := too_many_points(span(model.hold), step):
-        yield Finding(("hold",), why)
-    for name, condition in model.conditions.items():
-        if why := too_many_points(span(condition.for_), step):
-            yield Finding(("conditions", name, "for"), why)
-    for path, block, settle in _watches(model):
-        what = path[-1]
-        hold, within, poll, settled = span(block.hold), span(block.within), span(block.poll), span(settle)
-        if hold <= _NOTHING:
-            yield Finding((*path, "hold"), f"{what}: hold must be longer than nothing: one moment proves nothing")
-        if why := too_many_points(hold, step):
-            yield Finding((*path, "hold"), f"{what}: {why}")
-        if within <= hold + settled:
-            sums = "settle and hold together" if settled else "hold"
-            yield Finding((*path, "within"), f"{what}: within must be longer than {sums}, or it can never be met")
-        if not _NOTHING < poll <= within:
-            yield Finding((*path, "poll"), f"{what}: poll must be longer than nothing and at most within")
-
-
-def _watches(model: RunbookModel) -> Iterator[tuple[NodePath, VerifyBlock | RestoreBlock, timedelta | str]]:
-    for path, step in steps_of(model):
-        if step.verify is not None:
-            yield (*path, "verify"), step.verify, step.verify.settle
-        if step.restore is not None:
-            yield (*path, "restore"), step.restore, _NOTHING
 
 
 def _names(model: RunbookModel) -> Iterator[Finding]:
@@ -188,7 +130,7 @@ def _references(model: RunbookModel) -> Iterator[Finding]:
         elif block.kind is ConditionKind.LABEL and "check" not in path:
             yield Finding(path, f"{name!r} looks at a label of the alert, which never changes: it shows no healing")
     spans: list[tuple[NodePath, timedelta | str]] = [(("hold",), model.hold)]
-    for path, watch, settle in _watches(model):
+    for path, watch, settle in watches(model):
         spans += [((*path, "hold"), watch.hold), ((*path, "within"), watch.within), ((*path, "poll"), watch.poll)]
         spans.append(((*path, "settle"), settle))
     for path, span in spans:

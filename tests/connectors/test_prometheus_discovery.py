@@ -21,7 +21,8 @@ from firebreak.connectors.prometheus_discovery import PrometheusDiscovery
 from firebreak.documents.conditions import STANDARD_BINDINGS, Rendering
 from firebreak.domain.errors import ContractError, FirebreakError, PermanentError, PermissionDenied, TransientError
 from firebreak.locator import runbooks_dir
-from firebreak.plans.rules import queries_of, sample_rendering
+from firebreak.plans.parts import queries_of
+from firebreak.plans.rules import sample_rendering
 from firebreak.plans.runbook import load_runbook
 from firebreak.servers.prometheus import PrometheusServer
 from firebreak.triage.tree import load_severity

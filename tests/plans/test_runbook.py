@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -69,6 +70,15 @@ MISTAKES = {
     "an unknown placeholder in a parameter": ("route: $route", "route: $rout", "$rout,", "did you mean 'route'?"),
     "a placeholder inside a text": ("route: $route", "route: x-$route", "x-$route", "must be the whole value"),
     "a hold of nothing": ("hold: 10s", "hold: 0s", "$hold, within: $within, settle", "verify: hold must be longer"),
+    "a window of nothing": ("window: 1m", "window: 0s", "0s, stale_after", "longer than nothing"),
+    "an age of nothing": ("stale_after: 30s", "stale_after: 0s", "0s, hold", "longer than nothing"),
+    "a step of nothing": ("window: 1m", "step: 0s, window: 1m", "0s, window", "longer than nothing"),
+    "a literal age of nothing": (
+        "threshold: $errors",
+        "stale_after: 0s\n    threshold: $errors",
+        "0s\n    threshold",
+        "no sample is that new",
+    ),
     "a hold of too many points": ("hold: 10s", "hold: 2d", "$hold, within: $within, settle", "more than 10000"),
     "a condition of too many points": (
         "threshold: $errors",
@@ -129,6 +139,12 @@ def test_each_mistake_is_named_at_its_line_and_column(claim: str, edited: Callab
     assert found, str(caught.value)
     assert place(text, at) in [(p.line, p.column) for p in found], str(caught.value)
     assert str(caught.value).startswith("r.yaml:")
+
+
+def test_settling_may_take_no_time(edited: Callable[..., str]) -> None:
+    """A duration of nothing is refused only where it could not be meant."""
+    text = edited(("durations: {window", "durations: {soon: 0s, window"), ("settle: 5s", "settle: $soon"))
+    assert load_runbook(text.encode(), "r.yaml").model.durations["soon"] == timedelta(0)
 
 
 VERIFIED, PROBED = "sum(rate(errors_total{service=$service}[$window]))", "min(probe_success{service=$service})"
