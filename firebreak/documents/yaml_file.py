@@ -171,7 +171,13 @@ def validate(
 
 def findings_of(broken: ValidationError, data: Any) -> tuple[Finding, ...]:
     """Pydantic's errors with paths of the document: parts of a location that name a union's branch are dropped."""
-    return tuple(_finding(dict(detail), data) for detail in broken.errors(include_url=False, include_context=False))
+    details = [dict(detail) for detail in broken.errors(include_url=False)]
+    return tuple(_finding(detail, data) for detail in details if not _counts_good_items_alone(detail))
+
+
+def _counts_good_items_alone(detail: Mapping[str, Any]) -> bool:
+    """Whether a list is called too short only because pydantic left out its items that are mistakes themselves."""
+    return detail["type"] == "too_short" and bool(len(detail["input"]) >= detail["ctx"]["min_length"])
 
 
 def _finding(detail: Mapping[str, Any], data: Any) -> Finding:
@@ -190,6 +196,13 @@ def _finding(detail: Mapping[str, Any], data: Any) -> Finding:
         return Finding(tuple(path), f"unknown key {last!r}", on_key=True)
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return Finding(tuple(path), f"a mapping is expected here{_instead(node)}")
+    if kind in ("too_short", "too_long"):
+        limit = (
+            f"at least {detail['ctx']['min_length']}"
+            if kind == "too_short"
+            else f"at most {detail['ctx']['max_length']}"
+        )
+        return Finding(tuple(path), f"{limit} must stand here, not {len(node)}")
     message = str(detail["msg"]).removeprefix("Value error, ")
     return Finding(tuple(path), message + ("" if kind == "value_error" else _instead(node)), on_key=last == "[key]")
 

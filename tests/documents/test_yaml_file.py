@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from firebreak.documents.yaml_file import Finding, load_yaml, validate
 from firebreak.documents.yaml_nodes import MAX_ALIASES
@@ -184,6 +184,28 @@ def test_every_mistake_of_a_model_has_its_place() -> None:
     assert [(line, column) for line, column, _ in places] == [(3, 15), (4, 7), (4, 7), (5, 7), (6, 1)]
     assert {message for _, _, message in places[1:3]} == {"key 'number' is missing here", "unknown key 'numbr'"}
     assert places[4][2] == "unknown key 'more'"
+
+
+class Few(BaseModel):
+    some: tuple[int, ...] = Field(min_length=1, max_length=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("some: [x]\n", ["f:1:8"]),
+        ("some: [x, y]\n", ["f:1:8", "f:1:11"]),
+        ("some: []\n", ["f:1:7: at least 1 must stand here, not 0"]),
+        ("some: [1, 2, 3]\n", ["f:1:7: at most 2 must stand here, not 3"]),
+    ],
+)
+def test_a_list_is_too_short_by_what_stands_in_it(text: str, told: list[str]) -> None:
+    """An item that is a mistake is told as that one alone: the list around it is as long as it must be."""
+    with pytest.raises(RunbookInvalid) as caught:
+        validate(load_yaml(text.encode(), "f"), Few)
+    found = [str(problem) for problem in caught.value.problems]
+    assert len(found) == len(told), found
+    assert all(problem.startswith(start) for problem, start in zip(found, told, strict=True)), found
 
 
 def test_problems_come_once_and_in_order_of_the_file() -> None:
