@@ -39,7 +39,7 @@ _PLANS = 500  # pinned plans kept: what fires again, or is looked at again, is n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulebookPaths:
-    """Where the documents are. `catalog` is a directory of *.yaml."""
+    """Where the documents are. `catalog` is a directory of *.yaml; those that begin with a dot are none."""
 
     catalog: Path
     severity: Path
@@ -150,7 +150,8 @@ class Rulebook:
         return self._rules
 
     def _files(self) -> tuple[Path, ...]:
-        catalog = tuple(sorted(self._paths.catalog.glob("*.yaml")))
+        found = self._paths.catalog.glob("*.yaml")
+        catalog = tuple(sorted(path for path in found if not path.name.startswith(".")))  # .#x.yaml: an editor's lock
         return (self._paths.severity, self._paths.policy, self._paths.services, *catalog)
 
     def _look(self) -> tuple[tuple[str, int, int], ...]:

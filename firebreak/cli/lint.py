@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from firebreak.cli.document_files import documents_below, never_loaded
 
 if TYPE_CHECKING:
     from firebreak.connectors.prometheus_discovery import PrometheusDiscovery
@@ -101,17 +104,18 @@ class Library:
     services: list[Services] = field(default_factory=list)
 
     def read(self, path: Path) -> None:
-        """One file, or every *.yaml and *.yml below a directory."""
-        files = self._below(path) if path.is_dir() else [path]
+        """One file, or every document below a directory."""
+        files = [path]
+        if os.path.isdir(path):
+            files = documents_below(path, self._unreadable)
+            if not files:
+                self._problem(path, "no *.yaml in this directory")
         runbooks = [file for file in files if self._read_file(file) == "runbook"]
-        for file, why in _never_loaded(runbooks):
+        for file, why in never_loaded(runbooks):
             self._problem(file, f"the engine does not load this runbook: {why}")
 
-    def _below(self, path: Path) -> list[Path]:
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file())
-        if not files:
-            self._problem(path, "no *.yaml in this directory")
-        return files
+    def _unreadable(self, error: OSError) -> None:
+        self._problem(Path(error.filename), f"cannot be read: {error.strerror or type(error).__name__}")
 
     def _read_file(self, path: Path) -> str:
         """What kind of document it is, or says it is; empty when that cannot be seen."""
@@ -122,7 +126,8 @@ class Library:
         try:
             data = path.read_bytes()
         except OSError as error:
-            self._problem(path, f"cannot be read: {error.strerror or type(error).__name__}")
+            error.filename = path
+            self._unreadable(error)
             return ""
         kind: object = ""
         try:
@@ -132,11 +137,8 @@ class Library:
             if load is None:
                 line, column = document.located.position(("kind",))
                 known = ", ".join(self._loaders())
-                self.problems.append(
-                    Problem(
-                        str(path), line, column, f"`kind` must be one of {known}" + (f", not {kind!r}" if kind else "")
-                    )
-                )
+                told = f"`kind` must be one of {known}" + (f", not {kind!r}" if kind else "")
+                self.problems.append(Problem(document.source, line, column, told))
                 return ""
             load(data, str(path))
         except (RunbookInvalid, PolicyInvalid) as error:
@@ -224,20 +226,10 @@ class Library:
             self.problems += missing(severity.document, severity.conditions, rendering, known)
 
     def _problem(self, path: Path, message: str) -> None:
+        from firebreak.documents.yaml_file import as_text
         from firebreak.domain.errors import Problem
 
-        self.problems.append(Problem(str(path), 1, 1, message))
-
-
-def _never_loaded(runbooks: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Runbooks that were found together and lie where the engine does not look, and what to do: of its catalog it reads
-    *.yaml, and no folder in it."""
-    catalogs = {file.parent for file in runbooks if file.suffix == ".yaml"}
-    for file in runbooks:
-        if file.suffix != ".yaml":
-            yield file, f"of a catalog it reads *.yaml alone; rename it to {file.with_suffix('.yaml').name}"
-        elif above := sorted(catalogs.intersection(file.parents) - {file.parent}):
-            yield file, f"it reads no folder of a catalog; move it to {above[0]}"
+        self.problems.append(Problem(as_text(str(path)), 1, 1, message))
 
 
 def _unused_numbers(services: Services, thresholds: set[str]) -> Iterator[Problem]:

@@ -104,11 +104,17 @@ def refuse(
     return error("\n".join(str(problem) for problem in found), problems=found)
 
 
+def as_text(source: str) -> str:
+    """A file's name as text that can be printed and stored: Linux takes names that are not UTF-8."""
+    return source.encode("utf-8", "backslashreplace").decode()
+
+
 def load_yaml(
     data: bytes, source: str, *, error: type[RunbookInvalid] | type[PolicyInvalid] = RunbookInvalid
 ) -> YamlDocument:
     """The document in `data`; its root must be a mapping. Raises `error` with every duplicate key, or the first place
-    that cannot be read at all. `source` is the name that messages show."""
+    that cannot be read at all. `source` is the name that messages and records show."""
+    source = as_text(source)
     if len(data) > MAX_BYTES:
         raise refuse([Problem(source, 1, 1, f"the file has {len(data)} bytes; at most {MAX_BYTES} are read")], error)
     try:

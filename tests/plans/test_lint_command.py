@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +161,66 @@ def test_what_is_not_there_is_a_problem_too(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "nothing.yaml:1:1: cannot be read" in result.output
     assert "empty:1:1: no *.yaml in this directory" in result.output
+
+
+def test_what_begins_with_a_dot_is_no_document(run: Run, tree: Path) -> None:
+    """An editor's lock, and the folders behind a mounted ConfigMap, whose links are the documents."""
+    catalog = tree / "catalog"
+    (catalog / ".#restart-only.yaml").symlink_to("someone@somewhere.4711:1")
+    copies = catalog / "..2026_11_30"
+    copies.mkdir()
+    for file in catalog.glob("[!.]*.yaml"):
+        file.rename(copies / file.name)
+        file.symlink_to(f"..data/{file.name}")
+    (catalog / "..data").symlink_to(copies.name)
+    result = run(tree)
+    assert result.exit_code == 0, result.output
+    assert result.output == run().output, "all of them are read, once"
+
+
+def test_a_folder_behind_a_link_is_read_once(run: Run, tree: Path) -> None:
+    """The engine follows it, too; what leads in a circle ends."""
+    (tree / "catalog").rename(tree.parent / "elsewhere")
+    (tree / "catalog").symlink_to(tree.parent / "elsewhere")
+    (tree / "again").symlink_to(".")
+    edit(tree / "catalog" / "restart-only.yaml", "action: page", "action: pag")
+    named = {line.split(":")[0] for line in run(tree).output.splitlines()[:-1]}
+    assert named == {f"{tree}/catalog/restart-only.yaml"}
+
+
+@pytest.mark.parametrize("what", ["a link to nothing", "a folder"])
+def test_a_runbook_that_the_engine_could_not_read_is_a_problem(run: Run, tree: Path, what: str) -> None:
+    """The engine refuses all documents for it."""
+    odd = tree / "catalog" / "odd.yaml"
+    odd.mkdir() if what == "a folder" else odd.symlink_to("nothing.yaml")
+    result = run(tree)
+    assert result.exit_code == 1
+    assert f"{odd}:1:1: cannot be read: " in result.output
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_problem(
+    run: Run, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it was not checked."""
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("severity"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert f"{tree / 'severity'}:1:1: cannot be read: Permission denied" in run(tree).output.splitlines()
+
+
+def test_a_file_whose_name_is_no_utf_8_is_named_all_the_same(run: Run, tmp_path: Path) -> None:
+    """In text that can be printed, and stored with a plan."""
+    (tmp_path / os.fsdecode(b"caf\xe9.yaml")).write_text("kind: runbook\n")
+    (tmp_path / os.fsdecode(b"caf\xe8.yaml")).write_text("kind: no\n")
+    output = run(tmp_path).output
+    output.encode()  # strictly
+    assert "caf\\udce9.yaml:1:1: key 'name' is missing here" in output
+    assert "caf\\udce8.yaml:1:7: `kind` must be" in output
 
 
 def test_one_broken_document_does_not_hide_another(run: Run, tree: Path) -> None:

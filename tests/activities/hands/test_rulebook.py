@@ -142,6 +142,14 @@ async def test_a_new_runbook_in_the_catalog_is_found(world: Any) -> None:
     assert seen.plan.runbook == "first"
 
 
+async def test_an_editors_lock_is_no_runbook(world: Any) -> None:
+    """Emacs puts a link to nothing beside a file that is being edited."""
+    before = world.rulebook.current()
+    (world.documents / "catalog" / ".#heal.yaml").symlink_to("someone@somewhere.4711:1")
+    assert world.rulebook.current() is before
+    assert world.rulebook.fault == ""
+
+
 async def test_one_tree_a_service_is_rendered_once(world: Any) -> None:
     """The same service and workload: the same tree object; another workload: another one."""
     rules = world.rulebook.current()
