@@ -118,8 +118,8 @@ class Rules:
 
 
 class Rulebook:
-    """`current()` is cheap: it looks at the files' times and sizes, at most every `every` seconds, and loads only what
-    changed."""
+    """`current()` is cheap: it looks at what the file system says of the files, at most every `every` seconds, and
+    loads them when that changed."""
 
     def __init__(
         self, paths: RulebookPaths, *, cluster: str, specs: Mapping[str, ActionSpec], every: float = 0.0
@@ -154,15 +154,18 @@ class Rulebook:
         catalog = tuple(sorted(path for path in found if not path.name.startswith(".")))  # .#x.yaml: an editor's lock
         return (self._paths.severity, self._paths.policy, self._paths.services, *catalog)
 
-    def _look(self) -> tuple[tuple[str, int, int], ...]:
-        seen = []
+    def _look(self) -> tuple[tuple[str | int, ...], ...]:
+        """What changes with every edit. A time and a size alone may stay: images and package stores give all of their
+        files one and the same time."""
+        seen: list[tuple[str | int, ...]] = []
         for path in self._files():
             try:
                 stat = path.stat()
             except OSError:
-                seen.append((str(path), 0, -1))
+                seen.append((str(path), -1))
             else:
-                seen.append((str(path), stat.st_mtime_ns, stat.st_size))
+                here = stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+                seen.append((str(path), *here))
         return tuple(seen)
 
     def _load(self) -> Rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,21 @@ async def test_unchanged_files_are_not_read_again(world: Any, monkeypatch: pytes
     for _ in range(3):
         world.rulebook.current()
     assert read == []
+
+
+async def test_an_edit_of_the_same_size_and_time_is_found(world: Any) -> None:
+    """Images and package stores give all of their files one time, and 0.1 is as long as 0.9."""
+    path = world.documents / "severity.yaml"
+    os.utime(path, (1, 1))
+    world.rulebook.current()
+    before = path.stat()
+    other = path.with_name("other")
+    other.write_text(path.read_text().replace("errors: 0.1,", "errors: 0.9,"))
+    os.utime(other, (1, 1))
+    other.replace(path)
+    after = path.stat()
+    assert (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, before.st_size)
+    assert world.rulebook.current().severity.thresholds["errors"] == 0.9
 
 
 async def test_a_new_runbook_in_the_catalog_is_found(world: Any) -> None:
