@@ -11,9 +11,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Annotated, Any, Literal
-
-from pydantic import Discriminator, Field, Tag, model_validator
 
 from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.conditions import (
@@ -26,7 +23,6 @@ from firebreak.documents.conditions import (
     render_condition,
     too_many_points,
 )
-from firebreak.documents.fields import Block, Name, Number, Span
 from firebreak.documents.policy import Policy, TrustedLabel
 from firebreak.documents.promql import BASELINE
 from firebreak.documents.services import Service
@@ -36,59 +32,10 @@ from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Condition, Dimension
 from firebreak.domain.errors import PolicyInvalid, RunbookInvalid
+from firebreak.triage.severity_model import NodeBlock, SeverityModel
 
 NEEDED_DURATIONS = ("window", "step", "stale_after", "recheck", "quiet", "watch", "doubt")
 """Named durations that every severity document gives: the engine itself reads them."""
-
-
-def _shape(value: Any) -> str:
-    return "name" if isinstance(value, str) else "node"
-
-
-class NodeBlock(Block):
-    """`{all: [...]}`, `{any: [...]}` or `{at_least: n, of: [...]}`."""
-
-    all: tuple[NodeRef, ...] | None = Field(default=None, min_length=1)
-    any: tuple[NodeRef, ...] | None = Field(default=None, min_length=1)
-    at_least: int | None = Field(default=None, ge=1)
-    of: tuple[NodeRef, ...] | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _one_operator(self) -> NodeBlock:
-        if sum(part is not None for part in (self.all, self.any, self.at_least)) != 1:
-            raise ValueError("a node has exactly one of `all`, `any` and `at_least`")
-        if (self.at_least is None) != (self.of is None):
-            raise ValueError("`at_least` and `of` go together")
-        if self.of is not None and (self.at_least or 0) > len(self.of):
-            raise ValueError(f"at_least {self.at_least} of {len(self.of)} can never be true")
-        return self
-
-
-NodeRef = Annotated[Annotated[Name, Tag("name")] | Annotated[NodeBlock, Tag("node")], Discriminator(_shape)]
-
-
-class MayActBlock(Block):
-    """How many independent dimensions must hold before the engine acts without a person (row A1: 2)."""
-
-    dimensions: int = Field(default=2, ge=1, le=3)
-
-
-class SeverityModel(Block):
-    """A severity document as it is written. `params` are service parameters that its queries use as `$name`."""
-
-    kind: Literal["severity"]
-    name: Name
-    summary: str = ""
-    params: tuple[Name, ...] = ()
-    durations: dict[Name, Span]
-    thresholds: dict[Name, Number] = Field(default_factory=dict)
-    conditions: dict[Name, ConditionBlock] = Field(min_length=1)
-    tree: NodeRef
-    may_act: MayActBlock = MayActBlock()
-
-
-NodeBlock.model_rebuild()
-SeverityModel.model_rebuild()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,9 +178,11 @@ def rendered_tree(
 ) -> tuple[SeverityTree, bytes]:
     """As `render_tree`, with the bytes that the digest is of. `fault`: why nothing may be judged for this incident,
     whatever is measured. Each condition is kept with it then, so that none is asked and all are inconclusive."""
+    nearest = {**document.thresholds, **policy.thresholds, **(service.thresholds if service else {})}
     rendering = Rendering(
-        durations={**document.durations, **policy.durations},
-        thresholds={**document.thresholds, **policy.thresholds, **(service.thresholds if service else {})},
+        # Only names of the document itself: one that a runbook has could hide a binding.
+        durations={name: policy.durations.get(name, span) for name, span in document.durations.items()},
+        thresholds={name: nearest[name] for name in document.thresholds},
         bindings=bindings,
         baseline=policy.baseline,
     )

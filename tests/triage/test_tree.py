@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import promql_parser
@@ -18,9 +19,9 @@ from firebreak.domain.verdict import Facts, Severity
 from firebreak.locator import runbooks_dir
 from firebreak.triage.classify import classify
 from firebreak.triage.queries import batch_of, span_of
+from firebreak.triage.severity_model import SeverityModel
 from firebreak.triage.tree import (
     SeverityDocument,
-    SeverityModel,
     load_severity,
     render_tree,
     rendered_tree,
@@ -138,6 +139,19 @@ def test_policy_overrides_the_document_and_the_service_overrides_both(
     assert "[5s] @ 1795248000)" in by_name["main_flow_down"].query
     assert [flow.weight for flow in by_name["health_score"].flows] == [0.8, 0.2]
     assert {c.sample_step for c in tree.conditions if c.query} == {timedelta(seconds=1)}
+
+
+def test_another_documents_names_never_hide_a_binding(services: Services) -> None:
+    """A runbook may have a threshold or a duration called as a parameter of the tree, and a policy set it."""
+    document = load_severity(GOOD.replace("$route", "$flow").replace("[route]", "[flow]").encode(), "f.yaml")
+    policy = load_policy(b"kind: policy\nname: x\nthresholds: {flow: 0.9, service: 1}\n", "x")
+    other = load_policy(b"kind: policy\nname: x\ndurations: {flow: 5m}\n", "x")
+    plain = load_policy(b"kind: policy\nname: x\n", "x")
+    service = replace(services.services["pay"], thresholds={"flow": 1.0, "limit": 0.2})
+    asked = [render_tree(document, p, service, BINDINGS | {"flow": "pay"}).conditions for p in (plain, policy, other)]
+    assert asked[0][0].query == 'sum(rate(a{service="pay",route="pay"}[2m]))'
+    assert asked[1] == asked[0] == asked[2]
+    assert asked[0][0].threshold == 0.2
 
 
 @pytest.mark.parametrize("bindings", [BINDINGS, {}])
