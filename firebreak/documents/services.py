@@ -181,6 +181,7 @@ def load_services(data: bytes, source: str) -> Services:
     findings = [
         finding.under(("services", name)) for name, block in model.services.items() for finding in _wrong(name, block)
     ]
+    findings += _matched_twice(model.services)
     if findings:
         raise refuse(document.problems(findings))
     return Services(
@@ -212,11 +213,25 @@ def _wrong(name: str, block: ServiceBlock) -> Iterator[Finding]:
         yield Finding(("weights", both), f"{both!r} is among the thresholds already", on_key=True)
 
 
+def _matched_twice(services: Mapping[str, ServiceBlock]) -> Iterator[Finding]:
+    """Two services that match the same alerts: each of these would be refused, since none of both is the nearer one."""
+    first: dict[frozenset[tuple[str, str]], str] = {}
+    for name, block in services.items():
+        other = first.setdefault(frozenset(_match(name, block).items()), name)
+        if other != name:
+            path: NodePath = ("services", name, "match") if block.match else ("services", name)
+            yield Finding(path, f"service {other!r} matches the same alerts: which of both is meant?", on_key=True)
+
+
+def _match(name: str, block: ServiceBlock) -> Mapping[str, str]:
+    return dict(block.match) or {"service": name}
+
+
 def _service(name: str, block: ServiceBlock) -> Service:
     target = block.target
     return Service(
         name=name,
-        match=dict(block.match) or {"service": name},
+        match=_match(name, block),
         team=block.team,
         chat_channel=block.chat_channel,
         pager_key=block.pager_key,

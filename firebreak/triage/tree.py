@@ -145,17 +145,20 @@ def _wrong(model: SeverityModel, nodes: tuple[TreeNode, ...]) -> Iterator[Findin
                 ("conditions", name, "dimension"),
                 "dimension health belongs to verifications: it never counts for a severity",
             )
-    yield from _unknown_leaves(model.tree, ("tree",), frozenset(model.conditions))
+    yield from _wrong_leaves(model.tree, ("tree",), frozenset(model.conditions))
 
 
-def _unknown_leaves(node: str | NodeBlock, path: NodePath, known: frozenset[str]) -> Iterator[Finding]:
+def _wrong_leaves(node: str | NodeBlock, path: NodePath, known: frozenset[str]) -> Iterator[Finding]:
     if isinstance(node, str):
         if node not in known:
             yield Finding(path, f"unknown condition {node!r}; known here: {', '.join(sorted(known))}")
         return
+    for index, child in enumerate(node.of or ()):
+        if isinstance(child, str) and child in (node.of or ())[:index]:
+            yield Finding((*path, "of", index), f"{child!r} counts once: it stands in this list already")
     for key in ("all", "any", "of"):
         for index, child in enumerate(getattr(node, key) or ()):
-            yield from _unknown_leaves(child, (*path, key, index), known)
+            yield from _wrong_leaves(child, (*path, key, index), known)
 
 
 def render_tree(

@@ -56,7 +56,9 @@ PAIRS = st.dictionaries(st.sampled_from(("service", "team", "region")), st.sampl
 
 
 @settings(deadline=None)
-@given(matches=st.lists(PAIRS.filter(bool), min_size=1, max_size=6), labels=PAIRS)
+@given(
+    matches=st.lists(PAIRS.filter(bool), min_size=1, max_size=6, unique_by=lambda m: frozenset(m.items())), labels=PAIRS
+)
 def test_all_that_match_are_found_in_the_documents_order(matches: list[dict[str, str]], labels: dict[str, str]) -> None:
     """As if each service were asked, whatever pairs they share."""
     blocks = [f"  s{i}:\n    match: {json.dumps(match)}\n    {TARGET}\n" for i, match in enumerate(matches)]
@@ -93,6 +95,23 @@ def test_a_mistake_in_a_service_is_shown_in_its_place(lines: list[str], where: s
         load_services(services(*lines), "s.yaml")
     (problem,) = caught.value.problems
     assert (f"{problem.line}:{problem.column}", words in problem.message) == (where, True), problem
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [(["match: {service: pay}"], "6:5"), (["match: {team: x, service: pay}"], ""), ([], "")],
+)
+def test_two_services_that_match_the_same_alerts_are_refused(lines: list[str], where: str) -> None:
+    """None of both would be the nearer one, so that each alert would be a person's. More or other labels tell them
+    apart."""
+    more = "".join(f"    {line}\n" for line in (*lines, TARGET))
+    data = services(TARGET) + b"  other:\n" + more.encode()
+    try:
+        load_services(data, "s.yaml")
+        told = []
+    except RunbookInvalid as refused:
+        told = [f"{p.line}:{p.column}" for p in refused.problems if "'pay' matches the same alerts" in p.message]
+    assert told == ([where] if where else [])
 
 
 def test_the_shipped_example_is_good() -> None:

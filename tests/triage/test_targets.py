@@ -30,7 +30,7 @@ services:
     match: {twin: "yes"}
     target: {namespace: shop, kind: Deployment, name: a}
   twin-b:
-    match: {twin: "yes"}
+    match: {sibling: "yes"}
     target: {namespace: shop, kind: Deployment, name: b}
 """
 
@@ -88,7 +88,7 @@ def test_the_most_specific_service_wins(services: Services) -> None:
         ({}, "", "no service of services.yaml matches the alert (no label service)"),
         ({"service": "nobody", "cluster": "lab"}, "", "(service='nobody')"),
         ({"service": "\u202e*`", "cluster": "lab"}, "", r"(service='\u202e*`')"),
-        ({"twin": "yes", "cluster": "lab"}, "", "equally well: twin-a, twin-b"),
+        ({"twin": "yes", "sibling": "yes", "cluster": "lab"}, "", "equally well: twin-a, twin-b"),
         ({"service": "pay", "deployment": "pay-v2"}, "pay", "no label cluster"),
         (PAY | {"cluster": ""}, "pay", "no label cluster"),
         (PAY | {"cluster": "prod"}, "pay", "of cluster 'prod', this engine acts on lab"),

@@ -95,6 +95,7 @@ def test_a_tree_is_flattened_with_its_depths() -> None:
         ("any: [blocked, slow]", "{any: [blocked, slow], all: [slow]}", "20:7", "exactly one of"),
         ("any: [blocked, slow]", "17", "20:7", "a mapping is expected here"),
         ("any: [blocked, slow]", "slow", "14:3", "'blocked' is not in the tree"),
+        ("- all: [slow, errors]", "- errors", "21:7", "'errors' counts once"),
         ("at_least: 2", "at_least: 4", "17:3", "can never be true"),
         ("at_least: 2", "at_least: 0", "17:13", "greater than or equal to 1"),
         ("at_least: 2\n", "", "17:5", "exactly one of"),
