@@ -17,7 +17,7 @@ from firebreak.domain.verdict import Facts, NodeResult, Severity, Verdict
 from firebreak.triage.evaluate import evaluate
 from firebreak.triage.tree import SeverityTree, TreeNode
 
-JUDGED_BY = 3
+JUDGED_BY = 4
 """Version of the rules by which facts become a verdict: all of `classify`, with `evaluate` and `score` below it. Raise
 it with every change after which the same facts and tree could give another verdict, the words of a reason included: a
 record says by which rules it was judged, and only by the same ones must the same verdict come out again."""

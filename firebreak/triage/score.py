@@ -51,7 +51,8 @@ def health_score(flows: tuple[ScoreFlow, ...], read: Reading) -> Score:
         factors.append(f"{flow.name}: {told}, {drop}, weight {flow.weight:g}")
     if weights <= 0:
         return Score(None, tuple(factors), "no flow has calls enough", applies=False)
-    return Score(100 * total / weights, tuple(factors))
+    # What is 70 by hand is 70: a part in 10^16 too much, as floats have it, would be another verdict.
+    return Score(round(100 * total / weights, 9), tuple(factors))
 
 
 def _factors(flow: ScoreFlow, read: Reading) -> tuple[float | None, float | None, bool, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,13 @@ def scored(values: Mapping[str, float | None], *flows: ScoreFlow) -> Score:
 def test_weights_success_and_fall_of_volume_make_the_score(values: dict[str, float], expected: float) -> None:
     """Worked by hand; more calls than usual, and rates above one, raise nothing."""
     assert scored(values).value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weights", [(0.6, 0.3, 0.1), (0.35, 0.3, 0.35), (0.8, 0.2), (3, 41, 2)])
+def test_a_score_that_is_the_threshold_by_hand_is_the_threshold(weights: tuple[float, ...]) -> None:
+    """All calls are gone, which is a P1 at 70 or below: not 70.00000000000001, which is none."""
+    flows = tuple(replace(PAY, name=f"flow{n}", weight=w, volume_weight=0.3) for n, w in enumerate(weights))
+    assert scored({"ps": 1.0, "pv": 0.0}, *flows).value == 70.0
 
 
 @pytest.mark.parametrize(
