@@ -123,7 +123,7 @@ def load_yaml(
         line = data.count(b"\n", 0, broken.start) + 1
         column = broken.start - data.rfind(b"\n", 0, broken.start)
         raise refuse([Problem(source, line, column, "not UTF-8; save the file as UTF-8")], error) from None
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")  # each ends a line (YAML 1.2, 5.4)
     builder = TreeBuilder(source)
     try:
         builder.read(_reader().parse(text))

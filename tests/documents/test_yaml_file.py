@@ -141,6 +141,7 @@ def test_windows_line_ends_and_a_byte_order_mark_change_no_position() -> None:
         ("q: 'sum($widnow)'\n", (1, 9)),
         ("q: >-\n  sum(\n  $widnow)\n", (3, 3)),
         ("q: |\n  sum($widnow)\n", (2, 7)),
+        ("a: 1\rb: 2\r\r\nq: sum($widnow)\r", (4, 8)),
         ("q: none\n", (1, 4)),
     ],
 )
