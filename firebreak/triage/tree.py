@@ -146,6 +146,20 @@ def _wrong(model: SeverityModel, nodes: tuple[TreeNode, ...]) -> Iterator[Findin
                 "dimension health belongs to verifications: it never counts for a severity",
             )
     yield from _wrong_leaves(model.tree, ("tree",), frozenset(model.conditions))
+    if model.may_act.dimensions > 1:
+        yield from _counted_twice(model)
+
+
+def _counted_twice(model: SeverityModel) -> Iterator[Finding]:
+    """Dimensions that one and the same measurement would make true: they are not independent (row A1)."""
+    asked: dict[str, str] = {}
+    for name, block in model.conditions.items():
+        if block.query is None:
+            continue
+        other = asked.setdefault(" ".join(block.query.split()), name)
+        if model.conditions[other].dimension is not block.dimension:
+            told = f"{name!r} asks what {other!r} asks, in another dimension: one measurement would count as two"
+            yield Finding(("conditions", name, "query"), told)
 
 
 def _wrong_leaves(node: str | NodeBlock, path: NodePath, known: frozenset[str]) -> Iterator[Finding]:

@@ -120,6 +120,21 @@ def test_a_mistake_in_a_tree_is_shown_in_its_place(old: str, new: str, where: st
     assert words in told.get(where, ""), told
 
 
+@pytest.mark.parametrize(
+    ("dimension", "needed", "told"), [("latency", 2, ["15:37"]), ("errors", 2, []), ("latency", 1, [])]
+)
+def test_one_measurement_is_not_two_dimensions(dimension: str, needed: int, told: list[str]) -> None:
+    """However it is laid out: acting needs independent ones, where it needs more than one."""
+    query = "'sum(rate(a{service=$service,route=$route}[$window]))  '"
+    text = GOOD.replace("dimension: latency, query: sum(b)", f"dimension: {dimension}, query: {query}")
+    try:
+        load_severity(f"{text}may_act: {{dimensions: {needed}}}\n".encode(), "f.yaml")
+        found = []
+    except RunbookInvalid as refused:
+        found = [f"{p.line}:{p.column}" for p in refused.problems if "would count as two" in p.message]
+    assert found == told
+
+
 def test_policy_overrides_the_document_and_the_service_overrides_both(
     shipped: SeverityDocument, services: Services
 ) -> None:

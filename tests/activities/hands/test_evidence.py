@@ -348,11 +348,11 @@ async def test_an_edit_that_mends_a_tree_in_doubt_lets_the_incident_end(world: A
     first = await world.gather(incident)
     world.clock.forward(10)
     assert (await world.gather(incident, 1, doubtful_since=first.doubtful_since)).next is NextLook.CALL_PERSON
-    for metric in ("app_errors", "app_latency"):
-        world.edit("severity.yaml", f"query: {metric}", "query: app_probe")
-        world.edit("severity.yaml", f"inputs: ['{metric}{{", "inputs: ['app_probe{")
+    world.edit("severity.yaml", "query: app_errors", "query: app_probe")
+    world.edit("severity.yaml", "inputs: ['app_errors{", "inputs: ['app_probe{")
     world.again()
-    world.metrics.say("app_probe", 0.0, since=world.clock.at)
+    for metric in ("app_probe", "app_latency"):
+        world.metrics.say(metric, 0.0, since=world.clock.at)
     world.clock.forward(30)
     given = RecoveryInput(incident_id=incident.id, round=2, quiet_since=world.start)
     assert (await world.run(world.recovery.watch_recovery, given)).recovered
