@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from firebreak.domain.action import FieldChange
@@ -30,6 +30,7 @@ _STEP = re.compile(
       | \[(?P<by>[A-Za-z_]\w*)=(?P<value>"(?:[^"\\]|\\.)*")\]""",
     re.VERBOSE,
 )
+_BRIEF = 80  # characters of a value in a sentence
 _PLAIN = re.compile(r"[A-Za-z_][\w-]*\Z")
 
 
@@ -125,6 +126,41 @@ def merge_patch(obj: Mapping[str, Any], changes: Iterable[FieldChange]) -> dict[
         if not is_guard(change):
             _put(body, obj, parse_path(change.path), json.loads(change.after), change.path)
     return body
+
+
+def as_patched(obj: Any, body: Any) -> Any:
+    """What a JSON merge patch makes of `obj` (RFC 7396), by itself: no default, no admission."""
+    if not isinstance(body, Mapping):
+        return body
+    made = dict(obj) if isinstance(obj, Mapping) else {}
+    for key, value in body.items():
+        if value is None:
+            made.pop(key, None)
+        else:
+            made[key] = as_patched(made.get(key), value)
+    return made
+
+
+def differences(wanted: Any, found: Any, *path: Step) -> Iterator[str]:
+    """One sentence per field of `found` that is not as in `wanted`. Empty, `null` and not there are the same: an API
+    server drops what is empty."""
+    if isinstance(wanted, Mapping | None) and isinstance(found, Mapping | None):
+        for key in {**(wanted or {}), **(found or {})}:
+            yield from differences((wanted or {}).get(key), (found or {}).get(key), *path, str(key))
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        for index, (one, other) in enumerate(zip(wanted, found, strict=True)):
+            yield from differences(one, other, *path, index)
+    elif canonical(_none_if_empty(wanted)) != canonical(_none_if_empty(found)):
+        yield f"{field_path(*path)}: {_brief(found)} instead of {_brief(wanted)}"
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if isinstance(value, list | Mapping) and not value else value
+
+
+def _brief(value: Any) -> str:
+    text = canonical(value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
 
 def _put(body: dict[str, Any], obj: Any, steps: tuple[Step, ...], value: Any, path: str) -> None:

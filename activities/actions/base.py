@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from activities.actions.kept_objects import KeptObjects
-from activities.actions.marks import bound, effect_on, found_on, mark_of, marked_patch, same_object
+from activities.actions.marks import bound, effect_on, found_on, mark_of, marked_patch, same_object, unplanned
 from activities.fields import canonical, changes_as_written, inverse, moved_fields, read_field
 from firebreak.domain.action import (
     CheckOutcome,
@@ -215,7 +215,9 @@ class Action(ABC):
                     break
                 continue
             written = changes_as_written(answer, intent.changes)
-            return effect_on(intent, answer, EffectOutcome.APPLIED, "the API server took the write", written)
+            other = unplanned(obj, body, answer)
+            took = "the API server took the write" + (f", and wrote something else: {other}" if other else "")
+            return effect_on(intent, answer, EffectOutcome.APPLIED, took, written)
         raise PreconditionFailed(
             f"{ref.text} was written by others during each of our tries; nothing was written by us",
             advice=f"Find out what keeps writing {ref.text} before acting on it.",
@@ -300,13 +302,11 @@ class Action(ABC):
                 answer = await self.cluster.patch(ref, body, dry_run=True, timeout=self.call_timeout)
             except TargetChanged:  # 409: it moved between reading and this
                 return None
-            other = [
-                f"{would.path} would become {would.after} instead of {plan.after}"
-                for plan, would in zip(proposal.changes, changes_as_written(answer, proposal.changes), strict=True)
-                if would.after != plan.after
-            ]
+            other = unplanned(obj, body, answer)
             if other:
-                return refused(f"the API server would write something else: {'; '.join(other)}", ref=ref, obj=obj)
+                return refused(f"the API server would write something else: {other}", ref=ref, obj=obj)
+            if mark_of(step_key, answer) is None:
+                return refused(f"the API server would not keep this step's mark on {ref.text}", ref=ref, obj=obj)
         self._kept.keep(step_key, obj)
         return CheckResult(
             outcome=CheckOutcome.READY, reason=proposal.reason, target=bound(ref, obj), changes=proposal.changes

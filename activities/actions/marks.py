@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from activities.fields import inverse, merge_patch, moved_fields
+from activities.fields import as_patched, differences, inverse, merge_patch, moved_fields
 from firebreak.domain.action import Effect, EffectOutcome, FieldChange, Intent
 from firebreak.domain.codec import format_time
 from firebreak.domain.errors import TargetChanged
 from firebreak.domain.ids import step_annotation
 from firebreak.domain.ports import KubeObject
 from firebreak.domain.target import BoundTarget, TargetRef
+
+_THE_SERVERS = frozenset({"metadata", "status"})
+_MOST_TOLD = 3
+"""Differences named in one sentence."""
 
 
 def bound(ref: TargetRef, obj: KubeObject) -> BoundTarget:
@@ -45,6 +50,16 @@ def marked_patch(
     meta["resourceVersion"] = obj["metadata"]["resourceVersion"]
     meta.setdefault("annotations", {})[step_annotation(step_key)] = format_time(stamp)
     return body
+
+
+def unplanned(obj: KubeObject, body: Mapping[str, Any], answer: KubeObject) -> str:
+    """What `answer` holds that the patch `body` alone does not make of `obj`, and what of it was not taken: admission
+    altered the write. Empty = it is as planned; metadata and status, which the API server keeps, are not looked at."""
+    planned = as_patched(obj, body)
+    wanted, got = ({k: v for k, v in one.items() if k not in _THE_SERVERS} for one in (planned, answer))
+    found = tuple(islice(differences(wanted, got), _MOST_TOLD + 1))
+    more = "; and more" if len(found) > _MOST_TOLD else ""
+    return "; ".join(found[:_MOST_TOLD]) + more
 
 
 def effect_on(

@@ -317,6 +317,10 @@ class RealWorld:
 
         await _eventually(look)
 
+    async def eventually(self, look: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until it is so."""
+        await _eventually(look)
+
     async def edit(self, ref: TargetRef, patch: Mapping[str, Any]) -> None:
         await self.call("PATCH", self.path(ref.kind, ref.name), patch, "application/merge-patch+json")
 

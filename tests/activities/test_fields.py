@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from activities.fields import (
+    as_patched,
     canonical,
+    differences,
     field_path,
     inverse,
     is_guard,
@@ -98,3 +100,33 @@ def test_values_are_compared_as_values() -> None:
     stored = FieldChange(path="x", before='{"b": 1, "a": 2}', after="null")
     assert moved_fields({"x": {"a": 2, "b": 1}}, [stored]) == ()
     assert moved_fields({"x": "1"}, [change("x", 1, 2)]) != ()
+
+
+def test_a_patch_is_carried_out_as_an_api_server_does() -> None:
+    """`null` removes, a list is replaced as a whole, all else stays (RFC 7396); what was given is not changed."""
+    obj = {"data": {"a": "1", "b": "2"}, "rules": [{"w": 1}, {"w": 2}]}
+    patch = {"data": {"a": None, "c": "3"}, "rules": [{"w": 9}]}
+    assert as_patched(obj, patch) == {"data": {"b": "2", "c": "3"}, "rules": [{"w": 9}]}
+    assert obj == {"data": {"a": "1", "b": "2"}, "rules": [{"w": 1}, {"w": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "said"),
+    [
+        ({"a": {"b": [1, {"c": "x"}]}}, {"a": {"b": [1, {"c": "x"}]}}, []),
+        ({"a": {}, "b": [], "c": None}, {}, []),  # the API server drops what is empty
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, ["a.b: 2 instead of 1"]),
+        ({"a": {"b": 1}}, {}, ["a.b: null instead of 1"]),
+        ({}, {"a": {"b": 1}}, ["a.b: 1 instead of null"]),
+        ({"a": 0}, {}, ["a: null instead of 0"]),
+        ({"a": ""}, {}, ['a: null instead of ""']),
+        ({"a": 0}, {"a": False}, ["a: false instead of 0"]),
+        ({"a": [1]}, {"a": [1, 2]}, ["a: [1,2] instead of [1]"]),
+        ({"a": [{"w": 1}]}, {"a": [{"w": 2}]}, ["a[0].w: 2 instead of 1"]),
+        ({"a": {"b": 1}}, {"a": "x"}, ['a: "x" instead of {"b":1}']),
+        ({"a": "x" * 100}, {}, ['a: null instead of "' + "x" * 79 + "..."]),
+    ],
+)
+def test_differences_name_their_fields(wanted: Any, found: Any, said: list[str]) -> None:
+    """One sentence each, with the value that is there and the one that was meant, cut in length."""
+    assert list(differences(wanted, found)) == said

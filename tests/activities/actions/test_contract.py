@@ -536,6 +536,48 @@ async def test_admission_that_would_write_something_else_is_refused(
 
 
 @every_mutating_action
+async def test_admission_that_would_write_more_than_was_planned_is_refused(
+    name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
+) -> None:
+    """A restart with another image is no restart: fields beside the touched ones must stay as they are, too."""
+    scene = await SCENES[name](fake_world)
+    play = Stage(name, fake_world, scene, context(scene.default_target))
+    part = "data" if name == "set_flag" else "spec"
+    play.port.admit = lambda answer: {**answer, part: {**answer[part], "more": {"image": "other:2"}}}
+    altered = await play.check()
+    assert altered.outcome is CheckOutcome.REFUSED
+    assert f'something else: {part}.more.image: "other:2" instead of null' in altered.reason
+
+
+@every_mutating_action
+async def test_admission_that_alters_the_write_alone_is_told(
+    name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
+) -> None:
+    """It let the dry run pass: what it made of the write stands in the effect."""
+    scene = await SCENES[name](fake_world)
+    play = Stage(name, fake_world, scene, context(scene.default_target))
+    intent = await play.intent()
+    part = "data" if name == "set_flag" else "spec"
+    play.port.admit = lambda answer: {**answer, part: {**answer[part], "more": "1"}}
+    effect = await play.action.apply(intent)
+    assert effect.outcome is EffectOutcome.APPLIED
+    assert f'wrote something else: {part}.more: "1" instead of null' in effect.reason
+
+
+@every_mutating_action
+async def test_admission_that_would_not_keep_the_mark_is_refused(
+    name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
+) -> None:
+    """Without it a write whose reply was lost could not be told from somebody else's."""
+    scene = await SCENES[name](fake_world)
+    play = Stage(name, fake_world, scene, context(scene.default_target))
+    play.port.admit = lambda answer: {**answer, "metadata": {**answer["metadata"], "annotations": {}}}
+    stripped = await play.check()
+    assert stripped.outcome is CheckOutcome.REFUSED
+    assert "would not keep this step's mark" in stripped.reason
+
+
+@every_mutating_action
 async def test_the_dry_run_can_be_switched_off(
     name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
 ) -> None:
