@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from activities.actions.base import Action, ActionParams, Proposal, refused
-from activities.disruption_budgets import budget_objection
+from activities.disruption_budgets import budget_objection, max_unavailable
 from activities.fields import canonical, field_path, read_field
 from activities.workloads import (
     RESTARTED_AT,
@@ -54,9 +55,7 @@ class RestartWorkload(Action):
             self.cluster.get(ref, timeout=self.call_timeout),
             self.cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, ref.namespace, timeout=self.call_timeout),
         )
-        objection = _objection(obj, ref.kind) or await budget_objection(
-            self.cluster, obj, ref.kind, budgets, timeout=self.call_timeout
-        )
+        objection = _objection(obj, ref.kind) or await self._takes_too_many(obj, ref.kind, budgets)
         if objection:
             return refused(f"{ref.text} is not restarted: {objection}", ref=ref, obj=obj)
         before = canonical(read_field(obj, _PATH))
@@ -76,7 +75,12 @@ class RestartWorkload(Action):
         """Somebody may have let the roll-out take more pods down at once, or a budget fewer, since the check."""
         ref = intent.target.ref
         budgets = await self.cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, ref.namespace, timeout=self.call_timeout)
-        return await budget_objection(self.cluster, obj, ref.kind, budgets, timeout=self.call_timeout)
+        return await self._takes_too_many(obj, ref.kind, budgets)
+
+    async def _takes_too_many(self, obj: KubeObject, kind: ResourceKind, budgets: Iterable[KubeObject]) -> str:
+        """Why its roll-out would take too many pods down at once; empty when it would not."""
+        broken = await budget_objection(self.cluster, obj, kind, budgets, timeout=self.call_timeout)
+        return broken or _all_at_once(obj, kind)
 
     async def followed(self, effect: Effect, obj: KubeObject) -> Progress:
         """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason. A later
@@ -99,6 +103,13 @@ class RestartWorkload(Action):
 
 def _restarted_at(obj: KubeObject) -> str:
     return str((obj["metadata"].get("annotations") or {}).get(RESTARTED_AT, ""))
+
+
+def _all_at_once(obj: KubeObject, kind: ResourceKind) -> str:
+    """Why the roll-out would be no better than Recreate, whatever budgets say; empty when pods stay. A single pod has
+    no other that could stay."""
+    wanted, down = replicas_of(obj, kind), max_unavailable(obj, kind)
+    return f"a roll-out may take down {down} of {wanted} pods at once: no pod need stay" if 1 < wanted <= down else ""
 
 
 def _objection(obj: KubeObject, kind: ResourceKind) -> str:

@@ -49,6 +49,36 @@ def rolling_update(**limits: Any) -> dict[str, Any]:
     return {"strategy": {"type": "RollingUpdate", "rollingUpdate": limits}}
 
 
+@pytest.mark.parametrize(
+    ("kind", "replicas", "limits", "allowed"),
+    [
+        (DEPLOYMENT, 4, {"maxUnavailable": "100%"}, False),
+        (DEPLOYMENT, 4, {"maxUnavailable": 9, "maxSurge": 2}, False),
+        (DEPLOYMENT, 4, {"maxUnavailable": 3}, True),
+        (DEPLOYMENT, 2, {"maxUnavailable": "99%"}, True),  # 1.98 down to 1
+        (DEPLOYMENT, 1, {"maxUnavailable": 1}, True),  # no other could stay
+        (STATEFULSET, 1, {}, True),
+        (DAEMONSET, 3, {"maxUnavailable": "100%"}, False),
+        (DAEMONSET, 3, {"maxUnavailable": "70%"}, False),  # 2.1 up to 3
+        (DAEMONSET, 3, {"maxSurge": "100%", "maxUnavailable": 0}, True),
+    ],
+)
+async def test_all_pods_are_never_down_at_once(
+    kind: ResourceKind,
+    replicas: int,
+    limits: Mapping[str, Any],
+    allowed: bool,
+    fake_world: FakeWorld,
+    check: Callable[[TargetRef], Any],
+) -> None:
+    """A roll-out that may do that is Recreate by another name, also where no budget forbids it."""
+    field = "strategy" if kind is DEPLOYMENT else "updateStrategy"
+    strategy = {field: {"type": "RollingUpdate", "rollingUpdate": limits}}
+    result = await check(await fake_world.workload("web", replicas=replicas, kind=kind, **strategy))
+    assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
+    assert allowed or "no pod need stay" in result.reason
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_each_kind_of_workload_can_be_restarted(
     kind: ResourceKind, fake_world: FakeWorld, check: Callable[[TargetRef], Any]
@@ -153,7 +183,7 @@ async def test_a_budget_of_others_does_not_bind(
     selector: Any, fake_world: FakeWorld, check: Callable[[TargetRef], Any]
 ) -> None:
     """matchLabels and matchExpressions both count; a missing selector selects nothing."""
-    ref = await fake_world.workload("web", replicas=2, **rolling_update(maxUnavailable=2))
+    ref = await fake_world.workload("web", replicas=3, **rolling_update(maxUnavailable=2))
     spec = {"minAvailable": 2, "selector": selector}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "other"}, "spec": spec})
     assert (await check(ref)).outcome is CheckOutcome.READY
