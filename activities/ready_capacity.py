@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from activities.workloads import is_ready, pods_of, selector_matches
-from firebreak.domain.ports import ClusterPort
+from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
+
+_SCALED = (ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Pods behind one Service: `ready` of `present`; those on their way out count for neither, and the surge of a
-    roll-out (pods beyond what the workloads behind it want) does not count as present."""
+    """Pods behind one Service: `ready` and `present`, those on their way out not counted. `present` are as many as the
+    workloads behind it want, whether they are there or cannot be (the surge of a roll-out is beyond that), and pods of
+    nobody known."""
 
     service: str
     ready: int
@@ -24,16 +27,15 @@ class Capacity:
 
 
 async def capacity_of(cluster: ClusterPort, service: TargetRef, *, timeout: timedelta) -> Capacity:
-    """From the Service's EndpointSlices (each pod once, however many slices and addresses it has); where there is no
-    slice at all, from the pods that its selector matches. TargetNotFound when there is no such Service either."""
+    """Ready ones from the Service's EndpointSlices (each pod once, however many slices and addresses it has); where
+    there is no slice at all, from the pods that its selector matches. TargetNotFound when there is no such Service
+    either."""
     slices = await cluster.list(
         ResourceKind.ENDPOINT_SLICE,
         service.namespace,
         labels={"kubernetes.io/service-name": service.name},
         timeout=timeout,
     )
-    if not slices:
-        return await _from_pods(cluster, service, timeout)
     endpoints: dict[str, bool] = {}
     for part in slices:
         for endpoint in part.get("endpoints") or ():
@@ -43,38 +45,38 @@ async def capacity_of(cluster: ClusterPort, service: TargetRef, *, timeout: time
             key = _identity(endpoint)
             # `ready` unset means ready (discovery.k8s.io/v1, EndpointConditions)
             endpoints[key] = endpoints.get(key, True) and state.get("ready") is not False
-    present = min(len(endpoints), await _wanted(cluster, service, timeout) or len(endpoints))
-    return Capacity(service=service.name, ready=sum(endpoints.values()), present=present)
-
-
-async def _wanted(cluster: ClusterPort, service: TargetRef, timeout: timedelta) -> int:
-    """How many pods the workloads behind the Service want in all; 0 where none of them is known."""
     obj = await cluster.get(service, timeout=timeout)
     selector = (obj.get("spec") or {}).get("selector")
-    if not selector:
-        return 0
-    kinds = (ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET)
-    listed = await asyncio.gather(*(cluster.list(kind, service.namespace, timeout=timeout) for kind in kinds))
-    specs = [workload.get("spec") or {} for workloads in listed for workload in workloads]
-    return sum(
-        int(spec.get("replicas", 1))
-        for spec in specs
-        if selector_matches(
-            {"matchLabels": selector}, (spec.get("template") or {}).get("metadata", {}).get("labels", {})
-        )
+    if not selector:  # somebody keeps its endpoints by hand
+        return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(endpoints))
+    listed, *workloads = await asyncio.gather(
+        pods_of(cluster, service.namespace, {"matchLabels": selector}, timeout=timeout),
+        *(cluster.list(kind, service.namespace, timeout=timeout) for kind in _SCALED),
     )
+    pods = [pod for pod in listed if not _over(pod)]
+    present = _meant(pods, (workload for found in workloads for workload in found), selector)
+    ready = sum(endpoints.values()) if slices else sum(map(is_ready, pods))
+    return Capacity(service=service.name, ready=ready, present=present or len(endpoints))
+
+
+def _meant(pods: Iterable[KubeObject], workloads: Iterable[KubeObject], selector: Mapping[str, str]) -> int:
+    """How many pods the workloads behind a Service want in all, and how many of `pods` belong to none of them."""
+    specs = [workload.get("spec") or {} for workload in workloads]
+    behind = [s for s in specs if selector_matches({"matchLabels": selector}, _labels(s.get("template") or {}))]
+    strangers = sum(1 for p in pods if not any(selector_matches(s.get("selector"), _labels(p)) for s in behind))
+    return strangers + sum(int(spec.get("replicas", 1)) for spec in behind)
+
+
+def _over(pod: KubeObject) -> bool:
+    """On its way out, or ended: an evicted pod is kept for its story."""
+    phase = (pod.get("status") or {}).get("phase")
+    return bool(pod["metadata"].get("deletionTimestamp")) or phase in ("Succeeded", "Failed")
+
+
+def _labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    return (obj.get("metadata") or {}).get("labels") or {}
 
 
 def _identity(endpoint: Mapping[str, Any]) -> str:
     pod = endpoint.get("targetRef") or {}
     return str(pod.get("uid") or pod.get("name") or ",".join(endpoint.get("addresses") or ()))
-
-
-async def _from_pods(cluster: ClusterPort, service: TargetRef, timeout: timedelta) -> Capacity:
-    obj = await cluster.get(service, timeout=timeout)
-    selector = (obj.get("spec") or {}).get("selector")
-    if not selector:
-        return Capacity(service=service.name, ready=0, present=0)
-    pods = await pods_of(cluster, service.namespace, {"matchLabels": selector}, timeout=timeout)
-    present = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
-    return Capacity(service=service.name, ready=sum(map(is_ready, present)), present=len(present))

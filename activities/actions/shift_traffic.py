@@ -130,10 +130,11 @@ class ShiftTraffic(Action):
         """Why the receiving side cannot carry what it would get; empty when it can. Judged rule by rule.
 
         What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before. All
-        that go on serve as one side; a backend that gets its load back must carry its share of the weight by itself."""
+        that go on serve as one side, with what they carry of other rules; a backend that gets its load back must carry
+        its share of the weight by itself."""
         written = {c.path: json.loads(c.after) for c in changes}
-        for index, rule in enumerate(_rules(obj)):
-            weights = rule_weights(rule, index)
+        now = [rule_weights(rule, index) for index, rule in enumerate(_rules(obj))]
+        for index, (rule, weights) in enumerate(zip(_rules(obj), now, strict=True)):
             if _weight_path(index, params.away_from) not in written:
                 continue
             after = {n: _weight(written.get(_weight_path(index, n), w)) for n, w in weights.items()}
@@ -143,12 +144,15 @@ class ShiftTraffic(Action):
             found = await asyncio.gather(*(self._capacity(ref, rule, n) for n in names))
             by_name = dict(zip(names, found, strict=True))
             carrying = sum(by_name[n].present for n in names if weights[n] > 0)
+            busy = [n for n in takers if weights[n] == 0 and any(other.get(n, 0) > 0 for other in now)]
+            elsewhere = sum(by_name[n].present for n in busy)
             receiving = sum(by_name[n].ready for n in takers)
             part, whole = sum(after[n] for n in takers), sum(after.values())
-            needed = max(1, math.ceil(carrying * part / whole * params.min_ready_share))
+            needed = max(1, math.ceil((carrying * part / whole + elsewhere) * params.min_ready_share))
             if receiving < needed:
                 why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
                 why += "" if part == whole else f", for {part} of {whole} of its weight"
+                why += f", and of the {elsewhere} of {', '.join(busy)} that carry other rules" if elsewhere else ""
                 return f"{', '.join(takers)} has {receiving} ready pods and needs {needed} ({why})"
         return ""
 

@@ -21,10 +21,8 @@ def put_service(cluster: Any, *, endpoints: list[bool], replicas: int) -> Target
         for n, ready in enumerate(endpoints)
     ]
     cluster.put(ResourceKind.ENDPOINT_SLICE, {"metadata": meta, "endpoints": states})
-    template = {"metadata": {"labels": LABELS}}
-    cluster.put(
-        ResourceKind.DEPLOYMENT, {"metadata": {"name": "pay-v1"}, "spec": {"replicas": replicas, "template": template}}
-    )
+    spec = {"replicas": replicas, "selector": {"matchLabels": LABELS}, "template": {"metadata": {"labels": LABELS}}}
+    cluster.put(ResourceKind.DEPLOYMENT, {"metadata": {"name": "pay-v1"}, "spec": spec})
     return TargetRef(
         cluster="lab",
         namespace="shop",
@@ -39,14 +37,28 @@ def put_service(cluster: Any, *, endpoints: list[bool], replicas: int) -> Target
         ([True, True, True], 3, (3, 3)),
         ([True, True, True, False], 3, (3, 3)),  # the surge pod of a roll-out is no more load
         ([False, False, False], 3, (0, 3)),  # dead pods were carrying it before
-        ([True, False], 5, (1, 2)),
+        ([True, False], 5, (1, 5)),  # a node was lost: where three are to start nobody knows
+        ([], 4, (0, 4)),  # none can be placed; a slice without endpoints
+        ([True], 0, (1, 1)),  # not the workload's any more
     ],
 )
-async def test_the_surge_of_a_rollout_does_not_count_as_load(
+async def test_the_load_is_what_the_workload_wants(
     fake: Any, endpoints: list[bool], replicas: int, expected: tuple[int, int]
 ) -> None:
-    """A stuck restart must not keep the next tier from moving traffic away."""
+    """A stuck restart must not keep the next tier from moving traffic away, and pods that are gone carried it, too."""
     service = put_service(fake, endpoints=endpoints, replicas=replicas)
     assert await capacity_of(fake, service, timeout=LIMIT) == Capacity(
         service="pay-v1", ready=expected[0], present=expected[1]
     )
+
+
+async def test_pods_of_nobody_known_are_load_too(fake: Any) -> None:
+    """Behind one Service stand a Deployment of two and what another controller runs: neither hides the other."""
+    service = put_service(fake, endpoints=[True] * 5, replicas=2)
+    fake.objects[ResourceKind.DEPLOYMENT, "shop", "pay-v1"]["spec"]["selector"] = {"matchLabels": {"by": "deployment"}}
+    for n in range(6):
+        labels = {**LABELS, "by": "deployment" if n < 2 else "another"}
+        gone = {"deletionTimestamp": "2026-11-21T08:36:44Z"} if n == 4 else {}
+        status = {"phase": "Failed" if n == 5 else "Running"}
+        fake.put(ResourceKind.POD, {"metadata": {"name": f"pay-{n}", "labels": labels, **gone}, "status": status})
+    assert (await capacity_of(fake, service, timeout=LIMIT)).present == 4

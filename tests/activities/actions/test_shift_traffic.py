@@ -19,7 +19,7 @@ from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.engine.clock import SystemClock
 
 if TYPE_CHECKING:
-    from tests.activities.conftest import FakeWorld
+    from tests.activities.conftest import FakeWorld, RealWorld
 
     MakeContext = Callable[[TargetRef], StepContext]
 
@@ -35,6 +35,16 @@ def rule(**weights: int | None) -> dict[str, Any]:
 
 def weights(obj: Mapping[str, Any]) -> list[dict[str, int]]:
     return [{b["name"]: b.get("weight") for b in r["backendRefs"]} for r in obj["spec"]["rules"]]
+
+
+def at(path: str, given: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """That rule for calls to `path`."""
+    return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], **copy.deepcopy(given), **more}
+
+
+CONTAINERS = {"containers": [{"name": "main", "image": "registry.example/pay:2"}]}
+SHIFTED = rule(pay_v1=100, pay_v2=0)
+AS_PLANNED_ON = rule(pay_v1=0, pay_v2=100)
 
 
 class Route:
@@ -204,6 +214,56 @@ async def test_dead_pods_count_as_load(route: Route) -> None:
     assert "needs 4" in (await route.check()).reason
 
 
+@pytest.mark.parametrize(
+    ("rules", "share", "needs"),
+    [
+        ([rule(pay_v1=0, pay_v2=100), rule(pay_v1=100)], 1.0, "pay-v1 has 3 ready pods and needs 6"),
+        ([rule(pay_v1=0, pay_v2=100), rule(pay_v1=100)], 0.5, ""),
+        ([rule(pay_v1=100), rule(pay_v1=0, pay_v2=1), rule(pay_v1=9, pay_v3=1)], 1.0, "needs 6"),  # its pods count once
+        ([rule(pay_v1=0, pay_v2=100), rule(pay_v3=100)], 1.0, ""),  # that one is in nobody's way
+        ([rule(pay_v1=0, pay_v2=100), rule(pay_v1=0, pay_v3=1)], 1.0, ""),
+        ([rule(pay_v1=0, pay_v2=100), rule(pay_v1=0, pay_v2=7)], 1.0, ""),  # the same pods carry both
+    ],
+)
+async def test_what_the_receiving_side_carries_of_other_rules_counts(
+    rules: Rules, share: float, needs: str, route: Route
+) -> None:
+    """It has the pods for its own calls, and for none beside them."""
+    await route.has(*rules)
+    result = await route.check(min_ready_share=share)
+    assert (result.outcome is CheckOutcome.READY) is (needs == ""), result.reason
+    assert needs in result.reason
+
+
+async def test_traffic_goes_back_beside_what_a_backend_carries_by_then(route: Route) -> None:
+    """Since the shift somebody has given it a rule of its own: its three pods are for that one."""
+    await route.has(at("/", AS_PLANNED_ON))
+    intent = await route.shift()
+    effect = await route.action.apply(intent)
+    await route.world.edit(route.ref, {"spec": {"rules": [at("/", SHIFTED), at("/own", rule(pay_v2=1))]}})
+    back = await route.action.prepare_undo(intent, effect, step_key="back", stamp=intent.stamp)
+    assert back.outcome is CheckOutcome.REFUSED
+    assert "needs 6 (100% of the 3 that carry rule 0 now, and of the 3 of pay-v2 that carry other rules)" in back.reason
+
+
+@pytest.mark.servers
+async def test_pods_that_could_not_be_placed_count_as_load(real_world: RealWorld, context: MakeContext) -> None:
+    """No node takes the pods of the bad release: the load is that of four, though it has no endpoint."""
+    await real_world.service("pay-v1", pods=1)
+    template = {"metadata": {"labels": {"app": "pay-v2"}}, "spec": {"nodeSelector": {"disk": "none"}, **CONTAINERS}}
+    spec = {"replicas": 4, "selector": {"matchLabels": {"app": "pay-v2"}}, "template": template}
+    await real_world.create(ResourceKind.DEPLOYMENT, {"metadata": {"name": "pay-v2"}, "spec": spec})
+    ports = [{"port": 80, "name": "http"}]
+    service = {"metadata": {"name": "pay-v2"}, "spec": {"selector": {"app": "pay-v2"}, "ports": ports}}
+    await real_world.create(ResourceKind.SERVICE, service)
+    backends = [{"name": n, "port": 80, "weight": w} for n, w in (("pay-v1", 0), ("pay-v2", 100))]
+    spec = {"rules": [{"backendRefs": backends}]}
+    ref = await real_world.create(ResourceKind.HTTP_ROUTE, {"metadata": {"name": "pay"}, "spec": spec})
+    action = ShiftTraffic(real_world.cluster, clock=SystemClock())
+    check = await action.check({"route": "pay", "away_from": "pay-v2"}, context(ref))
+    assert "pay-v1 has 1 ready pods and needs 4" in check.reason
+
+
 async def test_a_pod_counts_once_and_a_leaving_one_not_at_all(route: Route) -> None:
     """Dual-stack Services list each pod in two slices."""
     meta = {"name": "pay-v1-ipv6", "labels": {"kubernetes.io/service-name": "pay-v1"}}
@@ -257,15 +317,6 @@ async def test_undo_finds_the_backend_by_name_and_keeps_other_edits(route: Route
     assert obj["spec"]["rules"] == [{**rule(pay_v2=95, pay_v1=5), "timeouts": {"request": "9s"}}]
 
 
-def at(path: str, given: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """That rule for calls to `path`."""
-    return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], **copy.deepcopy(given), **more}
-
-
-SHIFTED = rule(pay_v1=100, pay_v2=0)
-AS_PLANNED_ON = rule(pay_v1=0, pay_v2=100)
-
-
 @pytest.mark.parametrize(
     ("first", "since"),
     [
@@ -316,7 +367,7 @@ async def test_rules_that_match_the_same_are_shifted_and_put_back(route: Route) 
     """They are odd but legal: their places tell them apart as long as there are as many of them."""
     rules = [at("/", AS_PLANNED_ON), at("/", rule(pay_v1=7, pay_v3=3)), at("/", rule(pay_v1=1, pay_v2=0))]
     await route.has(*rules)
-    intent = await route.shift()
+    intent = await route.shift(min_ready_share=0.5)
     effect = await route.action.apply(intent)
     key = f"{intent.step_key}/undo"
     prepared = await route.action.prepare_undo(intent, effect, step_key=key, stamp=intent.stamp)
