@@ -29,7 +29,7 @@ from firebreak.domain.action import (
     Intent,
 )
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.errors import NotYet, PermanentError, TargetHeld, TransientError
+from firebreak.domain.errors import NotAnyMore, NotYet, PermanentError, TargetHeld, TransientError
 from firebreak.domain.incident import IncidentPhase, Mode
 from firebreak.domain.message import MessageDraft, NoticeKind
 from firebreak.domain.plan import Plan, StepRecord, StepStatus
@@ -130,16 +130,21 @@ class StepHands:
         """`again`: an earlier attempt may have sent it."""
         started = time.monotonic()
         try:
-            effect = await self._actions[intent.action].apply(intent)
+            effect = await self._actions[intent.action].apply(intent, stopped=lambda: self._stopped(given, intent))
         except TransientError as error:
             if activity.info().is_local:
                 raise  # the outcome is unknown: the patient attempt reads the world first
             return await self._read_back(given, plan, intent, str(error))
         except PermanentError as error:
             effect = intent.came_to(EffectOutcome.REFUSED, f"{error} {error.next_step()}")
-            if again and isinstance(error, NotYet):  # the object is as it was, so what was sent may land
+            if again and isinstance(error, NotYet | NotAnyMore):  # the object is as it was, so what was sent may land
                 effect = let_go(intent, effect.reason, self._clock.now())
         return await self._record_effect(given, plan, effect, took=(time.monotonic() - started) * 1000)
+
+    async def _stopped(self, given: StepInput, intent: Intent) -> str:
+        """Why an intent is not carried out any more, now; empty = it is."""
+        ended = await self._casebook.found(given.incident_id, *HANDS_OFF)
+        return hands_off(ended) if ended else too_old(given, self._clock.now(), intent)
 
     async def _after_crash(self, given: StepInput, plan: Plan, intent: Intent) -> StepRecord:
         """An intent without an effect: read the world, and write only what is not there."""
@@ -153,13 +158,11 @@ class StepHands:
         except PermanentError as error:  # the target is gone, or another one: nobody can tell any more
             effect = intent.came_to(EffectOutcome.UNKNOWN, f"{error} {error.next_step()}")
         if effect.outcome is EffectOutcome.NOT_APPLIED and intent.changes:
-            ended = await self._casebook.found(given.incident_id, *HANDS_OFF)
-            now = self._clock.now()
             if self._mode is Mode.OBSERVE:  # switched after the intent: what was not written then is not written now
                 why = "mode observe: not written any more"
-                effect = let_go(intent, why, now, otherwise=EffectOutcome.WOULD_APPLY)
-            elif why := hands_off(ended) if ended else too_old(given, now, intent):
-                effect = let_go(intent, why, now)
+                effect = let_go(intent, why, self._clock.now(), otherwise=EffectOutcome.WOULD_APPLY)
+            elif why := await self._stopped(given, intent):
+                effect = let_go(intent, why, self._clock.now())
             else:
                 return await self._apply(given, plan, intent, again=True)
         return await self._record_effect(given, plan, effect)

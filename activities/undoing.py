@@ -13,7 +13,7 @@ from activities.stops import HANDS_OFF, hands_off, let_go, too_old
 from firebreak.domain import ids
 from firebreak.domain.action import CheckOutcome, Effect, EffectOutcome, HeldBackCheck, HeldBackEffect, Intent
 from firebreak.domain.codec import from_data, to_data
-from firebreak.domain.errors import NotYet, PermanentError
+from firebreak.domain.errors import NotAnyMore, NotYet, PermanentError
 from firebreak.domain.incident import Mode
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
@@ -64,6 +64,13 @@ async def undo_step(
     if mode is Mode.OBSERVE and (stored is None or stored.key in ends):
         would = replace(effect, outcome=EffectOutcome.WOULD_APPLY, reason=OBSERVED, step_key=key)
         return TakingBack(effect=would, begun=False)
+    # A restore has judged its evidence just now.
+    rests = given if of_tier else replace(given, rests_on=clock.now())
+
+    async def stopped() -> str:
+        ended = await casebook.found(given.incident_id, *ends)
+        return hands_off(ended) if ended else too_old(rests, clock.now(), intent if of_tier else None)
+
     intent: Intent | None = None
     sent = stored is not None  # by an earlier attempt, which may have sent it
     try:
@@ -87,8 +94,8 @@ async def undo_step(
             return said(EffectOutcome.REFUSED, "it has been recorded already", begun=True)
         intent = from_data(Intent, stored.body["intent"])
         left = await _left_by(casebook, action, clock, mode, given, intent, ends) if sent else None
-        return TakingBack(effect=left or await action.apply(intent, least=of_tier), begun=True)
-    except NotYet as error:
+        return TakingBack(effect=left or await action.apply(intent, least=of_tier, stopped=stopped), begun=True)
+    except (NotYet, NotAnyMore) as error:
         why = f"{error} {error.next_step()}"
         if of_tier and sent and intent is not None:  # the object is as it was, so what was sent may land
             return TakingBack(effect=let_go(intent, why, clock.now()), begun=True)

@@ -42,6 +42,7 @@ from firebreak.domain.action import (
     StepContext,
 )
 from firebreak.domain.errors import (
+    NotAnyMore,
     NotYet,
     PermanentError,
     PreconditionFailed,
@@ -51,6 +52,9 @@ from firebreak.domain.errors import (
 )
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject
 from firebreak.domain.target import SYSTEM_NAMESPACES, ResourceKind, TargetRef
+
+Stopped = Callable[[], Awaitable[str]]
+"""Why nothing is written any more, asked of the moment; empty = go on."""
 
 CALL_TIMEOUT = timedelta(seconds=2)  # one call; a hanging API server must not eat the paging deadline of 60 s
 CONFLICT_TRIES = 5  # a status update between our read and our write is ordinary: read again and look again
@@ -185,11 +189,12 @@ class Action(ABC):
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             return refused(f"the parameters of {self.name} cannot be used: {problems}")
 
-    async def apply(self, intent: Intent, *, least: bool = False) -> Effect:
+    async def apply(self, intent: Intent, *, least: bool = False, stopped: Stopped | None = None) -> Effect:
         """Writes once. APPLIED; ALREADY_APPLIED when this step's annotation is on the object; NOT_APPLIED for an intent
-        without changes (it was already so). Raises TargetChanged (other UID, touched field moved), TargetNotFound,
-        PermissionDenied, PreconditionFailed, NotYet (`objection`, with `least`): nothing was written; TransientError:
-        not known, call `read_back`."""
+        without changes (it was already so). `stopped` says, right before each write, why it is not to be any more: the
+        machine may have stood still, and the reads before it take their time. Raises TargetChanged (other UID, touched
+        field moved), TargetNotFound, PermissionDenied, PreconditionFailed, NotYet (`objection`, with `least`),
+        NotAnyMore (`stopped`): nothing was written; TransientError: not known, call `read_back`."""
         ref = intent.target.ref
         problem = self._forbidden(ref)
         if problem:
@@ -208,6 +213,8 @@ class Action(ABC):
             if kept is None:  # the check did not see this one
                 await self._borne(intent, obj, least)
             body = marked_patch(obj, intent.changes, intent.step_key, intent.stamp)
+            if stopped is not None and (why := await stopped()):
+                raise NotAnyMore(f"{ref.text} is not written: {why}")
             try:
                 answer = await self.cluster.patch(ref, body, timeout=self.call_timeout)
             except TargetChanged:  # 409: something moved between our read and our write; look what it was

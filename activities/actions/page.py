@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from activities.actions.base import Action, ActionParams, Proposal
+from activities.actions.base import Action, ActionParams, Proposal, Stopped
 from firebreak.domain.action import CheckOutcome, CheckResult, Effect, EffectOutcome, Intent, StepContext
 
 _REASON = "a person is called"
@@ -26,7 +26,7 @@ class Page(Action):
     async def propose(self, params: Any, context: StepContext) -> Proposal | CheckResult:
         return CheckResult(outcome=CheckOutcome.READY, reason=_REASON)
 
-    async def apply(self, intent: Intent, *, least: bool = False) -> Effect:
+    async def apply(self, intent: Intent, *, least: bool = False, stopped: Stopped | None = None) -> Effect:
         """Nothing is written to the cluster: the caller records the effect, and the outbox sends it."""
         return Effect(outcome=EffectOutcome.APPLIED, reason=_REASON, step_key=intent.step_key, target=intent.target)
 

@@ -7,6 +7,7 @@ FirebreakError
 - PermanentError                a retry cannot help
   - TargetNotFound  TargetChanged  PermissionDenied  PreconditionFailed
     - NotYet                    what the write needs beside its target is not there now
+    - NotAnyMore                what the write rested on is over since its intent
 - TargetHeld                    another incident acts on the target: one actor per target
 - LedgerError
   - AppendConflict (retry)  ChainBroken (stop all automation, page)
@@ -134,6 +135,13 @@ class NotYet(PreconditionFailed):
     a restore looks again."""
 
     advice = "Make room for it, with more ready pods or a budget that allows it, or act by hand."
+
+
+class NotAnyMore(PreconditionFailed):
+    """What the write rested on is over since its intent: its evidence or itself too old, its incident closed or a
+    person's."""
+
+    advice = "Nothing was written by this attempt: look at the incident with `firebreak show`."
 
 
 class TargetHeld(FirebreakError):

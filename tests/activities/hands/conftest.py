@@ -208,6 +208,7 @@ class Ledger:
         self.die_before: dict[str, int] = {}
         self.die_after: dict[str, int] = {}
         self.fail: dict[str, FirebreakError] = {}
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None  # once, after an intent is on disk
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._store, name)
@@ -221,6 +222,9 @@ class Ledger:
             done = await real(*args, **kwargs)
             if self.die_after.get(name) == self.calls[name]:
                 raise Killed(f"after {name}")
+            if self.meanwhile is not None and name == "append" and args[0][0].kind is EntryKind.INTENT_RECORDED:
+                happens, self.meanwhile = self.meanwhile, None
+                await happens()
             return done
 
         return call

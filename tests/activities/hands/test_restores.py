@@ -141,6 +141,26 @@ async def reply_lost(world: Any) -> tuple[Any, datetime]:
     return incident, opened
 
 
+async def test_a_restore_that_grows_old_before_its_call_judges_afresh(world: Any) -> None:
+    """The machine stood still between its intent and its call: the part may be ill again, and here it is."""
+    incident, opened_at = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=opened_at)
+    world.clock.forward(30)
+
+    async def minutes() -> None:
+        world.metrics.say("app_probe", 0.0, since=world.clock.now())
+        world.clock.forward(61)
+
+    world.ledger.meanwhile = minutes
+    assert not (await check(world, incident, opened_at)).ended
+    assert not (await check(world, incident, opened_at)).ended
+    assert world.flag == "false"
+    world.metrics.say("app_probe", 1.0, since=world.clock.now())
+    world.clock.forward(30)
+    assert (await check(world, incident, opened_at)).outcome == "restored"
+    assert (world.flag, world.cluster.writes) == ("true", 2)
+
+
 async def test_a_lost_reply_is_read_back(world: Any) -> None:
     """The API server had taken it back: found by its mark, not written again."""
     incident, opened = await reply_lost(world)

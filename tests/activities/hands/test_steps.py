@@ -215,6 +215,28 @@ async def test_an_intent_that_was_not_carried_out_is_let_go_when_it_is_old(world
     assert await effects(world, incident) == ["refused"]
 
 
+async def test_an_intent_that_grows_old_before_its_call_is_not_carried_out(world: Any) -> None:
+    """Paused between the two, and on again minutes later: this very attempt has sent nothing, and sends nothing."""
+    incident = await world.planned()
+
+    async def minutes() -> None:
+        world.clock.forward(61)
+
+    world.ledger.meanwhile = minutes
+    record = await act(world, incident)
+    assert (record.status, record.wrote, world.cluster.writes) == (StepStatus.REFUSED, False, 0)
+    assert "not written then; after 60 s not any more" in record.reason
+
+
+async def test_a_close_between_the_intent_and_the_call_comes_first(world: Any) -> None:
+    """A person who has been told that nothing is written any more finds nothing written."""
+    incident = await world.planned()
+    world.ledger.meanwhile = lambda: world.closed_by_hand(incident)
+    record = await act(world, incident)
+    assert (record.status, record.wrote, world.cluster.writes) == (StepStatus.REFUSED, False, 0)
+    assert "the incident has been closed" in record.reason
+
+
 @pytest.mark.parametrize(("ahead", "status"), [(5, StepStatus.APPLIED), (6, StepStatus.REFUSED)])
 async def test_nothing_is_begun_on_evidence_of_an_unknown_age(world: Any, ahead: int, status: StepStatus) -> None:
     """It is of a time that is still to come, so the clock was set back since: it may be ten minutes old."""

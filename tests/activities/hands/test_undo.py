@@ -218,6 +218,30 @@ async def test_an_undo_that_was_not_carried_out_is_let_go_when_it_is_old(world: 
     assert world.cluster.writes == 1
 
 
+async def test_an_undo_that_grows_old_before_its_call_is_not_carried_out(world: Any) -> None:
+    """The machine stood still between its intent and its call."""
+    incident = await world.planned()
+    await act(world, incident)
+
+    async def minutes() -> None:
+        world.clock.forward(61)
+
+    world.ledger.meanwhile = minutes
+    assert (await undo(world, incident)).status is StepStatus.UNDO_FAILED
+    (body,) = await world.bodies(incident, EntryKind.UNDO_RECORDED)
+    assert (body["effect"]["outcome"], world.cluster.writes) == ("refused", 1)
+
+
+async def test_a_close_between_an_undo_and_its_call_comes_first(world: Any) -> None:
+    """What is in force stays in force."""
+    incident = await world.planned()
+    await act(world, incident)
+    world.ledger.meanwhile = lambda: world.closed_by_hand(incident)
+    record = await undo(world, incident)
+    assert (record.status, world.cluster.writes) == (StepStatus.UNDO_FAILED, 1)
+    assert "the incident has been closed" in record.reason
+
+
 async def test_an_undo_that_was_refused_leaves_its_restore_open(world: Any) -> None:
     """What is still in place is still to be taken back."""
     incident = await world.verified()
