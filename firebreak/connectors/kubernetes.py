@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -134,8 +134,8 @@ class KubernetesCluster:
         found: list[KubeObject] = []
         while True:
             left = timedelta(seconds=until - asyncio.get_running_loop().time())
-            page = _object(await self._send("GET", f"{path}?{urlencode(query)}", call, left), call)
-            items = page.get("items") or []
+            page = _json(await self._send("GET", f"{path}?{urlencode(query)}", call, left), call)
+            items = _items(page, call)
             found += ({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items)
             query["continue"] = (page.get("metadata") or {}).get("continue") or ""
             if not query["continue"]:
@@ -236,7 +236,7 @@ def _selector(labels: Mapping[str, str], call: Call) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
-def _object(reply: HttpReply, call: Call) -> Mapping[str, Any]:
+def _json(reply: HttpReply, call: Call) -> Mapping[str, Any]:
     try:
         found = reply.json()
     except ValueError:
@@ -244,3 +244,23 @@ def _object(reply: HttpReply, call: Call) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise TransientError(f"{call.text}: the answer is no JSON object: {reply.text()}")
     return found
+
+
+def _object(reply: HttpReply, call: Call) -> Mapping[str, Any]:
+    """The object that was asked for. What a proxy says in JSON is none, nor is another one."""
+    found = _json(reply, call)
+    meta = found.get("metadata")
+    own = meta if isinstance(meta, dict) else {}
+    if own.get("name") != call.name or not all(isinstance(own.get(n), str) for n in ("uid", "resourceVersion")):
+        raise TransientError(f"{call.text}: the answer is not that object: {reply.text()}")
+    return found
+
+
+def _items(page: Mapping[str, Any], call: Call) -> Sequence[Mapping[str, Any]]:
+    """What a list holds; nothing only where it says so (`[]`, or the `null` of a nil slice)."""
+    items = page.get("items", ...)
+    if items is None:
+        return ()
+    if not isinstance(items, list) or not all(isinstance(one, dict) and one.get("metadata") for one in items):
+        raise TransientError(f"{call.text}: the answer is no list of objects")
+    return items

@@ -7,7 +7,7 @@ import inspect
 import json
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -357,6 +357,48 @@ async def test_an_answer_that_is_no_object_is_not_believed(kubeconfig: Path, con
             await cluster.get(ref("x"), timeout=LIMIT)
 
 
+META = {"name": "x", "uid": "u", "resourceVersion": "7"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"error": "log in first"},
+        {"metadata": None},
+        {"metadata": {**META, "name": "y"}},
+        {"metadata": {"name": "x", "uid": "u"}},
+        {"metadata": {"name": "x", "resourceVersion": "7"}},
+    ],
+)
+async def test_an_answer_that_is_not_the_object_asked_for_is_not_believed(
+    kubeconfig: Path, answer: Mapping[str, Any]
+) -> None:
+    """A proxy's JSON with status 200, or another object: after a write its outcome is unknown."""
+    async with played(kubeconfig, lambda _: httpx2.Response(200, json=answer)) as cluster:
+        with pytest.raises(TransientError, match="not that object"):
+            await cluster.get(ref("x"), timeout=LIMIT)
+        with pytest.raises(TransientError, match="not that object"):
+            await cluster.patch(ref("x"), {}, timeout=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"error": "log in first"}, {"items": "x"}, {"items": {}}, {"items": ["x"]}, {"items": [{}]}]
+)
+async def test_an_answer_that_is_no_list_is_no_empty_one(kubeconfig: Path, answer: Mapping[str, Any]) -> None:
+    """Else a proxy's JSON with status 200 would say that no budget binds a restart."""
+    async with played(kubeconfig, lambda _: httpx2.Response(200, json=answer)) as cluster:
+        with pytest.raises(TransientError, match="no list"):
+            await cluster.list(ResourceKind.POD_DISRUPTION_BUDGET, "shop", timeout=LIMIT)
+
+
+@pytest.mark.parametrize("items", [[], None])
+async def test_an_empty_list_says_so(kubeconfig: Path, items: list[Any] | None) -> None:
+    """`null` is how Go writes a slice that was never filled."""
+    async with played(kubeconfig, lambda _: httpx2.Response(200, json={"items": items})) as cluster:
+        assert await cluster.list(ResourceKind.POD, "shop", timeout=LIMIT) == ()
+
+
 HOSTILE = ["../../secrets/x", "a/b", "A", "a?dryRun=All", "a%2Fb", ".", "..", "x" * 254, "é", "a b", "a\n"]
 
 
@@ -426,7 +468,9 @@ async def test_the_wire_is_what_the_api_wants(kubeconfig: Path) -> None:
 
     def handler(request: httpx2.Request) -> httpx2.Response:
         asked.append(request)
-        return httpx2.Response(200, json={}) if "log" not in request.url.path else httpx2.Response(200, text="l1\nl2")
+        if "log" in request.url.path:
+            return httpx2.Response(200, text="l1\nl2")
+        return httpx2.Response(200, json={"metadata": {**META, "name": "pay"}})
 
     async with played(kubeconfig, handler) as cluster:
         await cluster.patch(
@@ -456,7 +500,11 @@ async def test_a_rotated_token_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(json.dumps(config))
 
     def handler(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, json={}) if request.headers["authorization"] == "Bearer new" else status(401)
+        return (
+            httpx2.Response(200, json={"metadata": META})
+            if request.headers["authorization"] == "Bearer new"
+            else status(401)
+        )
 
     async with played(tmp_path / "config", handler) as cluster:
         with pytest.raises(PermissionDenied):
