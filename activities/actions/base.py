@@ -27,7 +27,16 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from activities.actions.kept_objects import KeptObjects
-from activities.actions.marks import bound, effect_on, found_on, mark_of, marked_patch, same_object, unplanned
+from activities.actions.marks import (
+    being_deleted,
+    bound,
+    effect_on,
+    found_on,
+    mark_of,
+    marked_patch,
+    same_object,
+    unplanned,
+)
 from activities.fields import canonical, changes_as_written, inverse, moved_fields, read_field
 from firebreak.domain.action import (
     CheckOutcome,
@@ -303,6 +312,8 @@ class Action(ABC):
         mark = mark_of(step_key, obj)
         if mark is not None:
             return already_so(f"this step's own mark of {mark} is on {ref.text} already", ref, obj)
+        if being_deleted(obj):
+            return refused(f"{ref.text} is being deleted", ref=ref, obj=obj)
         if self.dry_run_first:
             body = marked_patch(obj, proposal.changes, step_key, stamp)
             try:
@@ -328,6 +339,8 @@ class Action(ABC):
 
     def _moved(self, intent: Intent, obj: KubeObject) -> tuple[str, ...]:
         """What of all that `intent` is bound to is no longer so, one sentence each."""
+        if being_deleted(obj):
+            return ("it is being deleted",)
         moved = moved_fields(obj, intent.changes)
         if moved:
             return moved

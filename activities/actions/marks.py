@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
 from activities.fields import as_patched, differences, inverse, merge_patch, moved_fields
 from firebreak.domain.action import Effect, EffectOutcome, FieldChange, Intent
-from firebreak.domain.codec import format_time
+from firebreak.domain.codec import format_time, parse_time
 from firebreak.domain.errors import TargetChanged
-from firebreak.domain.ids import step_annotation
+from firebreak.domain.ids import is_step_annotation, step_annotation
 from firebreak.domain.ports import KubeObject
 from firebreak.domain.target import BoundTarget, TargetRef
+
+MARK_KEPT = timedelta(days=30)
+"""Nobody asks for a mark once its effect is on record, which is a matter of seconds, or of an engine's absence."""
 
 _THE_SERVERS = frozenset({"metadata", "status"})
 _MOST_TOLD = 3
@@ -35,6 +38,11 @@ def same_object(intent: Intent, obj: KubeObject) -> None:
         )
 
 
+def being_deleted(obj: KubeObject) -> bool:
+    """Only a finalizer keeps it: what is written to it is lost with it."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
 def mark_of(step_key: str, obj: KubeObject) -> str | None:
     """Time stamp of this step's annotation on the object, if it is there."""
     mark = (obj["metadata"].get("annotations") or {}).get(step_annotation(step_key))
@@ -44,12 +52,25 @@ def mark_of(step_key: str, obj: KubeObject) -> str | None:
 def marked_patch(
     obj: KubeObject, changes: tuple[FieldChange, ...], step_key: str, stamp: datetime
 ) -> Mapping[str, Any]:
-    """Touched fields, mark and resourceVersion in one patch: all of it is written, or none."""
+    """Touched fields, mark and resourceVersion in one patch: all of it is written, or none. Marks that have had their
+    time go with it: the API server takes 256 KiB of annotations, some 4,000 steps, and then no further write."""
     body = merge_patch(obj, changes)
     meta = body.setdefault("metadata", {})
     meta["resourceVersion"] = obj["metadata"]["resourceVersion"]
-    meta.setdefault("annotations", {})[step_annotation(step_key)] = format_time(stamp)
+    notes = meta.setdefault("annotations", {})
+    notes |= dict.fromkeys(_outlived(obj["metadata"].get("annotations") or {}, stamp))
+    notes[step_annotation(step_key)] = format_time(stamp)
     return body
+
+
+def _outlived(notes: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    for key, value in notes.items():
+        if is_step_annotation(key):
+            try:
+                if now - parse_time(str(value)) > MARK_KEPT:
+                    yield key
+            except ValueError:  # none that we wrote
+                continue
 
 
 def unplanned(obj: KubeObject, body: Mapping[str, Any], answer: KubeObject) -> str:

@@ -115,8 +115,6 @@ def _all_at_once(obj: KubeObject, kind: ResourceKind) -> str:
 def _objection(obj: KubeObject, kind: ResourceKind) -> str:
     """Why this workload must not be restarted now, whatever budgets say; empty when nothing is in the way."""
     spec = obj["spec"]
-    if obj["metadata"].get("deletionTimestamp"):
-        return "it is being deleted"
     if not spec.get("selector"):
         return "it has no selector, so that its pods cannot be told"
     if replicas_of(obj, kind) == 0:

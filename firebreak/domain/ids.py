@@ -38,6 +38,11 @@ def step_annotation(key: str) -> str:
     return f"firebreak.dev/step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
+def is_step_annotation(name: str) -> bool:
+    """Whether `step_annotation` may have made it."""
+    return re.fullmatch(r"firebreak\.dev/step-[0-9a-f]{16}", name) is not None
+
+
 def close_key(page: str = "") -> str:
     """Entry key of a person's wish to close: the incident, or (`page`, its message's key) a call that no incident's end
     ends, since it came later or is about the engine itself. Said once for each."""

@@ -578,6 +578,44 @@ async def test_admission_that_would_not_keep_the_mark_is_refused(
 
 
 @every_mutating_action
+async def test_what_is_being_deleted_is_not_written(
+    name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
+) -> None:
+    """A finalizer keeps it for a while: neither planned, nor written when it was deleted since, nor put back."""
+    scene = await SCENES[name](fake_world)
+    play = Stage(name, fake_world, scene, context(scene.default_target))
+    intent = await play.intent()
+    await fake_world.edit(scene.target, {"metadata": {"deletionTimestamp": "2026-11-21T08:36:45Z"}})
+    check = await play.check()
+    assert (check.outcome, "is being deleted" in check.reason) == (CheckOutcome.REFUSED, True)
+    with pytest.raises(TargetChanged, match="being deleted"):
+        await play.action.apply(intent)
+    assert fake_world.fake.writes == 0
+
+
+@every_mutating_action
+async def test_a_write_takes_marks_along_that_have_had_their_time(
+    name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
+) -> None:
+    """Of a month ago; younger ones, and what only looks like ours, stay."""
+    scene = await SCENES[name](fake_world)
+    play = Stage(name, fake_world, scene, context(scene.default_target))
+    old = {step_annotation(f"inc-old/{n}"): "2026-10-22T08:36:44.123455Z" for n in range(3)}
+    kept = {
+        step_annotation("inc-young/0"): "2026-10-22T08:36:44.123457Z",
+        step_annotation("inc-odd/0"): "yesterday",
+        "firebreak.dev/step-mine": "2020-01-01T00:00:00Z",
+        "example.org/step-0123456789abcdef": "2020-01-01T00:00:00Z",
+    }
+    await play.world.edit(play.scene.target, {"metadata": {"annotations": {**old, **kept}}})
+    await play.action.apply(await play.intent())
+    found = (await play.object())["metadata"]["annotations"]
+    assert kept.items() <= found.items()
+    assert not old.keys() & found.keys()
+    assert step_annotation(KEY) in found
+
+
+@every_mutating_action
 async def test_the_dry_run_can_be_switched_off(
     name: str, fake_world: FakeWorld, context: Callable[[TargetRef], StepContext]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from activities.actions.set_flag import LONGEST_VALUE, SetFlag
 from firebreak.domain.action import CheckOutcome, Intent, ProgressState, StepContext
+from firebreak.domain.ids import step_annotation
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.engine.clock import SystemClock
 
@@ -104,3 +105,17 @@ async def test_undo_of_a_created_key_removes_it(real_world: RealWorld, context: 
     await action.apply(replace(intent, step_key=undo_key, changes=back.changes, undo=True))
     found = await real_world.cluster.get(ref, timeout=action.call_timeout)
     assert found["data"] == {"other": "1"}
+
+
+@pytest.mark.servers
+async def test_a_config_map_full_of_old_marks_is_still_written(real_world: RealWorld, context: MakeContext) -> None:
+    """The API server takes 256 KiB of annotations; years of incidents must not end in a flag that nobody can set."""
+    marks = {step_annotation(f"inc-{n}/0.0"): "2025-01-01T00:00:00.000000Z" for n in range(4_228)}
+    meta = {"name": "flags", "annotations": marks}
+    assert 256 * 1024 - sum(len(key) + len(value) for key, value in marks.items()) < 62, (
+        "there is no place for one more"
+    )
+    await real_world.create(ResourceKind.CONFIG_MAP, {"metadata": meta, "data": {"recommend.enabled": "true"}})
+    action = SetFlag(real_world.cluster, clock=SystemClock())
+    check = await action.check(OFF, context(aimed_at(real_world.namespace)))
+    assert check.outcome is CheckOutcome.READY, check.reason
