@@ -75,6 +75,14 @@ _NEVER = """  never:  # a restore would be a second write
     threshold: 1000000
     inputs: ['probe_success{service=$service}']
 """
+_WELL = """  well:
+    title: probes that have an answer, be it a bad one
+    dimension: health
+    query: count(probe_success{service=$service})
+    op: ">"
+    threshold: 0
+    inputs: ['probe_success{service=$service}']
+"""
 _NEVER_WELL = """  floods:
     title: more calls per second than the shop has
     dimension: health
@@ -83,6 +91,7 @@ _NEVER_WELL = """  floods:
     threshold: 1000000
     inputs: ['http_requests_total{service=$service}']
 """
+_RESTORED = "undo: action\n        restore: {conditions: [well], hold: 1s, within: 1h, poll: 1s}"
 _HEALS = {"verified": "carries_traffic", "within": "20s"}
 _DOES_NOT_HEAL = {"verified": "floods", "within": "2s", "more": _NEVER + _NEVER_WELL}
 _SHIFT = {
@@ -101,6 +110,8 @@ _DRILLS: Mapping[str, Mapping[str, str]] = {
     "restart": {"action": "restart_workload", "params": "{}", "after": _NOT_UNDONE, "more": "", **_HEALS},
     "shift": {**_SHIFT, **_HEALS},
     "flag": {**_FLAG, **_HEALS},
+    "shift-restored": {**_SHIFT, **_HEALS, "after": _RESTORED, "more": _WELL},
+    "flag-restored": {**_FLAG, **_HEALS, "after": _RESTORED, "more": _WELL},
     "shift-undone": {**_SHIFT, **_DOES_NOT_HEAL},
     "flag-undone": {**_FLAG, **_DOES_NOT_HEAL},
 }

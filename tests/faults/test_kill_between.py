@@ -1,5 +1,5 @@
-"""kill -9 of the worker around a write, for each action and its undo: exactly one such write, and the decisions of
-before.
+"""kill -9 of the worker around a write, for each action, its undo and its restore: exactly one such write, and the
+decisions of before.
 
 The writes are counted in the API server's own audit log.
 """
@@ -147,6 +147,32 @@ async def test_a_killed_worker_takes_back_once(drill: Any, action: str) -> None:
         assert _decisions(entries) == before
         kinds = [e.kind for e in entries]
         assert (kinds.count(EntryKind.EFFECT_RECORDED), kinds.count(EntryKind.UNDO_RECORDED)) == (1, 1)
+        did, undid = drill.writes(since)
+        for write, undo in ((did, False), (undid, True)):
+            assert (write["objectRef"]["resource"], write["objectRef"]["name"]) == WRITTEN[action]
+            key = step_annotation(step_key(incident_id, 0, 0, undo=undo))
+            assert key in write["requestObject"]["metadata"]["annotations"]
+        assert drill.attempts(since) == [did, undid]
+        await drill.chain_is_good(engine)
+
+
+@pytest.mark.parametrize("action", ["shift", "flag"])
+async def test_a_killed_worker_restores_once(drill: Any, action: str) -> None:
+    """A promise that outlives its incident is kept by one write, by whichever worker lives. Killed where nobody has
+    heard of the write; the other points are tried on a fake cluster (hands/test_restores.py)."""
+    since, point = drill.audit_size(), Point.AFTER_THE_COMMIT
+    async with (
+        drill.engine(f"restore-{action}") as engine,
+        _killed(drill, engine, f"{action}-restored", point, "restore-ended/0.0", 2) as (incident_id, another),
+    ):
+        before = _decisions(await drill.entries(engine, incident_id))
+        assert "undo-intent/0.0" in before
+        await another()
+        entries = await drill.record(
+            engine, incident_id, lambda seen: any(e.key == "restore-ended/0.0" for e in seen), "the restore"
+        )
+        assert _decisions(entries) == before
+        assert next(e for e in entries if e.key == "restore-ended/0.0").body["outcome"] == "restored"
         did, undid = drill.writes(since)
         for write, undo in ((did, False), (undid, True)):
             assert (write["objectRef"]["resource"], write["objectRef"]["name"]) == WRITTEN[action]
