@@ -25,6 +25,7 @@ from lightkube.core.exceptions import ConfigError
 from firebreak.connectors.http import MAX_BODY_BYTES, USER_AGENT, Address, is_address
 from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
+from firebreak.connectors.kubernetes_plugin import PluginAuth
 from firebreak.connectors.kubernetes_refusal import Call, refusal
 from firebreak.connectors.outcome import ErrorTable, HttpFailure, HttpReply
 from firebreak.connectors.wire import NO_HEADERS, AiohttpWire, Line, TransportWire, Wire
@@ -85,7 +86,9 @@ class KubernetesCluster:
                 advice=_ADVICE,
             )
         self._address = Address(single.cluster.server)
-        auth: httpx2.Auth | None = settings["auth"]
+        plugin = single.user.exec if single.user else None
+        self._plugin = PluginAuth(plugin) if plugin else None
+        auth: httpx2.Auth | None = self._plugin or settings["auth"]
         constant = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
         constant |= self._address.basic if auth is None else {}
         wire: Wire
@@ -212,6 +215,8 @@ class KubernetesCluster:
 
     async def aclose(self) -> None:
         await self._line.aclose()
+        if self._plugin is not None:
+            await self._plugin.aclose()
 
     async def __aenter__(self) -> Self:
         return self

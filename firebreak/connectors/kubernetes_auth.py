@@ -1,4 +1,4 @@
-"""lightkube's credentials (a token, its file, an exec plugin, a password) put onto each request."""
+"""The kubeconfig's credentials (a token, its file, an exec plugin, a password) put onto each request."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from firebreak.connectors.outcome import HttpReply
 from firebreak.connectors.wire import Wire
 
 CREDENTIAL_ERRORS = (ConfigError, KeyError, ValueError)
-"""lightkube's own, met when a token is fetched: its exec plugin failed, or printed what is no credential."""
+"""Met when a token is fetched: the exec plugin failed, or printed what is no credential."""
 
 
 class AuthWire:
-    """A Wire that signs. One request goes out once; twice only when the first was refused with 401, for then lightkube
-    reads the token again: a 401 has changed nothing."""
+    """A Wire that signs. One request goes out once; twice only when the first was refused with 401, for then the token
+    is read again: a 401 has changed nothing."""
 
     def __init__(self, wire: Wire, auth: httpx2.Auth) -> None:
         self._wire, self._auth = wire, auth

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx2
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
+from lightkube.config.models import UserExec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from firebreak.connectors import wire
 from firebreak.connectors.http import HttpEdge
 from firebreak.connectors.kubernetes import KubernetesCluster
+from firebreak.connectors.kubernetes_plugin import PluginAuth
 from firebreak.connectors.outcome import HTTP_ERRORS, FailureKind, HttpFailure, HttpReply
 from firebreak.domain.errors import FirebreakError, PermanentError, PermissionDenied, TransientError
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -33,7 +36,8 @@ from firebreak.servers.kubernetes import ControlPlane
 
 LIMIT = timedelta(seconds=5)
 SHORT = timedelta(milliseconds=200)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+OBJECT = b'{"metadata":{"name":"x","uid":"u","resourceVersion":"7"}}'
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(OBJECT), OBJECT)
 HANG, CLOSE, RESET = b"hang", b"close", b"reset"
 
 
@@ -189,7 +193,7 @@ async def test_what_was_said_unasked_is_no_answer(scripted: Scripted) -> None:
         for call in range(3):
             answer = await edge.try_send("PATCH", "a", content=b"{}", timeout=LIMIT)
             assert isinstance(answer, HttpReply)
-            assert answer.body == b"{}"
+            assert answer.body == OBJECT
             if call == 1:
                 (writer,) = scripted.open
                 writer.write(wrong)
@@ -560,18 +564,79 @@ async def test_a_password_of_the_kubeconfig_is_sent(scripted: Scripted, tmp_path
     assert sent == [b"Basic bWU6cA==", b"Basic bWU6cA==", b"Bearer t"]
 
 
-async def test_an_exec_plugin_is_asked_once_and_again_after_a_401(scripted: Scripted, tmp_path: Path) -> None:
-    """Its token serves until the server refuses it."""
+def plugin_of(tmp_path: Path, before: str = "") -> Any:
+    """A kubeconfig's `exec`: prints t1, t2, ... after it has carried out the shell line `before`."""
     script = tmp_path / "plugin"
     script.write_text(
-        f"#!/bin/sh\necho x >> {tmp_path}/asked\n"
+        f"#!/bin/sh\necho x >> {tmp_path}/asked\n{before}\n"
         f'echo "{{\\"status\\": {{\\"token\\": \\"t$(wc -l < {tmp_path}/asked)\\"}}}}"\n'
     )
     script.chmod(0o700)
-    plugin: Any = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": str(script)}
+    return {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": str(script)}
+
+
+def times_asked(tmp_path: Path) -> int:
+    return (tmp_path / "asked").read_text().count("x")
+
+
+async def test_an_exec_plugin_is_asked_once_and_again_after_a_401(scripted: Scripted, tmp_path: Path) -> None:
+    """Its token serves until the server refuses it."""
     scripted.script = [OK, OK, REFUSED, OK]
-    async with cluster_of(scripted, tmp_path, exec=plugin) as cluster:
+    async with cluster_of(scripted, tmp_path, exec=plugin_of(tmp_path)) as cluster:
         for _ in range(3):
             await patch(cluster)
-    assert (tmp_path / "asked").read_text().count("x") == 2
+    assert times_asked(tmp_path) == 2
     assert scripted.methods == ["PATCH"] * 4
+
+
+async def test_a_plugin_that_is_slower_than_a_call_serves_the_next_one(scripted: Scripted, tmp_path: Path) -> None:
+    """Calls of a tenth of a second wait for the one run; what it prints at last is theirs."""
+    waits = f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
+    async with cluster_of(scripted, tmp_path, exec=plugin_of(tmp_path, waits)) as cluster:
+        for _ in range(3):
+            with pytest.raises(TransientError, match="did not answer within"):
+                await patch(cluster, timedelta(milliseconds=100))
+        (tmp_path / "go").touch()
+        await asyncio.gather(*(patch(cluster) for _ in range(3)))
+    assert times_asked(tmp_path) == 1
+    assert scripted.methods == ["PATCH"] * 3
+
+
+async def test_a_plugin_that_hangs_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ended with what it has started, at its own limit or when the connector closes; the next call asks anew."""
+    hangs = UserExec(**plugin_of(tmp_path, f"echo $$ >> {tmp_path}/pids; sleep 600"))
+    card = httpx2.Request("GET", "http://x")
+    auth = PluginAuth(hangs, longest=timedelta(milliseconds=200))
+    with pytest.raises(TimeoutError):
+        await anext(auth.async_auth_flow(card))
+    auth = PluginAuth(hangs)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await anext(auth.async_auth_flow(card))
+    await auth.aclose()
+    for pid in (tmp_path / "pids").read_text().split():
+        async with asyncio.timeout(10):
+            while _group_lives(int(pid)):  # noqa: ASYNC110  # the kernel's own time
+                await asyncio.sleep(0.01)
+    assert times_asked(tmp_path) == 2
+
+
+def _group_lives(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("printed", ["", "x", "[]", "{}", '{\\"status\\": null}', '{\\"status\\": {\\"token\\": 1}}'])
+async def test_a_plugin_that_prints_no_token_is_an_error_for_good(
+    scripted: Scripted, tmp_path: Path, printed: str
+) -> None:
+    """Nothing is sent, and the advice names the kubeconfig."""
+    plugin = plugin_of(tmp_path, f'echo "{printed}"; exit 0')
+    async with cluster_of(scripted, tmp_path, exec=plugin) as cluster:
+        with pytest.raises(PermanentError, match="ConfigError") as caught:
+            await patch(cluster)
+    assert "exec plugin" in caught.value.next_step()
+    assert not scripted.heard
