@@ -102,6 +102,11 @@ class Settings(BaseSettings):
     evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
+    def webhook_url(self, port: int | None) -> str:
+        """Where Alertmanager sends, with the real `port`. An IPv6 address stands in brackets."""
+        host = f"[{self.gateway_host}]" if ":" in self.gateway_host else self.gateway_host
+        return f"http://{host}:{port}/v1/alerts/alertmanager"
+
     @field_validator(*_SECRETS)
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:

@@ -29,7 +29,7 @@ def gateway(
         from firebreak.gateway.__main__ import run
 
     def announce(port: int) -> None:
-        typer.echo(f"The gateway runs: http://{settings.gateway_host}:{port}/v1/alerts/alertmanager")
+        typer.echo(f"The gateway runs: {settings.webhook_url(port)}")
         typer.echo(f"  bearer token  {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN")
         typer.echo(f"  data          {settings.data_dir.absolute()}")
 

@@ -34,7 +34,7 @@ def up(
         says = "nothing is written to the cluster" if settings.mode.value == "observe" else "steps ARE carried out"
         typer.echo(f"Firebreak runs. Mode {settings.mode.value}: {says}.")
         typer.echo(
-            f"  webhook   http://{settings.gateway_host}:{running.gateway_port}/v1/alerts/alertmanager"
+            f"  webhook   {settings.webhook_url(running.gateway_port)}"
             f"   (bearer token: {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN)"
         )
         typer.echo(f"  data      {settings.data_dir.absolute()}")

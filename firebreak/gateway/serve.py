@@ -83,7 +83,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what can be no name at all
         raise SettingsInvalid(f"FIREBREAK_GATEWAY_HOST: {host!r} cannot be resolved: {error}") from None
     with closing(listener):
         try:

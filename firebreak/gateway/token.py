@@ -51,6 +51,7 @@ def _make(path: Path) -> None:
 def is_bearer(header: str | None, token: str) -> bool:
     """Whether an Authorization header carries `token` (RFC 6750); how long it takes says nothing about the token."""
     scheme, _, given = (header or "").partition(" ")
-    # The server decodes headers as Latin-1: this gives back the bytes that were sent.
-    same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
+    # The server decodes headers as Latin-1: this gives back the bytes that were sent. Blanks are HTTP's own: to Python
+    # the last byte of an "à" is one, too.
+    same = hmac.compare_digest(given.strip(" \t").encode("latin-1", "replace"), token.encode())
     return same and scheme.lower() == "bearer"

@@ -22,7 +22,7 @@ from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.gateway.poke import Poke
 from firebreak.gateway.serve import serve
-from firebreak.gateway.token import webhook_token
+from firebreak.gateway.token import is_bearer, webhook_token
 from firebreak.processes import dispatch_socket, say_ready
 from firebreak.settings import Settings
 from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
@@ -149,6 +149,25 @@ async def test_a_port_that_is_taken_is_explained(tmp_path: Path) -> None:
     assert "FIREBREAK_GATEWAY_PORT" in caught.value.next_step()
     with pytest.raises(SettingsInvalid, match="FIREBREAK_GATEWAY_HOST"):
         await serve(Settings(data_dir=tmp_path, gateway_host="no.such.host.invalid"), asyncio.Event(), print)
+
+
+@pytest.mark.parametrize("host", [".example", "x" * 64 + ".example"])
+async def test_what_can_be_no_host_is_explained(tmp_path: Path, host: str) -> None:
+    """The resolver is not even asked: Python refuses it as text."""
+    with pytest.raises(SettingsInvalid, match="FIREBREAK_GATEWAY_HOST"):
+        await serve(Settings(data_dir=tmp_path, gateway_host=host), asyncio.Event(), print)
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:8690/"), ("::1", "http://[::1]:8690/")])
+def test_the_webhooks_url_can_be_copied(host: str, url: str) -> None:
+    """An IPv6 address stands in brackets, or its last part is read as the port."""
+    assert Settings(gateway_host=host).webhook_url(8690) == f"{url}v1/alerts/alertmanager"
+
+
+@pytest.mark.parametrize("token", ["voilà", "Ångström Å", "tök en"])
+def test_a_token_may_end_in_any_letter(token: str) -> None:
+    """The last byte of some, read as Latin-1, is a blank to Python: the sender would hear 401 for ever."""
+    assert is_bearer(f"Bearer {token}".encode().decode("latin-1"), token)
 
 
 def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
