@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ async def _start(
     database = absolute(db_file)
     database.parent.mkdir(parents=True, exist_ok=True)
     command = [str(binary), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
-    command += ["--db-filename", str(database), "--disable-config-file", "--disable-config-env"]
+    command += ["--db-filename", _database_name(database, absolute(run_dir))]
+    command += ["--disable-config-file", "--disable-config-env"]
     launch = Launch("temporal", (*command, *tuning), environment, die_with_parent=die_with_parent)
     process = await ManagedProcess.start(launch, run_dir)
     server = TemporalServer(f"127.0.0.1:{port}", database, process)
@@ -142,3 +144,12 @@ async def _start(
         await process.stop()
         raise
     return server
+
+
+_URI_SIGNS = frozenset("?#%")
+
+
+def _database_name(database: Path, run_dir: Path) -> str:
+    """As the server is told it. It makes a URI of that, and would take a directory's `#1` or `%41` for a part of one,
+    and write a file beside the directory: then it gets the way from the folder in which it runs."""
+    return os.path.relpath(database, run_dir) if _URI_SIGNS & set(str(database)) else str(database)

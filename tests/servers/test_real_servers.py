@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import ssl
@@ -69,6 +70,18 @@ async def test_the_tuned_temporal_server_keeps_its_database_over_a_kill(tmp_path
     assert described["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_RUNNING"
     await server.stop()
     assert server.process.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["data #1", "data?mode=ro", "data%41"])
+async def test_temporals_database_is_in_its_directory_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    """Nothing is written beside it: two engines in `#1` and `#2` would have had one database."""
+    run_dir = tmp_path / name / "run"
+    run_dir.mkdir(parents=True)
+    db_file = tmp_path / name / "temporal.db"
+    server = await start_temporal(db_file=db_file, port=free_port(), run_dir=run_dir, die_with_parent=True)
+    await server.stop()
+    assert db_file.stat().st_size
+    assert os.listdir(tmp_path) == [name]
 
 
 async def test_the_tuned_temporal_server_keeps_no_more_in_memory_than_it_is_told(tmp_path: Path) -> None:
