@@ -96,6 +96,11 @@ def message_record(number: int) -> str:
     return f"damaged-message-{number}"
 
 
+def shared_queue_record(now: datetime) -> str:
+    """Record of the page that another engine takes work from our queues, one a day: `queue-20261121`."""
+    return f"queue-{now.astimezone(UTC):%Y%m%d}"
+
+
 def orphan_record(incident: str) -> str:
     """Record of an open incident whose workflow cannot act any more: `orphan-inc-...`."""
     return f"orphan-{incident}"

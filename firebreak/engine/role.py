@@ -9,6 +9,7 @@ import asyncio
 import gc
 import signal
 import sys
+from contextlib import AsyncExitStack
 
 import structlog
 from temporalio.service import RPCError
@@ -19,6 +20,7 @@ from firebreak.engine.dispatcher import Dispatcher
 from firebreak.engine.hands import hands
 from firebreak.engine.loop import run
 from firebreak.engine.parts import DispatcherParts
+from firebreak.engine.strangers import NoStrangers
 from firebreak.engine.temporal import connect, incident_worker, task_queue
 from firebreak.logs import configure_logs
 from firebreak.processes import beating, say_ready
@@ -32,7 +34,11 @@ async def run_worker(settings: Settings, intake_class: IntakeClass, stop: asynci
     client = await connect(settings)
     queue = task_queue(settings, intake_class)
     slots = settings.p1_slots if intake_class is IntakeClass.P1_CANDIDATE else settings.other_slots
-    async with hands(settings) as made, incident_worker(client, queue, made.activities, slots=slots):
+    async with AsyncExitStack() as stack:
+        made = await stack.enter_async_context(hands(settings))
+        ours = NoStrangers(made.store.knows, ledger=made.store, clock=made.clock, queue=queue)
+        worker = incident_worker(client, queue, made.activities, slots=slots, interceptors=[ours])
+        await stack.enter_async_context(worker)
         dispatcher = Dispatcher(
             DispatcherParts(
                 client=client,

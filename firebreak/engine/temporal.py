@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import Client, TLSConfig, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
@@ -94,7 +94,13 @@ def workflow_runner() -> WorkflowRunner:
 
 
 def incident_worker(
-    client: Client, queue: str, activities: Sequence[Callable[..., Any]], *, slots: int, cached: int = 2_000
+    client: Client,
+    queue: str,
+    activities: Sequence[Callable[..., Any]],
+    *,
+    slots: int,
+    cached: int = 2_000,
+    interceptors: Sequence[Interceptor] = (),
 ) -> Worker:
     """One worker. Few workflow slots keep each task quick; activities only wait, so they may be many."""
     return Worker(
@@ -103,6 +109,7 @@ def incident_worker(
         workflows=[IncidentWorkflow, RestoreWorkflow],
         activities=list(activities),
         workflow_runner=workflow_runner(),
+        interceptors=interceptors,
         max_cached_workflows=cached,
         max_concurrent_workflow_tasks=slots,
         max_concurrent_activities=100,

@@ -37,6 +37,9 @@ from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.registry import Registry, start_time
 from firebreak.settings import Settings, load_settings
 from firebreak.storage.sqlite_store import INBOX_FILE, TIMELINE_FILE, InboxStore, TimelineStore
+from workflows.converter import DATA_CONVERTER
+from workflows.incident import IncidentWorkflow
+from workflows.messages import IncidentInput
 
 Eventually = Callable[..., Awaitable[None]]
 PATIENCE = 60.0  # seconds for a start on a busy machine
@@ -233,6 +236,29 @@ async def test_a_temporal_of_your_own_is_used_in_your_namespace(engine: Engine, 
         await default.get_workflow_handle(story).describe()
     assert sorted(engine.alive()) == ["gateway", "other", "p1"]
     assert not list(engine.data.glob("temporal*"))
+
+
+@pytest.mark.servers
+async def test_an_engine_leaves_another_ones_incident_alone_and_says_so(engine: Engine, temporal_address: str) -> None:
+    """Both use one task queue: nothing is recorded for the incident, and a person is told which setting to change."""
+    prefix = f"shared-{uuid.uuid4().hex[:8]}"
+    await engine.start(FIREBREAK_TEMPORAL_ADDRESS=temporal_address, FIREBREAK_TASK_QUEUE_PREFIX=prefix)
+    client = await Client.connect(temporal_address, data_converter=DATA_CONVERTER)
+    strange = f"inc-20261121-083644-{uuid.uuid4().hex[:8]}"
+    story = await client.start_workflow(
+        IncidentWorkflow.run, IncidentInput(incident_id=strange), id=strange, task_queue=f"{prefix}-p1"
+    )
+
+    def records() -> set[str]:
+        with closing(sqlite3.connect(f"file:{engine.data / TIMELINE_FILE}?mode=ro", uri=True)) as raw:
+            return {row[0] for row in raw.execute("SELECT incident_id FROM entries")}
+
+    async def told() -> bool:
+        return any(name.startswith("queue-") for name in records())
+
+    await engine.eventually(told, PATIENCE)
+    assert strange not in records()
+    await story.terminate()
 
 
 @pytest.mark.servers
