@@ -11,6 +11,7 @@ import uvicorn
 
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.gateway.app import create_app
+from firebreak.gateway.connections import Connection
 from firebreak.gateway.poke import Poke
 from firebreak.gateway.token import webhook_token
 from firebreak.processes import make_data_dir
@@ -19,7 +20,7 @@ from firebreak.storage.sqlite_store import INBOX_FILE, InboxStore
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 1_000
-"""Beyond it uvicorn answers 503 by itself."""
+"""Beyond it uvicorn answers 503 by itself. What only waits for a request is closed before (connections.py)."""
 KEEP_ALIVE = 75
 """Seconds. Alertmanager keeps connections for 90 s idle; a request on one that we just closed would be tried again."""
 STOP_PATIENCE = 10
@@ -36,7 +37,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], 
             await inbox.probe()
             config = uvicorn.Config(
                 create_app(inbox, settings, token=token, poke=poke),
-                http="h11",
+                http=Connection,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import random
 import signal
@@ -137,6 +139,56 @@ async def test_headers_without_end_are_refused(tmp_path: Path) -> None:
         writer.write(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000)
         answer = await asyncio.wait_for(reader.readline(), LIMIT)
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+        writer.close()
+
+
+@asynccontextmanager
+async def _crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[int, list[Any]]]:
+    """A gateway for few connections. What is in the list is closed at the end."""
+    monkeypatch.setattr("firebreak.gateway.serve.MAX_CONNECTIONS", 20)
+    monkeypatch.setattr("firebreak.gateway.connections.ROOM", 10)
+    opened: list[Any] = []
+    settings = Settings(data_dir=tmp_path, gateway_port=0, webhook_token=SecretStr("t"))
+    async with _in_process(settings) as port:
+        try:
+            yield port, opened
+        finally:
+            for _, writer in opened:
+                writer.close()
+
+
+async def _say(port: int, text: bytes) -> Any:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_who_opens_many_connections_and_says_nothing_keeps_no_alert_out(
+    tmp_path: Path, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many more than there is room for, each with half a head: the oldest is closed for each new one."""
+    async with _crowded(tmp_path, monkeypatch) as (port, opened):
+        for _ in range(60):
+            opened.append(await _say(port, b"POST /v1/alerts/alertmanager HTTP/1.1\r\nHo"))
+        async with _client(port) as client:
+            assert (await client.post(PATH, json=body)).status_code == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(opened[0][0].read(), LIMIT) == b""
+
+
+async def test_a_request_that_is_under_way_makes_room_for_nobody(
+    tmp_path: Path, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of its body comes after many others have connected, and it is answered."""
+    sent = json.dumps(body).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nContent-Length: {len(sent)}\r\n\r\n"
+    async with _crowded(tmp_path, monkeypatch) as (port, opened):
+        reader, writer = await _say(port, head.encode() + sent[:10])
+        for _ in range(60):
+            opened.append(await _say(port, b"G"))
+        writer.write(sent[10:])
+        assert (await asyncio.wait_for(reader.readline(), LIMIT)).startswith(b"HTTP/1.1 200")
         writer.close()
 
 
