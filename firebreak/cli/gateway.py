@@ -33,5 +33,5 @@ def gateway(
         typer.echo(f"  bearer token  {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN")
         typer.echo(f"  data          {settings.data_dir.absolute()}")
 
-    asyncio.run(run(settings, announce))
+    asyncio.run(run(settings, announce, alone=True))
     typer.echo("stopped")

@@ -13,8 +13,9 @@ from firebreak.processes import beating, say_ready
 from firebreak.settings import Settings, load_settings
 
 
-async def run(settings: Settings, announce: Callable[[int], None] = lambda port: None) -> None:
-    """Until SIGTERM or Ctrl-C. `announce` hears the port once requests are answered."""
+async def run(settings: Settings, announce: Callable[[int], None] = lambda port: None, *, alone: bool = False) -> None:
+    """Until SIGTERM or Ctrl-C. `announce` hears the port once requests are answered. `alone`: as `firebreak gateway`,
+    not as a part of `firebreak up`."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -24,7 +25,7 @@ async def run(settings: Settings, announce: Callable[[int], None] = lambda port:
         announce(port)
 
     async with beating(settings.data_dir, "gateway"):
-        await serve(settings, stop, ready)
+        await serve(settings, stop, ready, alone=alone)
 
 
 def main() -> None:

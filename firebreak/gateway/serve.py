@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 import uvicorn
 
 from firebreak.domain.errors import SettingsInvalid
+from firebreak.gateway.alone import InboxInPlace
 from firebreak.gateway.app import create_app
 from firebreak.gateway.connections import Connection
 from firebreak.gateway.poke import Poke
@@ -27,13 +28,15 @@ STOP_PATIENCE = 10
 """Seconds for running requests to end. The longest is an accept that waits for the inbox' lock."""
 
 
-async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
-    """Serve until `stop` is set. `ready` is called once with the real port, when requests are answered. Raises
-    SettingsInvalid when address or data directory cannot be had, LedgerError when the inbox cannot be opened."""
+async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None], *, alone: bool = False) -> None:
+    """Serve until `stop` is set. `ready` is called once with the real port, when requests are answered. `alone`: apart
+    from the engine. Raises SettingsInvalid when address or data directory cannot be had, LedgerError when the inbox
+    cannot be opened."""
     make_data_dir(settings.data_dir)  # also with a token of the settings, for which nothing is kept
     token = webhook_token(settings.webhook_token.get_secret_value(), settings.data_dir)
     with _listening(settings.gateway_host, settings.gateway_port) as listener, closing(Poke(settings.data_dir)) as poke:
-        async with await InboxStore.open(settings.data_dir / INBOX_FILE) as inbox:
+        store = InboxInPlace if alone else InboxStore
+        async with await store.open(settings.data_dir / INBOX_FILE) as inbox:
             await inbox.probe()
             config = uvicorn.Config(
                 create_app(inbox, settings, token=token, poke=poke),

@@ -126,7 +126,7 @@ class Database:
 
     def open_writing(self) -> sqlite3.Connection:
         """In driver autocommit. Raises sqlite3.Error, and LedgerError where another file stands there."""
-        self._refuse_another()
+        self.refuse_another()
         raw = sqlite3.connect(self._uri("rw"), uri=True, isolation_level=None, check_same_thread=False)
         try:
             raw.execute(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
@@ -139,16 +139,18 @@ class Database:
             raise
         return raw
 
-    def _refuse_another(self) -> None:
-        """Before it is opened: SQLite would recover the one by the log of the other."""
+    def refuse_another(self) -> None:
+        """LedgerError where another file stands, or none. Before it is opened: SQLite would recover the one by the log
+        of the other."""
         if self.opened is not None and is_another(self.path, self.opened):
             raise LedgerError(
                 f"{self.path.name}: another file stands in {self.path.parent} than the one that was opened, or none",
-                advice="Stop the engine, put back a copy of the whole data directory, and start it.",
+                advice="Stop engine and gateway. Where it is not the right one, put back a copy of the whole data "
+                "directory. Then start them.",
             )
 
     def _read_only(self) -> sqlite3.Connection:
-        self._refuse_another()
+        self.refuse_another()
         try:
             return self._open_read_only(self._uri("ro"))
         except sqlite3.OperationalError as error:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -62,9 +63,9 @@ def _client(port: int, token: str = "t") -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def _in_process(settings: Settings) -> AsyncIterator[int]:
+async def _in_process(settings: Settings, *, alone: bool = False) -> AsyncIterator[int]:
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(settings, stop, port.set_result))
+    serving = asyncio.create_task(serve(settings, stop, port.set_result, alone=alone))
     try:
         yield await asyncio.wait_for(port, LIMIT)
     finally:
@@ -220,6 +221,36 @@ def test_the_webhooks_url_can_be_copied(host: str, url: str) -> None:
 def test_a_token_may_end_in_any_letter(token: str) -> None:
     """The last byte of some, read as Latin-1, is a blank to Python: the sender would hear 401 for ever."""
     assert is_bearer(f"Bearer {token}".encode().decode("latin-1"), token)
+
+
+@pytest.mark.parametrize("copied_back", [True, False])
+async def test_a_gateway_alone_takes_nothing_into_a_file_that_nobody_will_open(
+    tmp_path: Path, body: dict[str, Any], copied_back: bool
+) -> None:
+    """Its directory is moved away, with a copy in its place or without: an engine that starts now opens that, so that
+    an alert in the former file would never end."""
+    settings = Settings(data_dir=tmp_path / "data", gateway_port=0, webhook_token=SecretStr("t"))
+    async with _in_process(settings, alone=True) as port, _client(port) as client:
+        assert (await client.post(PATH, json=body)).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+        (tmp_path / "data").rename(tmp_path / "former")
+        if copied_back:
+            shutil.copytree(tmp_path / "former", tmp_path / "data")
+        answer = await client.post(PATH, json=body)
+        assert answer.status_code == 503
+        assert "another file stands" in answer.json()["error"]
+        assert "start them" in answer.json()["next_step"]
+        assert (await client.get("/readyz")).status_code == 503
+
+
+async def test_a_gateway_of_an_engine_goes_on_with_the_file_that_the_engine_has(
+    tmp_path: Path, body: dict[str, Any]
+) -> None:
+    """The engine handles what is in there, and pages about the file."""
+    settings = Settings(data_dir=tmp_path / "data", gateway_port=0, webhook_token=SecretStr("t"))
+    async with _in_process(settings) as port, _client(port) as client:
+        (tmp_path / "data").rename(tmp_path / "former")
+        assert (await client.post(PATH, json=body)).status_code == 200
 
 
 def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
