@@ -313,6 +313,9 @@ class InboxPort(Protocol):
     async def settle(self, dispositions: Sequence[tuple[int, Disposition, str]]) -> None:
         """(receipt, disposition, incident id or reason)."""
 
+    async def probe(self) -> None:
+        """Write and sync something: LedgerError when an alert could not be kept now."""
+
     async def backlog(self) -> int: ...
 
     async def oldest(self, *, after: int = 0) -> AcceptedAlert | UnreadableDelivery | None:

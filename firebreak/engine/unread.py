@@ -1,16 +1,23 @@
-"""A page for as long as a store cannot be read: what waits in it nobody sees."""
+"""A page for as long as a store cannot be read, where nobody sees what waits in it, or an inbox cannot be written."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from firebreak.domain import ids
 from firebreak.domain.errors import FirebreakError, LedgerError
-from firebreak.domain.ports import Clock, OutboxPort
+from firebreak.domain.ports import Clock, InboxPort, OutboxPort
 from firebreak.engine.standing_page import StandingPage
-from firebreak.postmortem.notice_next import INBOX_FILE, RECORD_FILE
+from firebreak.postmortem.notice_next import INBOX_FILE, KEEPING, RECORD_FILE
+
+PROBE_PAUSE = 10.0
+"""Seconds between two tries to write into the inbox: each waits for the disk, as an alert does."""
+
+PROBE_LIMIT = 5.0
+"""Seconds for one of them: a disk that hangs must not keep the other looks waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,18 @@ INBOX = UnreadStore(
     ),
     read_again="the inbox can be read again",
 )
+UNKEPT = UnreadStore(
+    name="unkept",
+    begun="unkept",
+    over="kept",
+    where=KEEPING,
+    title="Firebreak needs a person: it can keep no alert",
+    reason=(
+        "no alert can be kept since {since:%H:%M:%S} UTC ({error}): the gateway answers 503, and for what fires now "
+        "nothing is opened and nobody called. Look at Alertmanager, and handle it by hand meanwhile."
+    ),
+    read_again="alerts can be kept again",
+)
 RECORD = UnreadStore(
     name="record",
     begun="unread-record",
@@ -57,7 +76,7 @@ RECORD = UnreadStore(
 
 
 class Unread:
-    """`failed` or `read_well` at each look. `elapsed`: seconds of a clock that nobody sets."""
+    """`failed` or `read_well` at each look (or try to write). `elapsed`: seconds of a clock that nobody sets."""
 
     def __init__(
         self, store: UnreadStore, page: StandingPage, *, clock: Clock, elapsed: Callable[[], float], limit: timedelta
@@ -110,6 +129,38 @@ class UnreadOutbox:
             await self._unread.failed(error)
             raise
         await self._unread.read_well()
+
+
+class UnkeptAlerts:
+    """Looked at as the gateway does it, which can only answer 503. Alertmanager tries again for as long as that lasts,
+    and tells nobody else."""
+
+    def __init__(self, inbox: InboxPort, elapsed: Callable[[], float], unkept: Unread) -> None:
+        self._inbox = inbox
+        self._elapsed = elapsed
+        self._unkept = unkept
+        self._tried_at = float("-inf")
+
+    async def look(self) -> None:
+        await self._unkept.catch_up()
+        if self._elapsed() - self._tried_at < PROBE_PAUSE:
+            return
+        self._tried_at = self._elapsed()
+        try:
+            await self._try()
+        except Exception as error:
+            await self._unkept.failed(error)
+            raise
+        await self._unkept.read_well()
+
+    async def _try(self) -> None:
+        try:
+            async with asyncio.timeout(PROBE_LIMIT):
+                await self._inbox.probe()
+        except TimeoutError:
+            raise LedgerError(
+                f"the inbox took nothing within {PROBE_LIMIT:g} s", advice="Look at the disk of the data directory."
+            ) from None
 
 
 def _as_ledgers(error: Exception) -> LedgerError:

@@ -19,7 +19,7 @@ import structlog
 from firebreak.domain.errors import FirebreakError
 from firebreak.domain.ports import Clock, InboxPort, IncidentsPort, LedgerPort, OutboxPort, PagerPort
 from firebreak.engine.standing_page import StandingPage
-from firebreak.engine.unread import INBOX, RECORD, Unread, UnreadOutbox, UnreadStore
+from firebreak.engine.unread import INBOX, RECORD, UNKEPT, UnkeptAlerts, Unread, UnreadOutbox, UnreadStore
 from firebreak.engine.watch_intake import WaitingAlerts
 from firebreak.engine.watch_machine import ProcessesDown, ReplacedFiles, StepsOfTheClock
 from firebreak.engine.watch_restores import OverdueRestores
@@ -68,7 +68,8 @@ class IntakeWatch:
 
         waiting = page("waiting", "taken-up")
         self._watched: list[_Watched] = [
-            WaitingAlerts(inbox, clock, elapsed, limit=limit, waiting=waiting, unread=unread(INBOX))
+            WaitingAlerts(inbox, clock, elapsed, limit=limit, waiting=waiting, unread=unread(INBOX)),
+            UnkeptAlerts(inbox, elapsed, unread(UNKEPT)),
         ]
         if outbox is not None:
             self._watched.append(UnreadOutbox(outbox, clock, unread(RECORD)))

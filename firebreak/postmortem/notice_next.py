@@ -32,16 +32,18 @@ CLOSE = "firebreak close {id} --reason ..."
 _OBSERVED = "do it by hand if you agree; mode observe writes nothing."
 _A_PERSONS = "nothing more is written or verified: a person has it."
 INTAKE, INBOX_FILE, RECORD_FILE, DATA_FILES = "intake", "inbox file", "record file", "data directory"
-PROCESSES = "engine processes"
+KEEPING, PROCESSES = "keeping alerts", "engine processes"
 _ENDS_ITSELF = {
     INTAKE: "the alerts are taken up",
     INBOX_FILE: "the inbox can be read",
     RECORD_FILE: "the record can be read",
+    KEEPING: "alerts can be kept",
     DATA_FILES: "the engine has been started again with this record; with another one, resolve it at the pager",
     PROCESSES: "the process runs again",
 }
-"""Where the fault is when accepted alerts wait, nobody can read them or the record, a file was replaced under the
-engine, or one of its processes does not come back: `firebreak/engine/watch.py` resolves those pages by itself."""
+"""Where the fault is when accepted alerts wait, nobody can read them or the record, no alert can be kept, a file was
+replaced under the engine, or one of its processes does not come back: `firebreak/engine/watch.py` resolves those pages
+by itself."""
 
 
 def next_step(kind: NoticeKind, case: Case, told: Mapping[str, Any]) -> str:
