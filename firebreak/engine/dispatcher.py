@@ -53,10 +53,15 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         with self._listening():
-            works = (self._wake_on(stop), self._sweep_on(), self._settle_on(), self._reset_stickiness())
+            works = (
+                self._wake_on(stop),
+                self._sweep_on(),
+                self._settle_on(),
+                self._resume(),
+                self._reset_stickiness(),
+            )
             beside = [asyncio.create_task(work) for work in works]
             try:
-                await self._resume(stop)
                 while not stop.is_set():
                     for task in (*beside, *self._tasks):
                         if task.done():
@@ -105,10 +110,11 @@ class Dispatcher:
             loop.remove_reader(heard.fileno())
             heard.close()
 
-    async def _resume(self, stop: asyncio.Event) -> None:
+    async def _resume(self) -> None:
         """After a start: every open incident of this class has its workflow (a start that exists costs nothing), but
-        not what a person handles by hand."""
-        while not stop.is_set():
+        not what a person handles by hand. Beside all else: after a storm there are thousands, some ms each, and what is
+        new must not wait for them."""
+        while True:
             try:
                 for incident in await open_incidents(self._parts):
                     if not await is_handed_over(self._parts, incident.id):

@@ -305,6 +305,27 @@ async def test_a_temporal_that_hangs_holds_up_nothing(office: Any) -> None:
     assert disposition is Disposition.JOINED
 
 
+async def test_what_is_new_does_not_wait_for_all_that_is_open(office: Any) -> None:
+    """After a restart in a storm thousands of workflows are asked for: an alert is taken while the first one is."""
+    async with office.dispatching():
+        ((_, known),) = await office.settled(*await office.accept(office.alert()))
+    asked = asyncio.Event()
+
+    async def slow_for_what_is_known(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["id"] == ids.incident_workflow_id(known):
+            asked.set()
+            await asyncio.Event().wait()
+        return await office.client.start_workflow(*args, **kwargs)
+
+    client = office.away(0)
+    client.start_workflow = slow_for_what_is_known
+    async with office.dispatching(client=client):
+        async with asyncio.timeout(30):
+            await asked.wait()
+        ((disposition, _),) = await office.settled(*await office.accept(office.alert(service="another")))
+    assert disposition is Disposition.OPENED
+
+
 async def test_the_workflow_is_given_what_the_first_look_said(office: Any) -> None:
     """Looked at once, before Temporal is asked for it, and not a second time by a dispatcher that starts it again."""
     seen = GatherResult(next=NextLook.AGAIN, reason="true, but not held yet")
