@@ -13,10 +13,11 @@ import structlog
 from temporalio.service import RPCError
 
 from activities import notices, restore_ends
+from activities.stops import HANDS_OFF
 from firebreak.domain import ids
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.errors import ChainBroken, FirebreakError
-from firebreak.domain.incident import Incident, IncidentOutcome, UnreadableRestore, UnreadableRow
+from firebreak.domain.incident import Incident, IncidentOutcome, IncidentPhase, UnreadableRestore, UnreadableRow
 from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.engine.damage import unreadable_restore
@@ -126,8 +127,8 @@ class Sweeper:
     async def _orphan(self, incident: Incident, requested: Collection[str]) -> None:
         """`requested`: ids of incidents that somebody has asked to close."""
         workflow_id = ids.incident_workflow_id(incident.id)
-        health = await workflow_health(self._parts.client, workflow_id)
-        if health.state not in (WorkflowState.UNKNOWN, WorkflowState.ENDED, WorkflowState.WEDGED):
+        health = await workflow_health(self._parts.client, workflow_id, self._parts.queue)
+        if health.state in (WorkflowState.ALIVE, WorkflowState.FAILING):
             return
         if health.state is not WorkflowState.WEDGED and incident.id in requested:
             return  # it went since the close was told to it: the next look writes the close
@@ -137,6 +138,8 @@ class Sweeper:
         if health.state is WorkflowState.UNKNOWN:
             self._starts.forget(workflow_id)
             await self._starts.incident(incident.id)
+        elif health.state is WorkflowState.ELSEWHERE:
+            await self._call(incident, health)
         else:
             await self._tell_orphan(incident, health)
 
@@ -161,6 +164,24 @@ class Sweeper:
         )
         await tell_fault(self._parts, name, WORKFLOW_ENDED, reason, incident.alert, of=incident.id)
         self._faults.add(name)  # only now: what could not be told is told at the next look
+
+    async def _call(self, incident: Incident, health: WorkflowHealth) -> None:
+        """As the story itself would, which no worker of ours tells: whoever gets its tasks one day finds that a person
+        has the incident. The workflow is not ended: it may be another engine's, by the same alert."""
+        key, now = "person/high", self._parts.clock.now()
+        reason = (
+            f"the workflow of {incident.id} {health.reason}: "
+            f"handle it by hand, then `firebreak close {incident.id} --reason ...`"
+        )
+        body = {"reason": reason, "urgency": "high"}
+        entry = EntryDraft(incident_id=incident.id, key=key, kind=EntryKind.PERSON_CALLED, at=now, body=body)
+        await self._parts.ledger.append(
+            [entry],
+            messages=notices.person_needed(incident.id, key, reason, now),
+            phase=(incident.id, IncidentPhase.WAITING_FOR_PERSON),
+            unless=HANDS_OFF,
+        )
+        self._faults.add(ids.orphan_record(incident.id))
 
     async def _unreadable(self) -> None:
         """Of an open incident that nobody can read nothing can be healed, looked at or closed: a person is told."""
@@ -194,7 +215,7 @@ class Sweeper:
         if not await self._is_ours(request.incident_id):
             return True
         workflow_id = ids.incident_workflow_id(request.incident_id)
-        state = (await workflow_health(self._parts.client, workflow_id)).state
+        state = (await workflow_health(self._parts.client, workflow_id, self._parts.queue)).state
         if state is WorkflowState.FAILING:
             return False  # soon alive or wedged: a signal would set Temporal's count back, each time anew
         try:
@@ -209,7 +230,7 @@ class Sweeper:
             step = f"if it goes on, terminate {workflow_id} in Temporal by hand"
             log.warning("sweeper.close_failed", incident=request.incident_id, error=str(error), next_step=step)
             return True
-        # Its workflow is gone (terminated, or a new Temporal): the incident still gets its end.
+        # Its workflow is gone (terminated, or a new Temporal), or not ours to tell: the incident still gets its end.
         by_hand = IncidentOutcome.CLOSED_BY_HAND
         ending = EntryDraft(
             incident_id=request.incident_id,
@@ -238,7 +259,7 @@ class Sweeper:
     async def _watch_restore(self, record: RestoreRecord, *, look: bool) -> None:
         workflow_id = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
         if look and self._starts.began(workflow_id) and not is_young(record.opened_at, self._parts.clock.now()):
-            health = await workflow_health(self._parts.client, workflow_id)
+            health = await workflow_health(self._parts.client, workflow_id, self._parts.queue)
             if health.state is WorkflowState.UNKNOWN:
                 self._starts.forget(workflow_id)
             elif health.state is WorkflowState.ENDED:  # not by itself: then its promise would have ended before it

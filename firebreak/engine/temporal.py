@@ -45,13 +45,14 @@ class WorkflowState(StrEnum):
     UNKNOWN = "unknown"  # not started yet, or a new Temporal
     ALIVE = "alive"
     FAILING = "failing"  # its task failed, and is tried again
+    ELSEWHERE = "elsewhere"  # it runs on a task queue that is not ours: no worker of ours gets its tasks
     WEDGED = "wedged"  # it runs, and does nothing any more: its tasks fail
     ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowHealth:
-    """What Temporal says of a workflow; `reason` says it in words where it is wedged or has ended."""
+    """What Temporal says of a workflow; `reason` says it in words where it is elsewhere, is wedged or has ended."""
 
     state: WorkflowState
     reason: str = ""
@@ -147,8 +148,8 @@ async def tell_workflow(client: Client, incident_id: str, signal: str, fact: obj
     return True
 
 
-async def workflow_health(client: Client, workflow_id: str) -> WorkflowHealth:
-    """Whether it can still act. RPCError when Temporal does not answer."""
+async def workflow_health(client: Client, workflow_id: str, queue: str) -> WorkflowHealth:
+    """Whether it can still act, by workers of that task queue. RPCError when Temporal does not answer."""
     try:
         seen = await client.get_workflow_handle(workflow_id).describe()
     except RPCError as error:
@@ -157,6 +158,10 @@ async def workflow_health(client: Client, workflow_id: str) -> WorkflowHealth:
         return WorkflowHealth(WorkflowState.UNKNOWN)
     if seen.status not in (None, WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
         return WorkflowHealth(WorkflowState.ENDED, f"has ended as {seen.status.name} before its story was over")
+    if seen.task_queue != queue:
+        asks = "was FIREBREAK_TASK_QUEUE_PREFIX changed, or does another engine share the namespace?"
+        reason = f"waits on the task queue {seen.task_queue}, and this engine listens to {queue} ({asks})"
+        return WorkflowHealth(WorkflowState.ELSEWHERE, reason)
     tries = seen.raw_description.pending_workflow_task.attempt  # 0 when no task is pending
     if tries > FAILED_TASKS:
         reason = f"is stuck, its task failed {tries - 1} times in a row (the worker's log in run/ says why)"

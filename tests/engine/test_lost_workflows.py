@@ -102,7 +102,7 @@ async def test_an_open_incident_gets_a_workflow_again(office: Any, own: OwnTempo
         story = ids.incident_workflow_id(incident_id)
 
         async def runs() -> bool:
-            return (await workflow_health(client, story)).state is WorkflowState.ALIVE
+            return (await workflow_health(client, story, office.queue)).state is WorkflowState.ALIVE
 
         assert await runs()
         await own.lose_its_data()
@@ -116,7 +116,7 @@ async def test_an_open_promise_gets_a_workflow_again(office: Any, own: OwnTempor
     watched = ids.restore_workflow_id(record.incident_id, record.tier, record.step)
 
     async def runs() -> bool:
-        return (await workflow_health(client, watched)).state is WorkflowState.ALIVE
+        return (await workflow_health(client, watched, office.queue)).state is WorkflowState.ALIVE
 
     async with office.dispatching(client=client):
         await eventually(runs)

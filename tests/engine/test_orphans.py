@@ -160,6 +160,40 @@ async def closed_by_ada(office: Any, eventually: Eventually) -> None:
     assert (last.actor, last.body["reason"]) == ("person:ada", "false alarm")
 
 
+async def test_a_workflow_on_another_task_queue_calls_a_person_once(
+    office: Any, eventually: Eventually, looks: list[Sweeper]
+) -> None:
+    """The prefix was changed while it was open: Temporal calls it running, and no worker here gets its tasks. It is not
+    ended, since it may be another engine's; whoever gets its tasks one day finds that a person has the incident."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+    async with office.dispatching(queue=f"{office.queue}-changed"):
+
+        async def called() -> bool:
+            return await office.store.find(incident_id, "person/high") is not None
+
+        await eventually(called)
+        await two_looks_more(looks, eventually)
+    call = await office.store.find(incident_id, "person/high")
+    assert "FIREBREAK_TASK_QUEUE_PREFIX" in call.body["reason"]
+    assert f"firebreak close {incident_id}" in call.body["reason"]
+    due = await office.store.due(datetime.now(UTC), limit=9, channel=Channel.PAGER)
+    assert [(one.draft.incident_id, one.draft.pager) for one in due] == [(incident_id, PagerAction.TRIGGER_HIGH)]
+    assert await status(office, incident_id) is WorkflowExecutionStatus.RUNNING
+
+
+async def test_a_close_by_hand_ends_an_incident_whose_workflow_is_on_another_task_queue(
+    office: Any, eventually: Eventually
+) -> None:
+    """Nobody there would ever hear of it."""
+    async with office.dispatching():
+        incident_id = await opened(office)
+    await office.asked_to_close(incident_id)
+    async with office.dispatching(queue=f"{office.queue}-changed"):
+        await closed_by_ada(office, eventually)
+    assert await office.signals(incident_id) == []
+
+
 @pytest.mark.usefixtures("soon_wedged")
 async def test_a_wedged_workflow_calls_a_person_once(office: Any, eventually: Eventually, looks: list[Sweeper]) -> None:
     """Its deadline may be taken back already: nobody else would call. The page says what is wrong and what to do. It is
