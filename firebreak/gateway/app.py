@@ -84,10 +84,12 @@ def create_app(
 ) -> FastAPI:
     """The gateway over an inbox. `poke` is called after each delivery that was kept, with its alerts' classes; it must
     not block or raise."""
-    app = FastAPI(title="Firebreak gateway", version="1", docs_url=None, redoc_url=None)
+    # A redirect names the scheme that we see: behind a proxy that ends TLS the sender's token would follow it in clear.
+    app = FastAPI(title="Firebreak gateway", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     counters = metrics or GatewayMetrics()
     intake = _Intake(inbox, settings, token=token, poke=poke, metrics=counters, clock=clock)
 
+    @app.post("/v1/alerts/alertmanager/", include_in_schema=False)
     @app.post(
         "/v1/alerts/alertmanager",
         summary="Take a webhook of Alertmanager (version 4)",

@@ -41,6 +41,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[int], 
             config = uvicorn.Config(
                 create_app(inbox, settings, token=token, poke=poke),
                 http=Connection,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,

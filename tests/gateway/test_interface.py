@@ -42,6 +42,14 @@ async def test_a_closed_inbox_is_not_ready(gateway: Gateway) -> None:
     assert (await gateway.client.get("/healthz")).status_code == 200
 
 
+async def test_an_address_with_a_slash_at_its_end_is_no_redirect(gateway: Gateway, body: dict[str, Any]) -> None:
+    """Alerts are taken there, too; other paths are not known. A redirect would take the token to plain HTTP."""
+    answer = await gateway.client.post("/v1/alerts/alertmanager/", json=body)
+    assert answer.status_code == 200
+    assert await gateway.inbox.backlog() == 1
+    assert (await gateway.client.get("/readyz/")).status_code == 404
+
+
 async def test_metrics_are_in_prometheus_text_format(gateway: Gateway, body: dict[str, Any]) -> None:
     """Counters by name, rejections by reason; nothing of the process' default registry."""
     await gateway.post(body)
