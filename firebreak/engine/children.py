@@ -15,16 +15,16 @@ from pathlib import Path
 import structlog
 
 from firebreak.domain.errors import FirebreakError
-from firebreak.engine.beats import Beats, OwnBeats
+from firebreak.engine.beats import ASLEEP, Beats, OwnBeats
 from firebreak.processes import last_beat
 from firebreak.servers.process import ManagedProcess
 
 log = structlog.get_logger()
 
 LOOK = 0.1  # seconds between two looks at the children
-LONGEST_WAIT = 30.0  # seconds before a child that keeps ending is started again
-LASTING = 10.0
-"""Seconds for which one that had ended must run before it counts as back: one that ends again and again never does."""
+LONGEST_WAIT = 30.0
+"""Seconds before a child that keeps ending is started again, and for which it must run before it counts as back: one
+that ends again and again never does."""
 
 DOWN = 60.0
 """Seconds without one of them after which a person is told, as of an alert that nobody takes up."""
@@ -58,8 +58,8 @@ class _Child:
     def runs(self, now: float) -> None:
         """It is alive. Back is who has also beaten, and lasted."""
         beats = self.beat_file is None or self.beats.beat_at is not None
-        if beats and now - self.started_at >= LASTING:
-            self.away_since = None
+        if beats and now - self.started_at > LONGEST_WAIT:
+            self.fails, self.away_since = 0, None
 
 
 class Children:
@@ -76,18 +76,20 @@ class Children:
         self._elapsed = elapsed
         self._ours = OwnBeats()
         self._children: list[_Child] = []
+        self._looked_at: float | None = None
 
     def add(self, process: ManagedProcess, beat_file: Path | None = None) -> None:
         """It has just been started."""
         now = self._elapsed()
         self._children.append(_Child(process=process, started_at=now, beats=Beats(began_at=now), beat_file=beat_file))
 
-    def down(self) -> Sequence[str]:
-        """Names of those that have done nothing for DOWN seconds. None while nothing may be started: that is told by
-        itself."""
-        now = self._elapsed()
-        long_away = [c for c in self._children if c.away_since is not None and now - c.away_since >= DOWN]
-        return [] if not long_away or self._replaced() else [c.process.name for c in long_away]
+    def down(self) -> Sequence[str] | None:
+        """Names of those that had done nothing for DOWN seconds at the last look. None = nobody can say: they are still
+        being started, or nothing may be started, which is told by itself."""
+        now = self._looked_at
+        if now is None or self._replaced():
+            return None
+        return [c.process.name for c in self._children if c.away_since is not None and now - c.away_since >= DOWN]
 
     async def keep(self, stop: asyncio.Event) -> None:
         """All are ready: look after them until `stop`."""
@@ -102,15 +104,17 @@ class Children:
     def look(self) -> None:
         """Once: what ended is started again, at once the first time, later after growing waits."""
         now = self._elapsed()
+        slept = self._looked_at is not None and now - self._looked_at > ASLEEP
         kept = self._ours.kept(last_beat(self._own_file), now)
         for child in self._children:
+            if slept and child.away_since is not None:
+                child.away_since = now  # it was we who stood still
             self._look(child, now, kept=kept)
+        self._looked_at = now
 
     def _look(self, child: _Child, now: float, *, kept: bool) -> None:
         if child.process.alive:
             child.runs(now)
-            if child.fails and now - child.started_at > LONGEST_WAIT:
-                child.fails = 0
             if child.hung(now, kept=kept):
                 log.error("engine.child_hangs", name=child.process.name, pid=child.process.pid, killed=True)
                 child.ended(now)

@@ -177,12 +177,11 @@ async def _people(
             watching = watch.run
             yield lambda: tasks.append(asyncio.create_task(watching()))
         except (FirebreakError, OSError):  # it does not start, perhaps never will: first, who is due is called
-            try:
-                if watch is not None:
-                    await watch.look()
-                await _sent(store, clock)
-            except FirebreakError as error:  # the reason of the stop is the other one
-                log.error("engine.nobody_paged", error=str(error))
+            for last in (() if watch is None else (watch.look,)) + (functools.partial(_sent, store, clock),):
+                try:
+                    await last()
+                except FirebreakError as error:  # the reason of the stop is the other one
+                    log.error("engine.nobody_paged", error=str(error))
             raise
         finally:
             for task in tasks:

@@ -53,10 +53,10 @@ class IntakeWatch:
         outbox: OutboxPort | None = None,
         elapsed: Callable[[], float] = time.monotonic,
         replaced: Callable[[], Sequence[Path]] = tuple,
-        down: Callable[[], Sequence[str]] = tuple,
+        down: Callable[[], Sequence[str] | None] = tuple,
     ) -> None:
         """`replaced`: files of ours in whose place there is another one by now. `down`: processes of ours that do not
-        come back."""
+        come back; None = nobody can say."""
 
         def page(begun: str, over: str) -> StandingPage:
             return StandingPage(

@@ -88,19 +88,24 @@ class ReplacedFiles:
 
 
 class ProcessesDown:
-    """One page while a process of the engine does not come back, however often it is started again."""
+    """A page while a process of the engine does not come back, however often it is started again, and one more where
+    another one follows. While nobody can say which do, as before a start has come to its end, nothing changes."""
 
-    def __init__(self, down: Callable[[], Sequence[str]], clock: Clock, page: StandingPage) -> None:
+    def __init__(self, down: Callable[[], Sequence[str] | None], clock: Clock, page: StandingPage) -> None:
         self._names = down
+        self._told: set[str] = set()
         self._clock = clock
         self._down = page
 
     async def look(self) -> None:
         await self._down.catch_up()
         names = self._names()
+        if names is None:
+            return
         if not names:
             await self._down.end("all processes of the engine run again")  # an earlier one's page, too
-        elif not self._down.records:
+            self._told.clear()
+        elif not self._told.issuperset(names):
             log.error("engine.processes_down", names=", ".join(names))
             who = f"process {names[0]} does" if len(names) == 1 else f"processes {', '.join(names)} do"
             missed = "; ".join(_MISSED.get(name, f"what {name} is for is not done") for name in names)
@@ -112,3 +117,4 @@ class ProcessesDown:
                 where=PROCESSES,
                 next_step=f"Read {logs} in the data directory, and mend what it says: the engine tries on by itself.",
             )
+            self._told.update(names)

@@ -663,7 +663,8 @@ async def test_a_file_that_is_replaced_pages_once_until_the_engine_is_started_ag
 async def test_a_process_that_does_not_come_back_pages_once_until_it_runs_again(
     inbox: Any, store: Any, clock: Any
 ) -> None:
-    """Also by an engine that is started later; the page names what is not done meanwhile, and where the reason is."""
+    """Also by an engine that is started later, not by one that does not start. The page names what is not done
+    meanwhile, and where the reason is; another process that follows has one of its own."""
     down = ["gateway"]
     watch = IntakeWatch(inbox, store, clock, incidents=store, down=lambda: down)
     for _ in range(2):
@@ -672,9 +673,16 @@ async def test_a_process_that_does_not_come_back_pages_once_until_it_runs_again(
     (fault,) = await store.engine_faults(limit=9)
     assert "its process gateway does not come back: no alert is taken in" in fault.body["error"]
     assert "run/gateway.log" in fault.body["next_step"]
+    down.append("p1")
+    clock.forward(2)
+    for _ in range(2):
+        await watch.look()
+    assert await pages(store, clock) == [PagerAction.TRIGGER_HIGH]
+    await IntakeWatch(inbox, store, clock, incidents=store, down=lambda: None).look()
+    assert await pages(store, clock) == []
     down.clear()
     await IntakeWatch(inbox, store, clock, incidents=store).look()
-    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH]
+    assert await pages(store, clock) == [PagerAction.RESOLVE_HIGH] * 2
 
 
 async def test_neither_inbox_nor_ledger_is_a_direct_page(inbox: Any, store: Any, clock: Any) -> None:
