@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import httpx
 import httpx2
-from lightkube.config.client_adapter import ConnectionParams
+from lightkube.config.client_adapter import ConnectionParams, ExecAuth
 from lightkube.core.exceptions import ConfigError
 
 from firebreak.connectors.http import MAX_BODY_BYTES, USER_AGENT, Address, is_address
@@ -86,9 +86,11 @@ class KubernetesCluster:
                 advice=_ADVICE,
             )
         self._address = Address(single.cluster.server)
+        auth: httpx2.Auth | None = settings["auth"]
         plugin = single.user.exec if single.user else None
-        self._plugin = PluginAuth(plugin) if plugin else None
-        auth: httpx2.Auth | None = self._plugin or settings["auth"]
+        # A token beside it goes before it, as for kubectl.
+        self._plugin = PluginAuth(plugin) if plugin and isinstance(auth, ExecAuth) else None
+        auth = self._plugin or auth
         constant = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
         constant |= self._address.basic if auth is None else {}
         wire: Wire

@@ -59,19 +59,27 @@ class PluginAuth(httpx2.Auth):
         return await asyncio.shield(self._run)
 
     async def _ask(self) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env={**os.environ, **self._env},
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            start_new_session=True,
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, **self._env},
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                start_new_session=True,
+            )
         )
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:  # it may run already: it is waited for, so that it can be ended
+            _end(await starting)
+            raise
         try:
             async with asyncio.timeout(self._longest):
                 printed, _ = await process.communicate()
-        finally:
+        except BaseException:
             _end(process)
+            raise
         if process.returncode != 0:
             raise ConfigError(f"the exec plugin {self._command[0]} ended with code {process.returncode}")
         self._known = f"Bearer {_token(printed)}"
@@ -89,10 +97,9 @@ def _token(printed: bytes) -> str:
 
 
 def _end(process: Process) -> None:
-    """Its group, for a script's own children hold its output open."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    """Its group, for a script's own children hold its output open, also when it has ended itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _looked_at(run: asyncio.Task[str]) -> None:
