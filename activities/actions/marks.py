@@ -69,7 +69,7 @@ def _outlived(notes: Mapping[str, Any], now: datetime) -> Iterator[str]:
             try:
                 if now - parse_time(str(value)) > MARK_KEPT:
                     yield key
-            except ValueError:  # none that we wrote
+            except (ValueError, OverflowError):  # none that we wrote
                 continue
 
 

@@ -12,7 +12,7 @@ _ENDINGS = (".yaml", ".yml")
 def documents_below(path: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
     """Every *.yaml and *.yml below `path`, links to folders followed, as the engine does; `unreadable` is told what
     cannot be looked into. What begins with a dot is none: editors keep their locks so, and Kubernetes the copies behind
-    a mounted ConfigMap."""
+    a mounted ConfigMap; nor is `lost+found`, which every ext4 volume has and nobody but root may read."""
     found: list[Path] = []
     known: set[str] = set()  # a link may lead in a circle
     for folder, folders, names in os.walk(path, onerror=unreadable, followlinks=True):
@@ -21,7 +21,7 @@ def documents_below(path: Path, unreadable: Callable[[OSError], None]) -> list[P
             folders.clear()
             continue
         known.add(place)
-        folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and name != "lost+found"]
         files = [Path(folder, name) for name in (*folders, *names) if not name.startswith(".")]
         found += [file for file in files if file.suffix in _ENDINGS and not _is_special(file)]
     return sorted(found)

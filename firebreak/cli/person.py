@@ -11,7 +11,7 @@ def person(by: str | None) -> str:
     if by:
         return words(by)
     try:
-        return getpass.getuser()
+        return words(getpass.getuser())
     except (KeyError, OSError):  # by the version of Python: no variable names the user, nor does the system
         return f"uid {os.getuid()}"
 

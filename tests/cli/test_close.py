@@ -12,6 +12,7 @@ import pytest
 
 from activities import notices
 from firebreak.cli.main import main
+from firebreak.cli.person import person
 from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.codec import to_data
 from firebreak.domain.ids import incident_id
@@ -266,6 +267,12 @@ def test_a_call_after_the_end_that_was_taken_back_by_hand_is_over(
     assert typed("close", "last", "--reason", "x", "--by", "ada", "--data-dir", "data").returncode == 0
     ran = typed("close", "last", "--reason", "y", "--by", "bob", "--data-dir", "data")
     assert (ran.returncode, "is over already: healed" in ran.stderr) == (2, True)
+
+
+def test_a_user_name_of_a_latin_1_system_can_be_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its odd byte is shown as one."""
+    monkeypatch.setattr("getpass.getuser", lambda: os.fsdecode(b"J\xf6rg"))
+    assert person(None) == "J\ufffdrg"
 
 
 @pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 1234"), OSError("No username set")])

@@ -213,6 +213,14 @@ def test_a_folder_that_cannot_be_looked_into_is_a_problem(
     assert f"{tree / 'severity'}:1:1: cannot be read: Permission denied" in run(tree).output.splitlines()
 
 
+def test_what_every_ext4_volume_has_is_no_problem(run: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root may look into `lost+found`, and the engine never does."""
+    (tree / "lost+found").mkdir()
+    (tree / "lost+found" / "1234.yaml").write_text("no document")
+    result = run(tree)
+    assert (result.exit_code, "lost+found" in result.output) == (0, False)
+
+
 def test_a_file_whose_name_is_no_utf_8_is_named_all_the_same(run: Run, tmp_path: Path) -> None:
     """In text that can be printed, and stored with a plan."""
     (tmp_path / os.fsdecode(b"caf\xe9.yaml")).write_text("kind: runbook\n")

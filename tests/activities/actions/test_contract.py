@@ -604,6 +604,7 @@ async def test_a_write_takes_marks_along_that_have_had_their_time(
     kept = {
         step_annotation("inc-young/0"): "2026-10-22T08:36:44.123457Z",
         step_annotation("inc-odd/0"): "yesterday",
+        step_annotation("inc-odd/1"): "0001-01-01T00:00:00+14:00",
         "firebreak.dev/step-mine": "2020-01-01T00:00:00Z",
         "example.org/step-0123456789abcdef": "2020-01-01T00:00:00Z",
     }

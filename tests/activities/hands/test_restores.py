@@ -248,9 +248,12 @@ async def test_a_write_whose_answer_is_lost_at_the_time_limit_is_not_denied(worl
 
 
 class EmptyInbox:
-    """Nothing waits: the watch looks at restores alone."""
+    """Nothing waits, and all can be kept: the watch looks at restores alone."""
 
     async def oldest(self) -> None:
+        return None
+
+    async def probe(self) -> None:
         return None
 
 
