@@ -397,16 +397,23 @@ async def chain(
                 "fallback_pager_key": SecretStr(FALLBACK_KEY),
             }
         )
-        await until(lambda: _scraped(prometheus.url))
+        await until(lambda: _scraped(prometheus.url, len(exporting.lines)))
         yield Chain(tmp_path, exporting, control_plane, settings, people, chat, stack, prometheus)
 
 
-async def _scraped(url: str) -> bool:
-    """Sick for longer than the conditions' hold time."""
+async def _scraped(url: str, series: int) -> bool:
+    """Sick for longer than the conditions' hold time, by so many series and none of the test before."""
     at = datetime.now(UTC)
+    exprs = (
+        'min_over_time(app_errors{service="pay"}[2s]) > 0.1',
+        f'count(last_over_time({{__name__=~"app_.+", service="pay"}}[3s])) == {series}',
+    )
     async with Prometheus(url) as metrics:
-        query = MetricQuery(key="k", expr='min_over_time(app_errors{service="pay"}[2s]) > 0.1')
-        (answer,) = await metrics.range_batch(
-            [query], start=at, end=at, step=timedelta(seconds=1), timeout=timedelta(seconds=5)
+        answers = await metrics.range_batch(
+            [MetricQuery(key=expr, expr=expr) for expr in exprs],
+            start=at,
+            end=at,
+            step=timedelta(seconds=1),
+            timeout=timedelta(seconds=5),
         )
-    return bool(answer.points)
+    return all(answer.points for answer in answers)
