@@ -43,9 +43,12 @@ async def test_a_closed_inbox_is_not_ready(gateway: Gateway) -> None:
 
 
 async def test_an_address_with_a_slash_at_its_end_is_no_redirect(gateway: Gateway, body: dict[str, Any]) -> None:
-    """Alerts are taken there, too; other paths are not known. A redirect would take the token to plain HTTP."""
+    """Alerts are taken there, too, by the same token; other paths are not known. A redirect would take the token to
+    plain HTTP."""
     answer = await gateway.client.post("/v1/alerts/alertmanager/", json=body)
     assert answer.status_code == 200
+    wrong = await gateway.client.post("/v1/alerts/alertmanager/", json=body, headers={"Authorization": "Bearer x"})
+    assert wrong.status_code == 401
     assert await gateway.inbox.backlog() == 1
     assert (await gateway.client.get("/readyz/")).status_code == 404
 
