@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from firebreak.domain.codec import format_time
 from firebreak.domain.errors import ChainBroken, ContractError
-from firebreak.domain.timeline import TimelineEntry
 from firebreak.storage.database import Database
 from firebreak.storage.entries import entry_of, select_entries
 from firebreak.storage.faults import sqlite_code, translated
-from firebreak.storage.schema import SAME_RECORD, TIMELINE_REVISION, documents
+from firebreak.storage.schema import SAME_RECORD, TIMELINE_REVISION, documents, entries
 from firebreak.timeline.canonical import canonical
-from firebreak.timeline.chain import GENESIS, verify_chain
+from firebreak.timeline.chain import GENESIS, entry_digest, verify_chain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +40,7 @@ class StoreReport:
 
 
 class _Altered(Exception):
-    """A row that no program of ours can have written."""
-
-    def __init__(self, seq: int | None, reason: str) -> None:
-        super().__init__(reason)
-        self.seq = seq
+    """A document that is not what was kept."""
 
 
 def verify_store(path: Path) -> StoreReport:
@@ -59,59 +54,77 @@ def verify_store(path: Path) -> StoreReport:
 
 def verify_connection(connection: Connection, path: Path) -> StoreReport:
     """As `verify_store`, on an open connection."""
-    good: list[int] = [0]
+    head, good = GENESIS, 0
     try:
         connection.exec_driver_sql("BEGIN")  # one snapshot for all of it, whoever writes meanwhile
         try:
-            report = verify_chain(_strict(connection, good))
-            if not report.ok:
+            report = verify_chain(
+                connection.execute(select_entries().execution_options(yield_per=500)), digest_of=_digest_of
+            )
+            head, good = report.head, report.count
+            if report.first_broken_seq is not None:
                 return StoreReport(
                     ok=False,
-                    entries=report.count,
+                    entries=good,
                     documents=0,
-                    head=report.head,
+                    head=head,
                     first_broken_seq=report.first_broken_seq,
-                    reason=report.reason,
+                    reason=_unreadable(connection, report.first_broken_seq) or report.reason,
                 )
             kept = _check_documents(connection)
         finally:
             connection.exec_driver_sql("COMMIT")
-        return StoreReport(ok=True, entries=report.count, documents=kept, head=report.head)
+        return StoreReport(ok=True, entries=good, documents=kept, head=head)
     except _Altered as broken:
-        return StoreReport(
-            ok=False, entries=good[0], documents=0, head=GENESIS, first_broken_seq=broken.seq, reason=str(broken)
-        )
+        return StoreReport(ok=False, entries=good, documents=0, head=head, reason=str(broken))
     except DBAPIError as error:
         if sqlite_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise translated(error, path) from None
-        return StoreReport(
-            ok=False, entries=good[0], documents=0, head=GENESIS, reason=f"the file is damaged: {error.orig}"
+        return StoreReport(ok=False, entries=good, documents=0, head=head, reason=f"the file is damaged: {error.orig}")
+
+
+def _digest_of(row: Row[Any]) -> str:
+    """Over the text as it is stored, which is what was hashed: equal data in another spelling has another digest. It is
+    not decoded: a start waits for this, and nobody is called before it ends."""
+    seq, incident_id, key, kind, at, actor, target, uid, duration_ms, body, previous, _ = tuple(row)
+    try:
+        return entry_digest(
+            seq=seq,
+            incident_id=incident_id,
+            key=key,
+            kind=kind,
+            at=at,
+            actor=actor,
+            target=target,
+            uid=uid,
+            duration_ms=duration_ms,
+            body=body.encode(),
+            previous=previous,
         )
+    except (TypeError, AttributeError):
+        raise ContractError("a column that holds text holds something else") from None
 
 
-def _strict(connection: Connection, good: list[int]) -> Iterator[TimelineEntry]:
-    """Entries whose stored text is exactly what we write: another spelling of equal data is an edit, too."""
-    for row in connection.execute(select_entries().execution_options(yield_per=500)):
-        try:
-            entry = entry_of(row)
-            exact = canonical(entry.body).decode() == row.body and format_time(entry.at) == row.at
-        except ChainBroken as error:
-            raise _Altered(row.seq, str(error)) from None
-        except (ContractError, ValueError, TypeError) as error:
-            raise _Altered(row.seq, f"entry {row.seq} cannot have been written like this: {error}") from None
-        if not exact:
-            raise _Altered(row.seq, f"entry {row.seq} ({row.key}) was changed after it was written: other spelling")
-        yield entry
-        good[0] += 1
+def _unreadable(connection: Connection, seq: int) -> str:
+    """Why the row of a broken entry cannot be one of ours at all; empty when it reads like one."""
+    row = connection.execute(select_entries(entries.c.seq == seq)).one()
+    try:
+        entry = entry_of(row)
+        exact = canonical(entry.body).decode() == row.body and format_time(entry.at) == row.at
+    except ChainBroken as error:
+        return str(error)
+    except (ContractError, ValueError, TypeError) as error:
+        return f"entry {seq} cannot have been written like this: {error}"
+    return "" if exact else f"entry {seq} ({row.key}) was changed after it was written: other spelling"
 
 
 def _check_documents(connection: Connection) -> int:
     count = 0
     for row in connection.execute(select(documents).execution_options(yield_per=50)):
         if not isinstance(row.content, bytes) or hashlib.sha256(row.content).hexdigest() != row.digest:
-            raise _Altered(None, f"the document kept as {row.digest} was changed: its SHA-256 is another")
+            raise _Altered(f"the document kept as {row.digest} was changed: its SHA-256 is another")
         count += 1
     total = connection.execute(select(func.count()).select_from(documents)).scalar_one()
     if total != count:
-        raise _Altered(None, f"{total} documents by their index, {count} by their rows")
+        raise _Altered(f"{total} documents by their index, {count} by their rows")
     return count

@@ -8,11 +8,11 @@ keys actor, at, body, duration_ms, incident_id, key, kind, previous, seq, target
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from firebreak.domain.codec import format_time
 from firebreak.domain.errors import ContractError
@@ -29,7 +29,7 @@ def entry_bytes(
     incident_id: str,
     key: str,
     kind: EntryKind | str,
-    at: datetime,
+    at: datetime | str,
     actor: str,
     target: str,
     uid: str,
@@ -37,17 +37,19 @@ def entry_bytes(
     body: Mapping[str, Any] | bytes,
     previous: str,
 ) -> bytes:
-    """Canonical JSON of all fields. `body` as data, or as the bytes that `canonical` made of it (then it is taken as
-    it is: canonicalise once, store and hash the same bytes). Raises ContractError for data without a canonical form,
-    ValueError for a time without a zone."""
+    """Canonical JSON of all fields. `body` as data, or as the bytes that `canonical` made of it, `at` as a time, or as
+    the text that `format_time` made of it (then they are taken as they are: canonicalise once, store and hash the same
+    bytes). Raises ContractError for data without a canonical form, ValueError for a time without a zone."""
     if not 0 < seq <= MAX_INTEGER:
         raise ContractError(f"entry number {seq} is not between 1 and 2**53 - 1")
     packed = body if isinstance(body, bytes) else canonical(body)
+    when = at if isinstance(at, str) else format_time(at)
+    took = "null" if duration_ms is None else canonical(duration_ms).decode()
     quote = encode_basestring
     try:
-        head = f'{{"actor":{quote(actor)},"at":"{format_time(at)}","body":'.encode()
+        head = f'{{"actor":{quote(actor)},"at":{quote(when)},"body":'.encode()
         tail = (
-            f',"duration_ms":{canonical(duration_ms).decode()},"incident_id":{quote(incident_id)},"key":{quote(key)},'
+            f',"duration_ms":{took},"incident_id":{quote(incident_id)},"key":{quote(key)},'
             f'"kind":{quote(str(kind))},"previous":{quote(previous)},"seq":{seq},"target":{quote(target)},"uid":{quote(uid)}}}'
         ).encode()
     except UnicodeEncodeError:
@@ -61,7 +63,7 @@ def entry_digest(
     incident_id: str,
     key: str,
     kind: EntryKind | str,
-    at: datetime,
+    at: datetime | str,
     actor: str,
     target: str,
     uid: str,
@@ -115,8 +117,31 @@ class ChainReport:
     head: str
 
 
-def verify_chain(entries: Iterable[TimelineEntry], *, anchor: str = GENESIS, first_seq: int | None = 1) -> ChainReport:
-    """Whether `entries`, in the order of the store, are as they were written.
+class Chained(Protocol):
+    """What of an entry, or of a row of the store, makes the chain."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def previous(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+
+
+_E = TypeVar("_E", bound=Chained)
+
+
+def verify_chain(
+    entries: Iterable[_E],
+    *,
+    digest_of: Callable[[_E], str],
+    anchor: str = GENESIS,
+    first_seq: int | None = 1,
+) -> ChainReport:
+    """Whether `entries`, in the order of the store, are as they were written. `digest_of` says what an entry's digest
+    must be, and raises ContractError or ValueError for one that cannot have been written.
 
     Finds an edit of any field, a deleted, inserted or swapped entry, a gap, and a link to another predecessor. To
     check in batches pass the digest and number of the last checked entry: `anchor`, and `first_seq` = number + 1.
@@ -124,14 +149,14 @@ def verify_chain(entries: Iterable[TimelineEntry], *, anchor: str = GENESIS, fir
     the last digest must be kept by somebody else (promises.md §3, roadmap: signed checkpoints and witnesses)."""
     previous, expected, count = anchor, first_seq, 0
     for entry in entries:
-        why = _broken(entry, previous, entry.seq if expected is None else expected)
+        why = _broken(entry, digest_of, previous, entry.seq if expected is None else expected)
         if why:
             return ChainReport(ok=False, count=count, first_broken_seq=entry.seq, reason=why, head=previous)
         previous, expected, count = entry.digest, entry.seq + 1, count + 1
     return ChainReport(ok=True, count=count, first_broken_seq=None, reason="", head=previous)
 
 
-def _broken(entry: TimelineEntry, previous: str, expected: int) -> str:
+def _broken(entry: _E, digest_of: Callable[[_E], str], previous: str, expected: int) -> str:
     if entry.seq > expected:
         missing = f"entry {expected} is" if entry.seq == expected + 1 else f"entries {expected} to {entry.seq - 1} are"
         return f"{missing} missing before entry {entry.seq}"

@@ -103,6 +103,7 @@ async def test_a_document_is_not_replaced(store: TimelineStore, make: Make, time
         ("UPDATE entries SET body = 'x' WHERE seq = 7", 7, "cannot be read: its body: Expecting value"),
         ("UPDATE entries SET body = '[]' WHERE seq = 7", 7, "cannot be read: its body is a list"),
         ("UPDATE entries SET body = '{\"n\":NaN}' WHERE seq = 7", 7, "cannot have been written"),
+        ("UPDATE entries SET body = CAST(body AS BLOB) WHERE seq = 7", 7, "other spelling"),
         ("UPDATE entries SET actor = 'person:eve' WHERE seq = 7", 7, "another digest"),
         ("UPDATE entries SET duration_ms = 1 WHERE seq = 7", 7, "another digest"),
         ("DELETE FROM entries WHERE seq = 7", 8, "missing"),
@@ -121,6 +122,20 @@ async def test_a_change_behind_the_guards_is_found(
     assert reason in report.reason
     with pytest.raises(ChainBroken, match=r"not as it was written"):
         await store.verify()
+
+
+async def test_a_whole_record_is_verified_without_decoding_a_body(
+    store: TimelineStore, make: Make, timeline_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start waits for it, and nobody is called before it ends: what was hashed is the text that is stored."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a body was decoded")
+
+    await _fill(store, make)
+    monkeypatch.setattr("firebreak.storage.entries.json.loads", refused)
+    report = await _verified(timeline_path)
+    assert (report.ok, report.entries) == (True, 31)
 
 
 async def test_a_changed_document_is_found(store: TimelineStore, make: Make, timeline_path: Path) -> None:

@@ -46,7 +46,7 @@ def written(count: int) -> list[TimelineEntry]:
 def test_an_untouched_chain_is_good_and_names_its_head() -> None:
     """All entries count, and the last digest is what an outside anchor would keep."""
     entries = written(6)
-    report = verify_chain(entries)
+    report = verify_chain(entries, digest_of=digest_of)
     assert (report.ok, report.count, report.head, report.first_broken_seq) == (True, 6, entries[-1].digest, None)
 
 
@@ -85,7 +85,7 @@ def test_an_edit_of_any_field_is_found(name: str) -> None:
     """Each field is covered by the digest."""
     entries = written(6)
     entries[3] = dataclasses.replace(entries[3], **{name: CHANGES[name]})
-    report = verify_chain(entries)
+    report = verify_chain(entries, digest_of=digest_of)
     assert (report.ok, report.first_broken_seq, report.count) == (False, 4, 3)
     assert "changed after it was written" in report.reason
 
@@ -161,7 +161,7 @@ def test_tampering_is_found_where_it_is(
     """Delete, insert, swap, re-link and edit, also where the tamperer computed new digests."""
     entries = written(6)
     tamper(entries)
-    report = verify_chain(entries)
+    report = verify_chain(entries, digest_of=digest_of)
     assert (report.ok, report.first_broken_seq) == (False, broken_at)
     assert reason in report.reason
 
@@ -169,16 +169,16 @@ def test_tampering_is_found_where_it_is(
 def test_a_chain_can_be_checked_in_batches() -> None:
     """The head of one batch is the anchor of the next, and a gap between batches is found."""
     entries = written(6)
-    first = verify_chain(entries[:3])
-    assert verify_chain(entries[3:], anchor=first.head, first_seq=4).ok
-    assert not verify_chain(entries[4:], anchor=first.head, first_seq=4).ok
+    first = verify_chain(entries[:3], digest_of=digest_of)
+    assert verify_chain(entries[3:], digest_of=digest_of, anchor=first.head, first_seq=4).ok
+    assert not verify_chain(entries[4:], digest_of=digest_of, anchor=first.head, first_seq=4).ok
 
 
 def test_an_entry_that_could_not_have_been_written_is_a_broken_one() -> None:
     """A body without a canonical form is reported, not raised."""
     entries = written(2)
     entries[1] = dataclasses.replace(entries[1], body={"n": float("nan")})
-    assert "cannot have been written" in verify_chain(entries).reason
+    assert "cannot have been written" in verify_chain(entries, digest_of=digest_of).reason
 
 
 def test_fields_that_json_cannot_carry_are_refused() -> None:
