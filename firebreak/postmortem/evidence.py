@@ -37,13 +37,15 @@ def evidence_of(entries: Sequence[TimelineEntry]) -> EvidencePart | None:
             for log in reading.items(body, "previous_logs")
         ),
         changes=tuple(sorted(changes, key=lambda c: (c.at or _LONG_AGO, c.about, c.what), reverse=True)),
-        missing=tuple(
-            ": ".join(t for t in (reading.text(found, "what"), reading.text(found, "reason")) if t)
-            for found in reading.items(body, "missing")
-        ),
+        missing=tuple(_missing(found) for found in reading.items(body, "missing")),
+        unanswered=tuple(_missing(f) for f in reading.items(body, "missing") if reading.texts(f, "sections")),
         changes_looked_for=_CHANGES in (reading.texts(body, "sections") or (_CHANGES,)),
         changes_unseen=_unseen(body),
     )
+
+
+def _missing(found: Mapping[str, Any]) -> str:
+    return ": ".join(t for t in (reading.text(found, "what"), reading.text(found, "reason")) if t)
 
 
 def _unseen(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def follow_ups(
     left_out: int,
 ) -> tuple[str, ...]:
     """Sentences: the cause first, then what is left in the world (`left`: sentences of `in_force`), what did not help,
-    what the engine itself needs, and last what evidence was missing. Each names the fact that it follows from."""
+    what the engine itself needs, and last what evidence could not be had. Each names the fact that it follows from."""
     found = [
         *_cause(service, verdict, plan, actions),
         *left,
@@ -52,8 +52,8 @@ def follow_ups(
     ]
     if left_out:
         found.append(f"Raise max_alerts of the receiver: the source left out {wording.several(left_out, 'alert')}")
-    if evidence and evidence.missing:
-        found.append(f"Evidence was missing: {'; '.join(evidence.missing)}")
+    if evidence and evidence.unanswered:
+        found.append(f"Evidence could not be had: {'; '.join(evidence.unanswered)}")
     return tuple(dict.fromkeys(wording.sentence(line) for line in found))
 
 

@@ -121,9 +121,10 @@ class LogPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidencePart:
-    """What was kept before the first write, one line each; `missing` says what could not be had, and why. No changes
-    mean that there were none only where they were looked for (the runbook asks for them; else events alone may tell of
-    some) and nothing of them is unseen: `changes_unseen` says what could not be read, and why."""
+    """What was kept before the first write, one line each; `missing` says what is not among it, and why, `unanswered`
+    which of that a question got no answer for: of the rest there is none, or too much. No changes mean that there were
+    none only where they were looked for (the runbook asks for them; else events alone may tell of some) and nothing of
+    them is unseen: `changes_unseen` says what could not be read, and why."""
 
     kept_at: datetime
     pods: tuple[str, ...]
@@ -131,6 +132,7 @@ class EvidencePart:
     logs: tuple[LogPart, ...]
     changes: tuple[ChangeLine, ...]
     missing: tuple[str, ...]
+    unanswered: tuple[str, ...]
     changes_looked_for: bool
     changes_unseen: tuple[str, ...]
 

@@ -244,7 +244,13 @@ class Story:
                     kind=ChangeKind.ROLLOUT, about="Deployment/pay-v1", at=at(-1500), what="revision 4 rolled out"
                 ),
             ),
-            missing=(MissingEvidence(what="previous logs of pay-v1-5d9f-fghij", reason="there is no instance before"),),
+            missing=(
+                MissingEvidence(
+                    what="previous log of pay-v1-5d9f-fghij/app",
+                    reason="no answer within the time limit",
+                    sections=("previous_logs",),
+                ),
+            ),
         )
         self.add(seconds, EntryKind.EVIDENCE_KEPT, "evidence", to_data(kept), target=PAY.text, took=84.2)
 

@@ -242,12 +242,17 @@ def test_show_says_it_first_of_what_is_next(tell: Tell) -> None:
 
 
 def test_the_cause_comes_first(tell: Tell) -> None:
-    """A step that healed found no cause; missing evidence is one line, the last."""
-    missing = [{"what": "logs", "reason": "no instance"}, {"what": "events", "reason": "403"}]
+    """A step that healed found no cause; evidence that could not be had is one line, the last, and what there was none
+    of is nothing to do."""
+    missing = [
+        {"what": "logs", "reason": "no instance", "sections": []},
+        {"what": "pods", "reason": "time-out", "sections": ["pods"]},
+        {"what": "events", "reason": "403", "sections": ["events", "changes"]},
+    ]
     lines = build(_replaced(tell("healed"), EntryKind.EVIDENCE_KEPT, missing=missing), phases=()).follow_ups
     assert lines[0].startswith("Find out why pay needed restart-pods on lab/shop/Deployment/pay-v1: errors ratio")
-    assert lines[-1] == "Evidence was missing: logs: no instance; events: 403."
-    assert sum("Evidence was missing" in line for line in lines) == 1
+    assert lines[-1] == "Evidence could not be had: pods: time-out; events: 403."
+    assert sum("Evidence could not" in line for line in lines) == 1
 
 
 def test_the_cause_names_the_runbooks_conditions_and_the_dependency(tell: Tell) -> None:

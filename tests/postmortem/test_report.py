@@ -104,7 +104,7 @@ def test_a_paged_incident_tells_each_tier_and_the_call(tell: Tell) -> None:
     report = report_of(tell("paged"))
     assert [a.state for a in report.actions] == [StepState.NOT_VERIFIED, StepState.REFUSED, StepState.PERSON_CALLED]
     text = " ".join(report.follow_ups)
-    for fact in ("did not help", "refusal of step to-v1", "fault in outbox", "previous logs"):
+    for fact in ("did not help", "refusal of step to-v1", "fault in outbox", "previous log of"):
         assert fact in text
 
 
