@@ -20,6 +20,7 @@ FIELD_MANAGER = "firebreak-lab"
 _SECONDS = 10.0
 _WATCH_SECONDS = 60
 _TOO_OLD = 410
+_DENIED = 403  # by a server that has just been started and has not read its roles: the lab's own users may all they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class WatchExpired(Exception):
 class KubeClient:
     """One user's connection. Use as an async context manager.
 
-    Every method raises TransientError when there is no answer or a 5xx, PreconditionFailed for any other refusal.
+    Every method raises TransientError when there is no answer, a 5xx or a 403, PreconditionFailed for other refusals.
     """
 
     def __init__(self, access: KubeAccess) -> None:
@@ -88,7 +89,7 @@ class KubeClient:
                 text = await response.text()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"the lab's API server does not answer {method} {path}: {error!r}") from None
-        if response.status >= 500:
+        if response.status >= 500 or response.status == _DENIED:
             raise TransientError(f"the lab's API server answered {response.status} to {method} {path}: {text[:500]}")
         if response.status >= 400:
             raise PreconditionFailed(

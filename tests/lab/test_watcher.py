@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from firebreak.domain.errors import TransientError
 from firebreak.lab import watcher as watcher_module
@@ -85,6 +88,31 @@ def test_a_backend_that_does_not_exist_is_not_resolved() -> None:
     assert status is not None
     resolved = status["status"]["parents"][0]["conditions"][1]
     assert (resolved["type"], resolved["status"], resolved["reason"]) == ("ResolvedRefs", "False", "BackendNotFound")
+
+
+async def test_an_api_server_that_is_starting_stops_no_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers 403 to everybody until it has read its roles: the shop lives on, and lists again."""
+    monkeypatch.setattr(watcher_module, "_RETRY", 0.01)
+    denied = 3
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal denied
+        if denied:
+            denied -= 1
+            return web.json_response({"kind": "Status", "code": 403}, status=403)
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server, aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session:
+        client = KubeClient(KubeAccess(str(server.make_url("/")), "/nowhere", "t"))
+        client._session = session
+        watcher = Watcher(client)
+        task = asyncio.create_task(watcher.run())
+        await asyncio.wait((task, asyncio.create_task(watcher.synced.wait())), return_when=asyncio.FIRST_COMPLETED)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 class ScriptedClient(KubeClient):
