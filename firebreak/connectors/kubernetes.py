@@ -26,7 +26,7 @@ from firebreak.connectors.http import MAX_BODY_BYTES, USER_AGENT, Address, is_ad
 from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
 from firebreak.connectors.kubernetes_plugin import PluginAuth
-from firebreak.connectors.kubernetes_refusal import Call, refusal
+from firebreak.connectors.kubernetes_refusal import Call, refusal, refused_at_start
 from firebreak.connectors.outcome import ErrorTable, HttpFailure, HttpReply
 from firebreak.connectors.wire import NO_HEADERS, AiohttpWire, Line, TransportWire, Wire
 from firebreak.domain.errors import PermanentError, PreconditionFailed, SettingsInvalid, TransientError
@@ -206,14 +206,23 @@ class KubernetesCluster:
     ) -> HttpReply:
         """The answer, if it is a 2xx; else the domain's error for it. `content`: a merge patch."""
         seconds, url = timeout.total_seconds(), self._address.url_of(path)
+        until = asyncio.get_running_loop().time() + seconds
         headers = NO_HEADERS if content is None else _MERGE_PATCH
         answer = await self._line.send(method, url, seconds=seconds, headers=headers, body=content)
         if isinstance(answer, HttpFailure):
             text = f"{call.text}: {answer.detail}"
             raise TransientError(text) if answer.may_pass else PermanentError(text, advice=_ADVICE)
         if not 200 <= answer.status < 300:
-            raise refusal(call, answer)
+            starting = answer.status == 403 and not await self._is_ready(until)
+            raise refused_at_start(call, answer) if starting else refusal(call, answer)
         return answer
+
+    async def _is_ready(self, until: float) -> bool:
+        """Whether the API server says so. One that has just been started denies everybody everything, this question,
+        too, until it has read its roles; it is ready some time later. 404: who answers does not know the question."""
+        left = until - asyncio.get_running_loop().time()
+        answer = await self._line.send("GET", self._address.url_of("readyz"), seconds=left)
+        return isinstance(answer, HttpReply) and answer.status in (200, 404)
 
     async def aclose(self) -> None:
         await self._line.aclose()

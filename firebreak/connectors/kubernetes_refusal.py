@@ -74,6 +74,15 @@ def refusal(call: Call, reply: HttpReply) -> FirebreakError:
     return PermanentError(text, advice="That is no API server's answer: check the server address in the kubeconfig.")
 
 
+def refused_at_start(call: Call, reply: HttpReply) -> TransientError:
+    """The error for a 403 of an API server that is not ready: it may be over in a moment, and nothing was done."""
+    denied = refusal(call, reply)
+    return TransientError(
+        f"{denied}, by an API server that does not say that it is ready (/readyz)",
+        advice=f"Where that lasts: look at the API server. {denied.next_step()}",
+    )
+
+
 def _status(reply: HttpReply) -> tuple[str, timedelta | None]:
     """The message, and how long to wait before the next try."""
     try:

@@ -37,7 +37,8 @@ class Clock(Protocol):
 
 class ClusterPort(Protocol):
     """One Kubernetes API server. Each call has a time limit; a time-out or a 5xx raises TransientError, 404
-    TargetNotFound, 401 and 403 PermissionDenied, 409 TargetChanged, other 4xx PreconditionFailed."""
+    TargetNotFound, 401 and 403 PermissionDenied (but TransientError for the 403 of a server that is not ready: it
+    denies everybody until it has read its roles), 409 TargetChanged, other 4xx PreconditionFailed."""
 
     @property
     def name(self) -> str: ...

@@ -291,6 +291,8 @@ async def test_each_status_is_the_error_the_port_promises(
     asked: list[httpx2.Request] = []
 
     def handler(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/readyz"):
+            return httpx2.Response(200, text="ok")
         asked.append(request)
         return status(code)
 
@@ -301,6 +303,34 @@ async def test_each_status_is_the_error_the_port_promises(
     assert "why" in str(caught.value)
     assert caught.value.next_step()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("ready", [403, 500, None], ids=["403", "500", "silent"])
+async def test_a_server_that_is_starting_denies_nothing_for_good(kubeconfig: Path, ready: int | None) -> None:
+    """Until it has read its roles it answers 403 to everybody, /readyz included (1.34: seen for 2 s): asked again."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if not request.url.path.endswith("/prefix/readyz"):
+            return status(403)
+        if ready is None:
+            raise httpx2.ConnectError("gone again")
+        return status(ready)
+
+    async with played(kubeconfig, handler) as cluster:
+        with pytest.raises(TransientError, match="why") as caught:
+            await cluster.patch(ref("x"), {}, timeout=LIMIT)
+    assert "Grant" in caught.value.next_step()
+
+
+async def test_who_does_not_know_whether_it_is_ready_denies_all_the_same(kubeconfig: Path) -> None:
+    """A proxy in front that lets only the API through."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        return status(404 if request.url.path.endswith("/readyz") else 403)
+
+    async with played(kubeconfig, handler) as cluster:
+        with pytest.raises(PermissionDenied):
+            await cluster.get(ref("x"), timeout=LIMIT)
 
 
 @pytest.mark.parametrize(
