@@ -3,11 +3,15 @@
 Percentages are rounded as Kubernetes rounds them: of a budget up (disruption controller), of a Deployment's
 maxUnavailable down and of its maxSurge up (deploymentutil.ResolveFenceposts), of a DaemonSet's maxUnavailable up. The
 StatefulSet controller's documentation says up and its code down, but at least 1: up is the careful reading.
+
+Pods that are not ready count in the roll-outs of Deployments and DaemonSets. A StatefulSet's goes by ordinals, from the
+highest down, and waits for none below the one that it is at (kubernetes/kubernetes#96218).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -41,10 +45,50 @@ def max_unavailable(obj: KubeObject, kind: ResourceKind) -> int:
     return min(wanted, max(1, scaled(_or(rolling.get("maxUnavailable"), 1), wanted, up=True)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toll:
+    """Pods that a roll-out may leave down at once: `down` of `wanted`, `already` of them not ready before it."""
+
+    wanted: int
+    down: int
+    already: int = 0
+
+    @property
+    def text(self) -> str:
+        if not self.already:
+            return f"a roll-out may take down {self.down} of {self.wanted} pods at once"
+        more = self.down - self.already
+        return (
+            f"a roll-out may take down {more} of {self.wanted} pods beside the {self.already} that are not ready "
+            "already: a StatefulSet's does not wait for those"
+        )
+
+
+async def toll_of(cluster: ClusterPort, obj: KubeObject, kind: ResourceKind, *, timeout: timedelta) -> Toll:
+    """What a roll-out of `obj` may leave down at once, now."""
+    wanted, down = replicas_of(obj, kind), max_unavailable(obj, kind)
+    if kind is not ResourceKind.STATEFULSET or in_order(obj):
+        return Toll(wanted=wanted, down=down)
+    pods = await pods_of(cluster, obj["metadata"]["namespace"], obj["spec"]["selector"], timeout=timeout)
+    last = max((_ordinal(pod) for pod in pods if is_ready(pod)), default=-1)
+    passed_over = sum(1 for pod in pods if not is_ready(pod) and _ordinal(pod) < last)
+    return Toll(wanted=wanted, down=min(wanted, down + passed_over), already=passed_over)
+
+
+def in_order(obj: KubeObject) -> bool:
+    """Whether a StatefulSet's pods come and go one after another, each once all before it are available."""
+    return str(obj["spec"].get("podManagementPolicy")) != "Parallel"
+
+
+def _ordinal(pod: KubeObject) -> int:
+    number = str(pod["metadata"]["name"]).rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else -1
+
+
 async def budget_objection(
     cluster: ClusterPort,
     obj: KubeObject,
-    kind: ResourceKind,
+    toll: Toll,
     budgets: Iterable[KubeObject],
     *,
     timeout: timedelta,
@@ -54,7 +98,7 @@ async def budget_objection(
     Judged by what the budget's specification allows, not by `disruptionsAllowed` of the moment: that is 0 when pods
     are wedged, which is when a restart is wanted, and a roll-out counts the wedged pods among its unavailable ones."""
     labels = (obj["spec"]["template"].get("metadata") or {}).get("labels") or {}
-    wanted, down = replicas_of(obj, kind), max_unavailable(obj, kind)
+    wanted = toll.wanted
     for budget in budgets:
         spec = budget.get("spec") or {}
         if not selector_matches(spec.get("selector"), labels):
@@ -66,11 +110,9 @@ async def budget_objection(
             covered = await pods_of(cluster, namespace, spec["selector"], timeout=timeout)
             others = sum(1 for p in covered if is_ready(p) and not _is_ours(p, obj))
         needed = _needed(spec, expected)
-        if others + wanted - down < needed:
-            return (
-                f"a roll-out may take down {down} of {wanted} pods at once, but PodDisruptionBudget "
-                f"{budget['metadata']['name']} wants {needed} of {expected} healthy"
-            )
+        if others + wanted - toll.down < needed:
+            name = budget["metadata"]["name"]
+            return f"{toll.text}, but PodDisruptionBudget {name} wants {needed} of {expected} healthy"
     return ""
 
 

@@ -165,7 +165,7 @@ def rollout(obj: KubeObject, kind: ResourceKind) -> Progress:
         if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             reason = f"the roll-out is stuck: {condition.get('message') or 'its progress deadline has passed'}"
             return Progress(state=ProgressState.FAILED, reason=reason, details=counts)
-    unfinished = unreplaced(obj, kind) or _unavailable(status, kind, wanted)
+    unfinished = unreplaced(obj, kind) or unavailable(obj, kind)
     if unfinished:
         return Progress(state=ProgressState.RUNNING, reason=unfinished, details=counts)
     return Progress(state=ProgressState.DONE, reason=f"all {wanted} pods are new and available", details=counts)
@@ -191,7 +191,9 @@ def unreplaced(obj: KubeObject, kind: ResourceKind) -> str:
     return f"{total - updated} old pods are still there" if total > updated else ""
 
 
-def _unavailable(status: Mapping[str, Any], kind: ResourceKind, wanted: int) -> str:
+def unavailable(obj: KubeObject, kind: ResourceKind) -> str:
+    """A sentence while fewer pods are available than are wanted; else empty."""
+    status, wanted = obj.get("status") or {}, replicas_of(obj, kind)
     match kind:
         case ResourceKind.DAEMONSET:
             there = status.get("numberAvailable") or 0

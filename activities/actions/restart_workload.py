@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from activities.actions.base import Action, ActionParams, Proposal, refused
-from activities.disruption_budgets import budget_objection, max_unavailable
+from activities.disruption_budgets import Toll, budget_objection, in_order, toll_of
 from activities.fields import canonical, field_path, read_field
 from activities.workloads import (
     RESTARTED_AT,
@@ -23,6 +23,7 @@ from activities.workloads import (
     pods_of,
     replicas_of,
     rollout,
+    unavailable,
     unreplaced,
 )
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
@@ -79,8 +80,9 @@ class RestartWorkload(Action):
 
     async def _takes_too_many(self, obj: KubeObject, kind: ResourceKind, budgets: Iterable[KubeObject]) -> str:
         """Why its roll-out would take too many pods down at once; empty when it would not."""
-        broken = await budget_objection(self.cluster, obj, kind, budgets, timeout=self.call_timeout)
-        return broken or _all_at_once(obj, kind)
+        toll = await toll_of(self.cluster, obj, kind, timeout=self.call_timeout)
+        broken = await budget_objection(self.cluster, obj, toll, budgets, timeout=self.call_timeout)
+        return broken or _all_at_once(toll)
 
     async def followed(self, effect: Effect, obj: KubeObject) -> Progress:
         """The roll-out's own status; FAILED early when a container of a *new* pod cannot run, with its reason. A later
@@ -105,11 +107,10 @@ def _restarted_at(obj: KubeObject) -> str:
     return str((obj["metadata"].get("annotations") or {}).get(RESTARTED_AT, ""))
 
 
-def _all_at_once(obj: KubeObject, kind: ResourceKind) -> str:
+def _all_at_once(toll: Toll) -> str:
     """Why the roll-out would be no better than Recreate, whatever budgets say; empty when pods stay. A single pod has
     no other that could stay."""
-    wanted, down = replicas_of(obj, kind), max_unavailable(obj, kind)
-    return f"a roll-out may take down {down} of {wanted} pods at once: no pod need stay" if 1 < wanted <= down else ""
+    return f"{toll.text}: no pod need stay" if 1 < toll.wanted <= toll.down else ""
 
 
 def _objection(obj: KubeObject, kind: ResourceKind) -> str:
@@ -134,4 +135,9 @@ def _objection(obj: KubeObject, kind: ResourceKind) -> str:
     if kind is ResourceKind.STATEFULSET and ((strategy.get("rollingUpdate") or {}).get("partition") or 0) > 0:
         return "a partition holds part of its pods at the old revision"
     rolling = unreplaced(obj, kind)
-    return f"it is already rolling: {rolling}" if rolling else ""
+    if rolling:
+        return f"it is already rolling: {rolling}"
+    waits_for = unavailable(obj, kind) if kind is ResourceKind.STATEFULSET and in_order(obj) else ""
+    if waits_for:  # written now, it would begin whenever somebody has mended those
+        return f"{waits_for}, and a StatefulSet in order replaces none before all are: delete those that are not"
+    return ""

@@ -105,6 +105,8 @@ async def test_each_kind_of_workload_can_be_restarted(
         (DEPLOYMENT, {}, {"replicas": 5}, "already rolling: 1 old pods"),
         (STATEFULSET, {}, {"updateRevision": "web-2"}, "already rolling"),
         (DAEMONSET, {}, {"updatedNumberScheduled": 1}, "already rolling"),
+        (STATEFULSET, {}, {"readyReplicas": 3}, "3 of 4 pods are available"),  # in order: none would be replaced
+        (STATEFULSET, {}, {"availableReplicas": 0}, "replaces none before all are"),
     ],
 )
 async def test_what_must_not_be_restarted_is_refused(
@@ -202,6 +204,42 @@ async def test_a_budget_over_several_workloads_counts_the_ready_pods_of_the_othe
     body = {"metadata": {"name": "both"}, "spec": {"minAvailable": 3, "selector": {}}, "status": {"expectedPods": 4}}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
     assert ((await check(ref)).outcome is CheckOutcome.READY) is allowed
+
+
+UP, DOWN = True, False
+
+
+@pytest.mark.parametrize(
+    ("pods", "budget", "allowed"),
+    [
+        ((UP, UP, UP), {"maxUnavailable": 1}, True),
+        ((DOWN, UP, UP), {"maxUnavailable": 1}, False),
+        ((DOWN, UP, UP), {"maxUnavailable": 2}, True),
+        ((UP, UP, DOWN), {"maxUnavailable": 1}, True),  # the first to go, and waited for
+        ((DOWN, DOWN, DOWN), {"maxUnavailable": 1}, True),  # nothing to lose
+        ((UP, DOWN, DOWN), {"maxUnavailable": 1}, True),  # the ready one goes last
+        ((DOWN, DOWN, UP), {"maxUnavailable": "100%"}, False),  # the only one that answers would go first
+        ((DOWN, UP), {"maxUnavailable": "100%"}, False),
+    ],
+)
+async def test_a_parallel_stateful_set_loses_no_pod_beside_those_that_are_down(
+    pods: tuple[bool, ...],
+    budget: Mapping[str, Any],
+    allowed: bool,
+    fake_world: FakeWorld,
+    check: Callable[[TargetRef], Any],
+) -> None:
+    """Its roll-out goes from the highest ordinal down and does not wait for the pods below."""
+    ref = await fake_world.workload("web", replicas=len(pods), kind=STATEFULSET, podManagementPolicy="Parallel")
+    for number, ready in enumerate(pods):
+        conditions = [{"type": "Ready", "status": str(ready)}]
+        meta = {"name": f"web-{number}", "labels": {"app": "web"}}
+        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": conditions}})
+    spec = {**budget, "selector": {"matchLabels": {"app": "web"}}}
+    await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "keep"}, "spec": spec})
+    result = await check(ref)
+    assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
+    assert allowed or "not ready already" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -373,3 +411,23 @@ async def test_a_real_restart_replaces_every_pod(
     await real_world.settled(lambda: action.progress(effect))
     assert len(await pods()) == len(before)
     assert not await pods() & before
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("policy", ["Parallel", "OrderedReady"])
+async def test_a_real_stateful_set_with_a_pod_down_is_refused(
+    policy: str, real_world: RealWorld, context: MakeContext
+) -> None:
+    """Written, the one would have two of three pods down under a budget of one, and the other would wait for ever."""
+    ref = await real_world.workload("web", replicas=3, kind=STATEFULSET, podManagementPolicy=policy)
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+    await real_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "keep"}, "spec": spec})
+    action = RestartWorkload(real_world.cluster, clock=SystemClock())
+    assert (await action.check({}, context(ref))).outcome is CheckOutcome.READY
+    path = real_world.path(ResourceKind.POD, "web-0")
+    status = {"conditions": [{"type": "Ready", "status": "False"}]}
+    await real_world.call("PATCH", f"{path}/status", {"status": status}, "application/merge-patch+json")
+    await real_world.until(ref, lambda obj: obj["status"]["availableReplicas"] == 2)
+    result = await action.check({}, context(ref))
+    assert result.outcome is CheckOutcome.REFUSED
+    assert ("beside the 1 that are not ready" if policy == "Parallel" else "2 of 3 pods are available") in result.reason
