@@ -19,44 +19,63 @@ _SCALED = (ResourceKind.DEPLOYMENT, ResourceKind.STATEFULSET)
 class Capacity:
     """Pods behind one Service: `ready` and `present`, those on their way out not counted. `present` are as many as the
     workloads behind it want, whether they are there or cannot be (the surge of a roll-out is beyond that), and pods of
-    nobody known."""
+    nobody known. `flaw`: why none can be reached however ready they are; empty = they can."""
 
     service: str
     ready: int
     present: int
+    flaw: str = ""
 
 
-async def capacity_of(cluster: ClusterPort, service: TargetRef, *, timeout: timedelta) -> Capacity:
+async def capacity_of(
+    cluster: ClusterPort, service: TargetRef, *, port: int | None = None, timeout: timedelta
+) -> Capacity:
     """Ready ones from the Service's EndpointSlices (each pod once, however many slices and addresses it has); where
-    there is no slice at all, from the pods that its selector matches. TargetNotFound when there is no such Service
-    either."""
+    there is no slice at all, from the pods that its selector matches. None is ready at a `port` that the Service does
+    not have, or that its pods do not serve. TargetNotFound when there is no such Service either."""
     slices = await cluster.list(
         ResourceKind.ENDPOINT_SLICE,
         service.namespace,
         labels={"kubernetes.io/service-name": service.name},
         timeout=timeout,
     )
+    obj = await cluster.get(service, timeout=timeout)
+    spec = obj.get("spec") or {}
+    ports = spec.get("ports") or ()
+    asked = next((p for p in ports if p.get("port") == port), None) if ports and port is not None else {}
+    flaw = "" if asked is not None else f"Service {service.name} has no port {port}"
+    if asked and slices and not any(_serves(part, asked) for part in slices):
+        flaw = f"no pod of Service {service.name} serves its port {port}"
     endpoints: dict[str, bool] = {}
     for part in slices:
+        served = asked is not None and _serves(part, asked)
         for endpoint in part.get("endpoints") or ():
             state = endpoint.get("conditions") or {}
             if state.get("terminating"):
                 continue
             key = _identity(endpoint)
-            # `ready` unset means ready (discovery.k8s.io/v1, EndpointConditions)
-            endpoints[key] = endpoints.get(key, True) and state.get("ready") is not False
-    obj = await cluster.get(service, timeout=timeout)
-    selector = (obj.get("spec") or {}).get("selector")
+            # Unset means ready (discovery.k8s.io/v1, EndpointConditions). Where a Service publishes addresses that are
+            # not ready, `ready` is true of them, and `serving` says how they are.
+            ready = served and all(state.get(name) is not False for name in ("ready", "serving"))
+            endpoints[key] = endpoints.get(key, True) and ready
+    selector = spec.get("selector")
     if not selector:  # somebody keeps its endpoints by hand
-        return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(endpoints))
+        return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(endpoints), flaw=flaw)
     listed, *workloads = await asyncio.gather(
         pods_of(cluster, service.namespace, {"matchLabels": selector}, timeout=timeout),
         *(cluster.list(kind, service.namespace, timeout=timeout) for kind in _SCALED),
     )
     pods = [pod for pod in listed if not _over(pod)]
     present = _meant(pods, (workload for found in workloads for workload in found), selector)
-    ready = sum(endpoints.values()) if slices else sum(map(is_ready, pods))
-    return Capacity(service=service.name, ready=ready, present=present or len(endpoints))
+    ready = sum(endpoints.values()) if slices else 0 if asked is None else sum(map(is_ready, pods))
+    return Capacity(service=service.name, ready=ready, present=present or len(endpoints), flaw=flaw)
+
+
+def _serves(part: KubeObject, asked: Mapping[str, Any]) -> bool:
+    """Whether the endpoints of a slice serve that port of their Service (no port: any): a slice names those that its
+    pods have, none where a named `targetPort` is none of theirs."""
+    name = asked.get("name") or ""
+    return not asked or any((port.get("name") or "") == name for port in part.get("ports") or ())
 
 
 def _meant(pods: Iterable[KubeObject], workloads: Iterable[KubeObject], selector: Mapping[str, str]) -> int:

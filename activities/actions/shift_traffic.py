@@ -14,6 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -141,7 +142,7 @@ class ShiftTraffic(Action):
             back = after[params.away_from] > weights[params.away_from]
             takers = [params.away_from] if back else [n for n in weights if after[n] > 0]
             names = [n for n in weights if weights[n] > 0 or n in takers]
-            found = await asyncio.gather(*(self._capacity(ref, rule, n) for n in names))
+            found = await asyncio.gather(*(self._capacity(ref, obj, rule, n) for n in names))
             by_name = dict(zip(names, found, strict=True))
             carrying = sum(by_name[n].present for n in names if weights[n] > 0)
             busy = [n for n in takers if weights[n] == 0 and any(other.get(n, 0) > 0 for other in now)]
@@ -153,10 +154,11 @@ class ShiftTraffic(Action):
                 why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
                 why += "" if part == whole else f", for {part} of {whole} of its weight"
                 why += f", and of the {elsewhere} of {', '.join(busy)} that carry other rules" if elsewhere else ""
+                why = "; ".join([why, *(by_name[n].flaw for n in takers if by_name[n].flaw)])
                 return f"{', '.join(takers)} has {receiving} ready pods and needs {needed} ({why})"
         return ""
 
-    async def _capacity(self, ref: TargetRef, rule: Mapping[str, Any], name: str) -> Capacity:
+    async def _capacity(self, ref: TargetRef, obj: KubeObject, rule: Mapping[str, Any], name: str) -> Capacity:
         backend = next(b for b in rule["backendRefs"] if b["name"] == name)
         if (backend.get("group") or "", backend.get("kind") or "Service") != ("", "Service"):
             raise PreconditionFailed(f"backend {name} is a {backend.get('kind')}: its ready capacity cannot be known")
@@ -166,7 +168,10 @@ class ShiftTraffic(Action):
             kind=ResourceKind.SERVICE,
             name=name,
         )
-        return await capacity_of(self.cluster, service, timeout=self.call_timeout)
+        found = await capacity_of(self.cluster, service, port=backend.get("port"), timeout=self.call_timeout)
+        if service.namespace != ref.namespace and _not_permitted(obj):
+            return replace(found, ready=0, flaw=f"the gateway may not send to namespace {service.namespace}")
+        return found
 
 
 def planned_changes(obj: KubeObject, params: ShiftTraffic.Params) -> tuple[FieldChange, ...]:
@@ -272,3 +277,9 @@ def _rejected(obj: KubeObject) -> str:
                 name = (parent.get("parentRef") or {}).get("name", "?")
                 return f"gateway {name} does not accept it ({condition.get('message') or condition.get('reason')})"
     return ""
+
+
+def _not_permitted(obj: KubeObject) -> bool:
+    """Whether a gateway says that a backend of another namespace lacks its ReferenceGrant; it does not say which."""
+    parents = (obj.get("status") or {}).get("parents") or ()
+    return any(c.get("reason") == "RefNotPermitted" for parent in parents for c in parent.get("conditions") or ())

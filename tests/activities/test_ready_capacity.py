@@ -62,3 +62,33 @@ async def test_pods_of_nobody_known_are_load_too(fake: Any) -> None:
         status = {"phase": "Failed" if n == 5 else "Running"}
         fake.put(ResourceKind.POD, {"metadata": {"name": f"pay-{n}", "labels": labels, **gone}, "status": status})
     assert (await capacity_of(fake, service, timeout=LIMIT)).present == 4
+
+
+HTTP, ADMIN = {"name": "http", "port": 80, "targetPort": 8080}, {"name": "admin", "port": 81, "targetPort": "admin"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "ready"),
+    [
+        (80, [{"name": "http", "port": 8080}], 2),
+        (82, [{"name": "http", "port": 8080}], 0),  # the Service has no such port
+        (81, [{"name": "http", "port": 8080}], 0),  # its pods have none of that name
+        (80, None, 0),
+        (None, None, 2),  # of a backend that names no port
+    ],
+)
+async def test_pods_are_ready_only_at_ports_that_they_serve(fake: Any, asked: Any, served: Any, ready: int) -> None:
+    """A gateway that is sent to any other one has nobody to ask."""
+    service = put_service(fake, endpoints=[True, True], replicas=2)
+    fake.change(service, {"spec": {"ports": [HTTP, ADMIN]}})
+    fake.objects[ResourceKind.ENDPOINT_SLICE, "shop", "pay-v1"]["ports"] = served
+    found = await capacity_of(fake, service, port=asked, timeout=LIMIT)
+    assert (found.ready, found.present) == (ready, 2)
+
+
+async def test_an_address_that_is_published_before_its_pod_is_ready_is_not_ready(fake: Any) -> None:
+    """`publishNotReadyAddresses` makes `ready` true of every pod; `serving` says how it is."""
+    service = put_service(fake, endpoints=[True, True], replicas=2)
+    (first, _) = fake.objects[ResourceKind.ENDPOINT_SLICE, "shop", "pay-v1"]["endpoints"]
+    first["conditions"]["serving"] = False
+    assert (await capacity_of(fake, service, timeout=LIMIT)).ready == 1

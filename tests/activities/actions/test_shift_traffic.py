@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -262,6 +263,63 @@ async def test_pods_that_could_not_be_placed_count_as_load(real_world: RealWorld
     action = ShiftTraffic(real_world.cluster, clock=SystemClock())
     check = await action.check({"route": "pay", "away_from": "pay-v2"}, context(ref))
     assert "pay-v1 has 1 ready pods and needs 4" in check.reason
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("service", "port", "refused"),
+    [
+        ({}, 80, ""),
+        ({}, 81, "Service pay-v1 has no port 81"),
+        (
+            {"ports": [{"name": "http", "port": 80, "targetPort": "none"}]},
+            80,
+            "no pod of Service pay-v1 serves its port",
+        ),
+        ({"publishNotReadyAddresses": True, "selector": {"app": "dead"}}, 80, "pay-v1 has 0 ready pods"),
+    ],
+)
+async def test_traffic_goes_to_no_backend_that_cannot_be_reached(
+    service: Mapping[str, Any], port: int, refused: str, real_world: RealWorld, context: MakeContext
+) -> None:
+    """A port that its Service or its pods do not have, and pods that are published before they are ready."""
+    for name in ("pay-v1", "pay-v2", "dead"):
+        await real_world.service(name, pods=1)
+    for pod in await real_world.cluster.list(
+        ResourceKind.POD, real_world.namespace, labels={"app": "dead"}, timeout=timedelta(seconds=5)
+    ):
+        path = real_world.path(ResourceKind.POD, pod["metadata"]["name"])
+        status = {"conditions": [{"type": "Ready", "status": "False"}]}
+        await real_world.call("PATCH", f"{path}/status", {"status": status}, "application/merge-patch+json")
+    services = replace(TARGET, namespace=real_world.namespace, kind=ResourceKind.SERVICE, name="pay-v1")
+    await real_world.edit(services, {"spec": service})
+    backends = [{"name": "pay-v1", "port": port, "weight": 0}, {"name": "pay-v2", "port": 80, "weight": 100}]
+    spec = {"rules": [{"backendRefs": backends}]}
+    ref = await real_world.create(ResourceKind.HTTP_ROUTE, {"metadata": {"name": "pay"}, "spec": spec})
+    action = ShiftTraffic(real_world.cluster, clock=SystemClock())
+
+    async def judged() -> bool:
+        check = await action.check({"route": "pay", "away_from": "pay-v2"}, context(ref))
+        return refused in check.reason if refused else check.outcome is CheckOutcome.READY
+
+    await real_world.eventually(judged)
+
+
+@pytest.mark.parametrize(("reason", "allowed"), [("BackendNotFound", True), ("RefNotPermitted", False)])
+async def test_traffic_goes_to_no_namespace_that_grants_no_reference(reason: str, allowed: bool, route: Route) -> None:
+    """Its pods are ready, and a gateway answers 500 for them: it has said so of the route."""
+    for (kind, namespace, name), obj in list(route.world.fake.objects.items()):
+        if name.startswith("pay-v1"):
+            del route.world.fake.objects[kind, namespace, name]
+            obj["metadata"]["namespace"] = "elsewhere"
+            route.world.fake.put(kind, obj)
+    given = rule(pay_v1=0, pay_v2=100)
+    given["backendRefs"][0]["namespace"] = "elsewhere"
+    conditions = [{"type": "ResolvedRefs", "status": "False", "reason": reason}]
+    await route.has(given, status={"parents": [{"parentRef": {"name": "edge"}, "conditions": conditions}]})
+    result = await route.check()
+    assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
+    assert allowed or "may not send to namespace elsewhere" in result.reason
 
 
 async def test_a_pod_counts_once_and_a_leaving_one_not_at_all(route: Route) -> None:
