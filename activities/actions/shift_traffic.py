@@ -130,9 +130,10 @@ class ShiftTraffic(Action):
     ) -> str:
         """Why the receiving side cannot carry what it would get; empty when it can. Judged rule by rule.
 
-        What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before. All
-        that go on serve as one side, with what they carry of other rules; a backend that gets its load back must carry
-        its share of the weight by itself."""
+        What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before; or,
+        where that is less, what its own pods carry by their weight, brought up to all of it: a canary of full size has
+        few calls. All that go on serve as one side, with what they carry of other rules; a backend that gets its load
+        back must carry its share of the weight by itself."""
         written = {c.path: json.loads(c.after) for c in changes}
         now = [rule_weights(rule, index) for index, rule in enumerate(_rules(obj))]
         for index, (rule, weights) in enumerate(zip(_rules(obj), now, strict=True)):
@@ -149,9 +150,14 @@ class ShiftTraffic(Action):
             elsewhere = sum(by_name[n].present for n in busy)
             receiving = sum(by_name[n].ready for n in takers)
             part, whole = sum(after[n] for n in takers), sum(after.values())
-            needed = max(1, math.ceil((carrying * part / whole + elsewhere) * params.min_ready_share))
+            held = sum(weights[n] for n in takers)
+            load: float = carrying
+            if all(weights[n] > 0 for n in takers):
+                load = min(load, sum(by_name[n].present for n in takers) * whole / held)
+            needed = max(1, math.ceil((load * part / whole + elsewhere) * params.min_ready_share))
             if receiving < needed:
-                why = f"{params.min_ready_share:.0%} of the {carrying} that carry rule {index} now"
+                why = f"{params.min_ready_share:.0%} of the {load:.3g} that carry rule {index} now"
+                why += "" if load == carrying else f", by its own weight of {held} of {whole}"
                 why += "" if part == whole else f", for {part} of {whole} of its weight"
                 why += f", and of the {elsewhere} of {', '.join(busy)} that carry other rules" if elsewhere else ""
                 why = "; ".join([why, *(by_name[n].flaw for n in takers if by_name[n].flaw)])

@@ -206,6 +206,26 @@ async def test_the_receiving_side_must_have_ready_capacity(
     assert allowed or f"{ready} ready pods" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("given", "share", "needs"),
+    [
+        (rule(pay_v1=99, pay_v2=1), 0.8, ""),  # three carry 99 of 100: 3.03 for all
+        (rule(pay_v1=99, pay_v2=1), 1.0, "needs 4 (100% of the 3.03 that carry rule 0 now, by its own weight of 99"),
+        (rule(pay_v1=80, pay_v2=20), 0.8, ""),
+        (rule(pay_v1=79, pay_v2=21), 0.8, "needs 4"),
+        (rule(pay_v1=50, pay_v2=50), 0.8, "needs 5"),
+        (rule(pay_v1=1, pay_v2=99), 0.8, "needs 5 (80% of the 6 that carry rule 0 now)"),
+        (rule(pay_v1=50, pay_v2=1, pay_v3=49), 0.8, ""),
+    ],
+)
+async def test_a_canary_counts_by_its_weight(given: Any, share: float, needs: str, route: Route) -> None:
+    """Of full size, and with one call in a hundred, it is what most often must be left: the others hardly feel it."""
+    await route.has(given)
+    result = await route.check(min_ready_share=share)
+    assert (result.outcome is CheckOutcome.READY) is (needs == ""), result.reason
+    assert needs in result.reason
+
+
 async def test_dead_pods_count_as_load(route: Route) -> None:
     """Three crashed pods were carrying what three must carry now."""
     dead = [{"addresses": [f"10.1.0.{n}"], "conditions": {"ready": False}} for n in range(4)]
