@@ -110,8 +110,16 @@ def moved_fields(obj: Mapping[str, Any], changes: Iterable[FieldChange]) -> tupl
 
 
 def changes_as_written(obj: Mapping[str, Any], changes: Iterable[FieldChange]) -> tuple[FieldChange, ...]:
-    """The same changes with `after` as the API server's answer `obj` has it."""
-    return tuple(FieldChange(path=c.path, before=c.before, after=canonical(read_field(obj, c.path))) for c in changes)
+    """The same changes with `after` as the API server's answer `obj` has it: `null` where it leads nowhere any more. It
+    was written all the same, so that never raises."""
+
+    def found(path: str) -> Any:
+        try:
+            return read_field(obj, path)
+        except TargetChanged:
+            return None
+
+    return tuple(FieldChange(path=c.path, before=c.before, after=canonical(found(c.path))) for c in changes)
 
 
 def inverse(changes: Iterable[FieldChange]) -> tuple[FieldChange, ...]:

@@ -56,8 +56,8 @@ async def capacity_of(
             key = _identity(endpoint)
             # Unset means ready (discovery.k8s.io/v1, EndpointConditions). Where a Service publishes addresses that are
             # not ready, `ready` is true of them, and `serving` says how they are.
-            ready = served and all(state.get(name) is not False for name in ("ready", "serving"))
-            endpoints[key] = endpoints.get(key, True) and ready
+            answers = served and all(state.get(name) is not False for name in ("ready", "serving"))
+            endpoints[key] = endpoints.get(key, True) and answers
     selector = spec.get("selector")
     if not selector:  # somebody keeps its endpoints by hand
         return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(endpoints), flaw=flaw)

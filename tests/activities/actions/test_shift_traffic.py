@@ -14,7 +14,7 @@ import pytest
 
 from activities.actions.shift_traffic import ShiftTraffic, planned_weights
 from activities.fields import is_guard, merge_patch
-from firebreak.domain.action import CheckOutcome, CheckResult, Intent, ProgressState, StepContext
+from firebreak.domain.action import CheckOutcome, CheckResult, EffectOutcome, Intent, ProgressState, StepContext
 from firebreak.domain.errors import PreconditionFailed, TargetChanged
 from firebreak.domain.target import ResourceKind, TargetRef
 from firebreak.engine.clock import SystemClock
@@ -340,6 +340,27 @@ async def test_traffic_goes_to_no_namespace_that_grants_no_reference(reason: str
     result = await route.check()
     assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
     assert allowed or "may not send to namespace elsewhere" in result.reason
+
+
+async def test_a_write_of_which_admission_took_a_backend_off_is_told_as_written(
+    route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came after the dry run, so the API server's answer is the first to show it; never is it told as a refusal."""
+    await route.has(AS_PLANNED_ON)
+    intent = await route.shift()
+    real = route.world.fake.patch
+
+    async def admitting(ref: TargetRef, body: Mapping[str, Any], **how: Any) -> Any:
+        admitted = json.loads(json.dumps(body))
+        (given,) = admitted["spec"]["rules"]
+        given["backendRefs"] = [b for b in given["backendRefs"] if b["weight"] > 0]
+        return await real(ref, admitted, **how)
+
+    monkeypatch.setattr(route.world.fake, "patch", admitting)
+    effect = await route.action.apply(intent)
+    assert (effect.outcome, route.world.fake.writes) == (EffectOutcome.APPLIED, 1)
+    assert "wrote something else" in effect.reason
+    assert (await route.action.progress(effect)).state is ProgressState.CHANGED
 
 
 async def test_a_pod_counts_once_and_a_leaving_one_not_at_all(route: Route) -> None:
