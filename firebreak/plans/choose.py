@@ -28,7 +28,8 @@ def choose(
 ) -> Choice:
     """Of all that match: the highest priority, then the one that asks for most, then the first by name.
 
-    `labels` are the alert's, `bindings` the incident's (the service's parameters among them)."""
+    `labels` are those of the alert that opened the incident, `bindings` the incident's (the service's parameters among
+    them)."""
     unfit: list[str] = []
     fit: list[Runbook] = []
     for runbook in _in_order(runbooks):
@@ -82,6 +83,6 @@ def _objection(
         return f"is for {', '.join(match.services)}"
     wrong = [f"{name}={value}" for name, value in sorted(match.labels.items()) if labels.get(name) != value]
     if wrong:
-        return f"wants the labels {', '.join(wrong)}"
+        return f"wants of the alert that opened it the labels {', '.join(wrong)}"
     missing = [param for param in match.params if not bindings.get(param)]
     return f"wants the service parameters {', '.join(missing)}" if missing else ""
