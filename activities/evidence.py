@@ -30,7 +30,7 @@ from firebreak.domain.ports import Clock
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.plans.pin import outline
-from firebreak.triage.classify import classify, is_known_well
+from firebreak.triage.classify import classify, could_decide_at, is_known_well, without_waiting
 from firebreak.triage.disposition import look_ahead
 
 QUICK_LOOK = timedelta(milliseconds=50)
@@ -114,6 +114,8 @@ class EvidenceHands:
             looks=given.round,
             known_well=is_known_well(verdict, look.tree),
             elsewhere=incident.elsewhere,
+            unwaited=without_waiting(verdict, look.tree),
+            sooner=could_decide_at(verdict, look.tree, look.rules.look_times.recheck),
         )
         plan: Plan | None = None
         if ahead.next is NextLook.ACT:

@@ -8,13 +8,14 @@ true. So an inconclusive condition never makes anything true, and it is told exa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from firebreak.domain.condition import Condition, ConditionKind, ConditionResult, Dimension, Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.verdict import Facts, NodeResult, Severity, Verdict
 from firebreak.triage.evaluate import evaluate
+from firebreak.triage.queries import whole_steps
 from firebreak.triage.tree import SeverityTree, TreeNode
 
 JUDGED_BY = 4
@@ -45,7 +46,7 @@ def classify(facts: Facts, tree: SeverityTree) -> Verdict:
         for condition in tree.conditions
     )
     by_name = {result.name: result for result in results}
-    nodes, root = _walk(tree.nodes, by_name)
+    nodes, root = _walk(tree.nodes, {result.name: _Outcome(result.truth, result.holds_at) for result in results})
     used = [by_name[name] for name in dict.fromkeys(n.condition for n in tree.nodes if n.condition)]
     acting = _acting(facts, tree, root, used)
     return Verdict(
@@ -72,16 +73,15 @@ class _Outcome:
     holds_at: datetime | None = None
 
 
-def _walk(nodes: Sequence[TreeNode], results: Mapping[str, ConditionResult]) -> tuple[tuple[NodeResult, ...], _Outcome]:
+def _walk(nodes: Sequence[TreeNode], results: Mapping[str, _Outcome]) -> tuple[tuple[NodeResult, ...], _Outcome]:
     told: list[NodeResult | None] = [None] * len(nodes)
 
     def visit(index: int) -> tuple[_Outcome, int]:
         node = nodes[index]
         if node.operator == "condition":
-            result = results[node.condition]
-            outcome = _Outcome(result.truth, result.holds_at)
+            outcome = results[node.condition]
             told[index] = NodeResult(
-                operator="condition", truth=result.truth, condition=node.condition, depth=node.depth
+                operator="condition", truth=outcome.truth, condition=node.condition, depth=node.depth
             )
             return outcome, index + 1
         children: list[_Outcome] = []
@@ -232,6 +232,48 @@ def _health(facts: Facts, tree: SeverityTree, results: Mapping[str, ConditionRes
         if condition.kind is ConditionKind.SCORE and results[condition.name].value:
             return float(results[condition.name].value)
     return None
+
+
+def without_waiting(verdict: Verdict, tree: SeverityTree) -> Verdict:
+    """The verdict where nothing is waited for any more (the alert has resolved): what is pending counts as not true, so
+    that a doubt which would then decide does."""
+    if verdict.truth is not Truth.PENDING:
+        return verdict
+    counted = {
+        r.name: _Outcome(Truth.FALSE if r.truth is Truth.PENDING else r.truth, r.holds_at) for r in verdict.conditions
+    }
+    truth = _walk(tree.nodes, counted)[1].truth
+    if truth is not Truth.INCONCLUSIVE:
+        return verdict
+    used = {node.condition for node in tree.nodes}
+    reason = _reason(truth, [result for result in verdict.conditions if result.name in used])
+    return replace(verdict, truth=truth, reason=reason, holds_at=None)
+
+
+def could_decide_at(verdict: Verdict, tree: SeverityTree, recheck: timedelta) -> datetime | None:
+    """When `verdict` waits for something to hold (`holds_at`): the earliest time at which it may be decided, which is
+    earlier where a condition that is not true now has a shorter `for` time, or one could not be judged: whatever that
+    one is, a `recheck` from now it may be seen. None when it waits for nothing. What an alert's label says is not
+    measured, and not foreseen."""
+    if verdict.holds_at is None:
+        return None
+    conditions = {condition.name: condition for condition in tree.conditions}
+    soonest: dict[str, _Outcome] = {}
+    for result in verdict.conditions:
+        condition = conditions[result.name]
+        soonest[result.name] = _Outcome(result.truth, result.holds_at)
+        if result.truth in (Truth.TRUE, Truth.PENDING) or condition.kind is ConditionKind.LABEL:
+            continue
+        held = whole_steps(condition.held_for, tree.step) * tree.step
+        wait = recheck if result.truth is Truth.INCONCLUSIVE else max(recheck, held)
+        soonest[result.name] = _Outcome(Truth.PENDING, verdict.pinned_at + wait)
+    if verdict.truth is Truth.PENDING:
+        at = _walk(tree.nodes, soonest)[1].holds_at
+    else:  # a P1 that may not be acted upon yet: any further dimension lets it
+        used = {node.condition for node in tree.nodes}
+        further = [c for c in tree.conditions if c.name in used and (c.own or c.dimension not in verdict.dimensions)]
+        at = min((when for c in further if (when := soonest[c.name].holds_at) is not None), default=None)
+    return verdict.holds_at if at is None else min(at, verdict.holds_at)
 
 
 def is_known_well(verdict: Verdict, tree: SeverityTree) -> bool:

@@ -37,14 +37,17 @@ def look_ahead(
     looks: int = 0,
     known_well: bool = True,
     elsewhere: str = "",
+    unwaited: Verdict | None = None,
+    sooner: datetime | None = None,
 ) -> LookAhead:
-    """`quiet_since` and `doubtful_since` as the look before gave them; `known_well`: something of the service itself
-    was measured as good; `elsewhere`: why the alert is not known to be of our cluster. That one is a person's at once,
-    whatever the verdict. Rules: issue item 6 (pending, resolves or breaks first), item 7 (inconclusive pages, also when
-    the alert resolves: whatever took the evidence away may have taken its series, too), A1 (one dimension classifies
-    and pages, two act). Evidence that keeps changing ends, too: doubt in turn with health after `watch` and `doubt`,
-    what is nearly true after twice that. Only time that `looks` were made in counts, a `recheck` for each: not the one
-    in which the engine or its evidence was away.
+    """`unwaited`: the verdict once nothing is waited for (`classify.without_waiting`); `sooner`: when it may be decided
+    before what it waits for (`classify.could_decide_at`). `quiet_since` and `doubtful_since` as the look before gave
+    them; `known_well`: something of the service itself was measured as good; `elsewhere`: why the alert is not known to
+    be of our cluster. That one is a person's at once, whatever the verdict. Rules: issue item 6 (pending, resolves or
+    breaks first), item 7 (inconclusive pages, also when the alert resolves: whatever took the evidence away may have
+    taken its series, too), A1 (one dimension classifies and pages, two act). Evidence that keeps changing ends, too:
+    doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that. Only time that `looks`
+    were made in counts, a `recheck` for each: not the one in which the engine or its evidence was away.
 
     Every wait ends, also where the clock is set back, by however much: each step costs at most the wait once more.
     `quiet_since` and `doubtful_since` that are still to come count from this look on, and are handed on so; while
@@ -53,9 +56,11 @@ def look_ahead(
     if elsewhere:
         return _of_another_cluster(elsewhere, over=alerts_firing == 0 and truncated == 0)
     if verdict.truth is Truth.TRUE:
-        return _after_true(verdict, now, target_refusal)
+        return _after_true(verdict, now, target_refusal, sooner)
     if truncated > 0:
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
+    if alerts_firing == 0 and unwaited is not None:
+        verdict = unwaited
     if alerts_firing == 0 and verdict.truth is not Truth.INCONCLUSIVE:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
     looked = looks * times.recheck
@@ -75,7 +80,8 @@ def look_ahead(
             doubtful_since=since,
         )
     if verdict.truth is Truth.PENDING:
-        if watched >= 2 * times.watch + times.doubt:
+        longest = 2 * times.watch + times.doubt
+        if watched >= longest and not _steady(verdict, now - longest):
             spent = spoken(max(now - opened_at, watched))
             return LookAhead(
                 next=NextLook.CALL_PERSON,
@@ -85,7 +91,7 @@ def look_ahead(
         return LookAhead(
             next=NextLook.AGAIN,
             reason=f"true, but has not held for its time yet: {verdict.reason}",
-            again_at=verdict.holds_at if later else now + times.recheck,
+            again_at=_earlier(verdict.holds_at, sooner) if later else now + times.recheck,
         )
     return _after_false(verdict, now, watched, quiet_since, times, known_well=known_well)
 
@@ -98,7 +104,16 @@ def _of_another_cluster(elsewhere: str, *, over: bool) -> LookAhead:
     )
 
 
-def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhead:
+def _earlier(at: datetime | None, sooner: datetime | None) -> datetime | None:
+    return at if sooner is None or at is None else min(at, sooner)
+
+
+def _steady(verdict: Verdict, since: datetime) -> bool:
+    """Whether what is waited for has been true without a break all that time: its `for` time is as long, and ends."""
+    return any(r.truth is Truth.PENDING and r.since is not None and r.since <= since for r in verdict.conditions)
+
+
+def _after_true(verdict: Verdict, now: datetime, target_refusal: str, sooner: datetime | None) -> LookAhead:
     if target_refusal:
         return LookAhead(next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; no target to act on: {target_refusal}")
     if verdict.may_act:
@@ -107,7 +122,7 @@ def _after_true(verdict: Verdict, now: datetime, target_refusal: str) -> LookAhe
         return LookAhead(
             next=NextLook.AGAIN,
             reason=f"{verdict.reason}; may act when a second dimension holds: {verdict.act_reason}",
-            again_at=verdict.holds_at,
+            again_at=_earlier(verdict.holds_at, sooner),
         )
     return LookAhead(next=NextLook.CALL_PERSON, reason=f"{verdict.reason}; may not act: {verdict.act_reason}")
 

@@ -17,7 +17,7 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.condition import Absence, AnswerStatus, ConditionKind, Dimension, MetricAnswer, ScoreFlow, Truth
 from firebreak.domain.errors import ContractError
 from firebreak.domain.verdict import Facts, Severity, Verdict
-from firebreak.triage.classify import classify, is_known_well
+from firebreak.triage.classify import classify, could_decide_at, is_known_well, without_waiting
 from firebreak.triage.tree import SeverityTree, TreeNode
 
 Make = Callable[..., Any]
@@ -361,3 +361,56 @@ def test_a_label_that_no_alert_says_is_no_health(world: Make, condition: Make, s
     verdict = classify(facts, tree)
     assert verdict.conditions[-1].truth is F
     assert is_known_well(verdict, tree) is known
+
+
+RECHECK = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "states", "quick", "seconds"),
+    [
+        ("any", {"e1": "P4", "l1": "F"}, "", 4),  # its own time would end later
+        ("any", {"e1": "P4", "l1": "F"}, "l1", 1),
+        ("any", {"e1": "P4", "l1": "N"}, "l1", 1),
+        ("any", {"e1": "P4", "l1": "X"}, "", 1),
+        ("at_least:2", {"e1": "P4", "l1": "F", "b1": "T"}, "l1", 1),
+        ("at_least:2", {"e1": "P4", "l1": "P3", "b1": "F"}, "b1", 3),  # the sooner one of two is still missing
+        ("all", {"e1": "P4", "l1": "P2"}, "", 4),
+        ("any", {"e1": "T", "l1": "P4", "b1": "F"}, "b1", 1),  # a P1 that waits for its second dimension
+        ("any", {"e1": "T", "l1": "P4", "e2": "F"}, "e2", 4),  # the same dimension again helps nothing
+    ],
+)
+def test_a_wait_ends_when_another_condition_could_decide(
+    world: Make, pinned: datetime, operator: str, states: dict[str, str], quick: str, seconds: int
+) -> None:
+    """One with a short `for` time, or one that could not be judged, is not slept over for the sake of a slow one."""
+    facts, tree = world(operator, states)
+    changed: dict[str, dict[str, Any]] = {
+        quick: {"held_for": timedelta(0)},
+        "e2": {"own": False, "held_for": timedelta(0)},
+    }
+    tree = replace(tree, conditions=tuple(replace(c, **changed.get(c.name, {})) for c in tree.conditions))
+    verdict = classify(facts, tree)
+    assert verdict.holds_at is not None
+    assert could_decide_at(verdict, tree, RECHECK) == pinned + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("operator", "states", "expected"),
+    [
+        ("any", {"e1": "P4", "l1": "X"}, X),
+        ("any", {"e1": "P4", "l1": "F"}, P),
+        ("all", {"e1": "P4", "l1": "T"}, P),
+        ("any", {"e1": "F", "l1": "X"}, X),
+        ("any", {"e1": "T", "l1": "X"}, T),
+    ],
+)
+def test_once_nothing_is_waited_for_a_doubt_decides(
+    world: Make, operator: str, states: dict[str, str], expected: Truth
+) -> None:
+    """What was only pending does not hide what could not be judged."""
+    facts, tree = world(operator, states)
+    verdict = without_waiting(classify(facts, tree), tree)
+    assert verdict.truth is expected
+    if expected is X:
+        assert verdict.reason == f"could not be judged: l1 ({NAN})"

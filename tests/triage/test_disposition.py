@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firebreak.domain.condition import Truth
+from firebreak.domain.condition import ConditionResult, Dimension, Truth
 from firebreak.domain.verdict import LookAhead, NextLook, Severity, Verdict
 from firebreak.triage.disposition import LookTimes, look_ahead
 
@@ -45,6 +45,9 @@ class Case:
     elsewhere: str = ""
     again_in: float | None = None
     says: str = ""
+    unwaited: Truth | None = None
+    sooner_in: float | None = None
+    steady: float | None = None  # since when one condition has been pending
 
     def look(self, truncated: int = 0) -> LookAhead:
         verdict = Verdict(
@@ -57,7 +60,7 @@ class Case:
             tree="p1",
             tree_digest="d",
             dimensions=(),
-            conditions=(),
+            conditions=() if self.steady is None else (pending_since(self.steady),),
             nodes=(),
             holds_at=None if self.holds_in is None else at(self.holds_in),
         )
@@ -73,10 +76,68 @@ class Case:
             looks=self.looks,
             known_well=self.known_well,
             elsewhere=self.elsewhere,
+            unwaited=None if self.unwaited is None else replace(verdict, truth=self.unwaited),
+            sooner=None if self.sooner_in is None else at(self.sooner_in),
         )
 
 
+def pending_since(seconds: float) -> ConditionResult:
+    return ConditionResult(name="e", dimension=Dimension.ERRORS, truth=Truth.PENDING, reason="", since=at(seconds))
+
+
 CASES = (
+    Case(
+        sentence="a pending verdict is looked at again as soon as another condition could decide",
+        truth=Truth.PENDING,
+        holds_in=3600,
+        sooner_in=15,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
+        sentence="a P1 that waits for its second dimension looks again when another one could be it",
+        truth=Truth.TRUE,
+        holds_in=3600,
+        sooner_in=15,
+        expected=NextLook.AGAIN,
+        again_in=15,
+    ),
+    Case(
+        sentence="of a resolved alert a doubt is not closed over, though something else was pending",
+        truth=Truth.PENDING,
+        holds_in=60,
+        firing=0,
+        unwaited=Truth.INCONCLUSIVE,
+        doubtful=-60,
+        expected=NextLook.CALL_PERSON,
+        says="inconclusive",
+    ),
+    Case(
+        sentence="while the alert fires, what is pending is waited for, doubt or not",
+        truth=Truth.PENDING,
+        holds_in=60,
+        unwaited=Truth.INCONCLUSIVE,
+        doubtful=-60,
+        expected=NextLook.AGAIN,
+        again_in=60,
+    ),
+    Case(
+        sentence="a `for` time longer than all watching is waited for while it is true without a break",
+        truth=Truth.PENDING,
+        holds_in=600,
+        opened=-3000,
+        steady=-3000,
+        expected=NextLook.AGAIN,
+        again_in=600,
+    ),
+    Case(
+        sentence="what was true in turns only calls a person, however long it may be true by now",
+        truth=Truth.PENDING,
+        holds_in=600,
+        opened=-3000,
+        steady=-1800,
+        expected=NextLook.CALL_PERSON,
+    ),
     Case(
         sentence="a P1 with two dimensions and a target is acted on",
         truth=Truth.TRUE,

@@ -407,6 +407,25 @@ async def test_what_takes_the_evidence_away_may_resolve_the_alert_too(world: Any
     assert second.next is NextLook.CALL_PERSON
 
 
+async def test_a_resolved_alert_is_not_over_while_another_condition_cannot_be_judged(world: Any) -> None:
+    """Its series are gone, and beside that latency was about to hold: that one is not waited for, the doubt is."""
+    incident = await world.opened()
+    await world.resolve(incident)
+    world.sick(since=world.start - timedelta(seconds=4))
+    world.metrics.say("app_errors", None)
+    seen = await world.gather(incident)
+    assert (seen.next, seen.doubtful_since) == (NextLook.AGAIN, world.clock.at)
+    assert "failing" in seen.reason
+
+
+async def test_a_doubt_is_looked_at_again_while_something_else_is_pending(world: Any) -> None:
+    """Latency could hold in 10 s; whether calls fail was not to be had, which may be over after a recheck."""
+    world.sick(since=world.start)
+    world.metrics.status["app_errors"] = (AnswerStatus.WARNED, "partial")
+    seen = await world.gather(await world.opened())
+    assert (seen.next, (seen.again_at - world.clock.at).total_seconds()) == (NextLook.AGAIN, 5)
+
+
 async def test_a_firing_alert_about_what_nobody_can_reach_ends_with_a_person(world: Any) -> None:
     """Too few calls to say anything of the service: not shown to be well, however long it is watched."""
     for metric in ("app_errors", "app_latency"):
