@@ -10,7 +10,7 @@ from typing import Any
 
 from firebreak.documents.condition_block import ConditionBlock
 from firebreak.documents.durations import promql_duration, spoken
-from firebreak.documents.promql import QueryFault, check_query, placeholders, render_query, selectors
+from firebreak.documents.promql import QueryFault, check_query, placeholders, render_query, selectors, without_comments
 from firebreak.documents.yaml_file import Finding
 from firebreak.documents.yaml_nodes import NodePath
 from firebreak.domain.condition import Comparison, Condition, ConditionKind, ScoreFlow, VolumeFloor
@@ -200,7 +200,7 @@ def _render(name: str, block: ConditionBlock, rendering: Rendering) -> Condition
         comparison=block.op or Comparison.GT,
         threshold=rendering.number(block.threshold if block.threshold is not None else 0.0),
         held_for=held_for,
-        inputs=tuple(rendering.query(selector) for selector in block.inputs) or _inputs_of(flows),
+        inputs=tuple(without_comments(rendering.query(selector)) for selector in block.inputs) or _inputs_of(flows),
         stale_after=rendering.span(block.stale_after),
         sample_step=rendering.step,
         volume=volume,

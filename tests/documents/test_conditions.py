@@ -80,6 +80,12 @@ def test_literals_and_defaults_are_taken_as_they_are() -> None:
     assert (condition.threshold, condition.held_for, condition.absence) == (3.0, timedelta(0), Absence.INCONCLUSIVE)
 
 
+def test_a_comment_behind_an_input_does_not_swallow_what_is_put_around_it() -> None:
+    """The newest sample of an input is asked for in brackets: the linter had taken it, Prometheus would not."""
+    block = ConditionBlock.model_validate({**METRIC, "inputs": ['up{path="#"} # of all']})
+    assert render_condition("errors", block, RENDERING).inputs == ('up{path="#"}',)
+
+
 def test_a_score_asks_for_the_age_of_what_it_reads_now() -> None:
     """Its unshifted selectors are its inputs where it names none: the baseline's are old on purpose."""
     condition = render_condition("health", ConditionBlock.model_validate(SCORE), RENDERING)

@@ -7,7 +7,15 @@ import random
 import promql_parser
 import pytest
 
-from firebreak.documents.promql import check_query, grouping_labels, placeholders, quote, render_query, selectors
+from firebreak.documents.promql import (
+    MAX_PARTS,
+    check_query,
+    grouping_labels,
+    placeholders,
+    quote,
+    render_query,
+    selectors,
+)
 
 DURATIONS = {"window": "2m", "long": "1h"}
 BINDINGS = {"service": "pay", "namespace": "shop"}
@@ -141,3 +149,17 @@ def test_dummy_values_are_what_the_parser_was_shown() -> None:
     """The library's own rule, on which the check stands: a bare placeholder is no PromQL."""
     with pytest.raises(ValueError, match=r"\$"):
         promql_parser.parse("a[$window]")
+
+
+def test_a_query_of_more_parts_than_can_be_read_in_time_is_refused_unparsed() -> None:
+    """Parser and walk take the square of it or worse: a document would hold up the worker that loads it."""
+    for query in ("+".join(["up"] * 2700), "(" * 4000 + "up" + ")" * 4000, "-" * 8000 + "up", "ceil(" * 1300):
+        (fault,) = check_query(query[:8000], durations=(), bindings=())
+        assert f"at most {MAX_PARTS} are read" in fault.message
+
+
+def test_a_query_of_as_many_parts_as_may_be_is_read_whole() -> None:
+    """What stands in strings and comments is no part of it. (The parser package's own walk took minutes here.)"""
+    query = " or ".join(f'up{{path="{n}(((((+"}}' for n in range(MAX_PARTS // 3)) + " # ((((("
+    assert check_query(query, durations=(), bindings=()) == ()
+    assert [s.matchers[0].value for s in selectors(query)] == [f"{n}(((((+" for n in range(MAX_PARTS // 3)]
