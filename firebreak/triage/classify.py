@@ -18,7 +18,7 @@ from firebreak.triage.evaluate import evaluate
 from firebreak.triage.queries import whole_steps
 from firebreak.triage.tree import SeverityTree, TreeNode
 
-JUDGED_BY = 4
+JUDGED_BY = 5
 """Version of the rules by which facts become a verdict: all of `classify`, with `evaluate` and `score` below it. Raise
 it with every change after which the same facts and tree could give another verdict, the words of a reason included: a
 record says by which rules it was judged, and only by the same ones must the same verdict come out again."""

@@ -37,6 +37,10 @@ _COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
 }
 
 
+_AHEAD, _OLDEST = 5.0, 1e10
+"""Ages in seconds between which a back end can be believed: Prometheus gives no sample of after the pinned time."""
+
+
 def evaluate(
     condition: Condition,
     answers: Iterable[MetricAnswer],
@@ -151,6 +155,10 @@ class _Judgement:
                     return self.draft.result(Truth.NOT_APPLICABLE, f"nothing has {selector}: it does not apply here")
                 return self.draft.result(Truth.INCONCLUSIVE, f"no sample of {selector}: its exporter does not report")
             age = self.board.pinned / 1000 - newest
+            if not -_AHEAD <= age <= _OLDEST:
+                return self.draft.result(
+                    Truth.INCONCLUSIVE, f"the newest sample of {selector} is said to be of {newest:g}: no time to go by"
+                )
             if oldest is None or age > oldest:
                 oldest, oldest_selector = age, selector
             if self.not_before is not None and newest * 1000 < self.not_before <= self.board.pinned:

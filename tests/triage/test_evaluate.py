@@ -350,3 +350,14 @@ def test_true_needs_clean_fresh_unbroken_evidence(
     if result.truth is TRUE and absence is not Absence.ZERO:
         assert len(values) >= 6
         assert all(value not in (None, "NaN", "x") for value in values[-6:])
+
+
+@pytest.mark.parametrize("said", ["+Inf", "-Inf", "1e300", "-1e300", "1e15"])
+def test_a_sample_time_that_cannot_be_is_no_evidence(
+    answer: Make, condition: Make, pinned: datetime, step: timedelta, said: str
+) -> None:
+    """A back end that says so knows nothing about age: from the far future a sample would be fresh for ever."""
+    answers = [answer("q", *(HALF,) * 8), answer("max(timestamp(m))", said)]
+    result = evaluate(condition(), answers, pinned, step)
+    assert (result.truth, result.sample_age) == (DOUBT, None)
+    assert "no time to go by" in result.reason
