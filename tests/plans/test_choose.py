@@ -74,7 +74,11 @@ def test_the_reason_says_why_and_why_not(make: Make) -> None:
     runbooks = [make("a", "  params: [flags]\n"), make("b", "  services: [order]\n"), make("c", "  labels: {x: y}\n")]
     none = choose(runbooks, service="pay", severity=Severity.P1, labels={}, bindings={})
     assert none.runbook is None
-    for told in ("a wants the service parameters flags", "b is for order", "c wants of the alert that opened it the labels x=y"):
+    for told in (
+        "a wants the service parameters flags",
+        "b is for order",
+        "c wants of the alert that opened it the labels x=y",
+    ):
         assert told in none.reason
     some = choose([make("a"), make("b")], service="pay", severity=Severity.P1, labels={}, bindings={})
     assert "a is chosen before b" in some.reason
