@@ -57,6 +57,11 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
     return found
 
 
+def is_one_line(secret: str) -> bool:
+    """Whether it holds no line break and no other control character, as each token and key does."""
+    return not re.search(r"[\x00-\x1f\x7f]", secret)
+
+
 def _whole(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.domain.incident import Mode
 from firebreak.domain.service_links import is_service_link
-from firebreak.secret_files import read_secrets, secret_files
+from firebreak.secret_files import is_one_line, read_secrets, secret_files
 
 LONGEST_PAGE_DEADLINE = timedelta(seconds=60)
 _SECRETS = ("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key", "proxy_url")
@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     # World
     cluster: str = Field(
         default="default",
+        min_length=1,  # an alert without a cluster label would be of the cluster without a name, and acted upon
         description="Name of the cluster, as the alerts' cluster label says it. Of others' alerts nothing is judged.",
     )
     kubeconfig: Path | None = Field(default=None, description="Kubeconfig; unset = in-cluster, then the usual one.")
@@ -111,6 +112,14 @@ class Settings(BaseSettings):
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
         return _stripped(value)
+
+    @field_validator("data_dir", "kubeconfig", "catalog", "severity", "policy", "services", mode="before")
+    @classmethod
+    def _no_empty_path(cls, value: object) -> object:
+        """It would be the current folder: all state in it, or a folder in the place of a file."""
+        if value == "":
+            raise ValueError("must not be empty: unset it, and the default counts")
+        return value
 
     @field_validator("*")
     @classmethod
@@ -165,21 +174,16 @@ class Settings(BaseSettings):
     @field_validator("prometheus_url", "slack_url", "pagerduty_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return value
+        if not _is_address(value.strip()) or set("?# ") & set(value.strip()):
+            raise ValueError("must be a URL that starts with http:// or https://, without ? and #")
+        return value.strip()
 
     @field_validator("proxy_url")
     @classmethod
     def _http_proxy(cls, value: SecretStr) -> SecretStr:
         if not (given := value.get_secret_value()):
             return value
-        try:
-            address = urlsplit(given)
-            usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-        except ValueError:
-            usable = False
-        if not usable:  # else no page would ever go out, and each would say that PagerDuty cannot be reached
+        if not _is_address(given):  # else no page would go out, and each would say that PagerDuty cannot be reached
             raise ValueError("must be the address of a proxy, as http://proxy.example:3128")
         return value
 
@@ -212,11 +216,23 @@ class Settings(BaseSettings):
         return self
 
 
+def _is_address(url: str) -> bool:
+    """Of an HTTP server, with a port that can be."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _stripped(value: SecretStr) -> SecretStr:
-    """None of them holds blanks at its ends: the end of a file's line would let nobody in."""
+    """None of them holds blanks at its ends: the end of a file's line would let nobody in. Nor a line break within: no
+    header can carry it, so that every webhook would be refused, or no page taken."""
     given = value.get_secret_value()
     if given and not given.strip():
         raise ValueError("must not be only blanks: leave it empty instead")
+    if not is_one_line(given.strip()):
+        raise ValueError("must be one line, without control characters")
     return SecretStr(given.strip())
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.processes import make_data_dir
+from firebreak.secret_files import is_one_line
 
 TOKEN_FILE = "webhook-token"  # noqa: S105 - a file's name
 
 
 def webhook_token(configured: str, data_dir: Path) -> str:
     """`configured`, or the content of `<data_dir>/webhook-token`, which is made (mode 0600) when it is not there. Two
-    processes that make it at once end with the same one. Raises SettingsInvalid for an empty or unreadable file."""
+    processes that make it at once end with the same one. Raises SettingsInvalid for a file that is
+    empty, unreadable or of several lines."""
     if configured:
         return configured
     path = data_dir / TOKEN_FILE
@@ -28,6 +30,8 @@ def webhook_token(configured: str, data_dir: Path) -> str:
         raise SettingsInvalid(f"the webhook token {path} cannot be read or made: {error}") from None
     if not token:
         raise SettingsInvalid(f"the webhook token file {path} is empty: write a token into it or remove it")
+    if not is_one_line(token):  # no header can carry it: every webhook would be refused, and its alerts dropped
+        raise SettingsInvalid(f"the webhook token file {path} holds more than one line: leave the token alone in it")
     return token
 
 

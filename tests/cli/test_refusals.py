@@ -63,6 +63,34 @@ def test_a_person_is_called_within_a_minute_whatever_is_set(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROMETHEUS_URL", "http://"),
+        ("PROMETHEUS_URL", "http://metrics:99999"),
+        ("PROMETHEUS_URL", "http://ada:s3cr3t@metrics/?tenant=shop"),
+        ("PROMETHEUS_URL", "http://metrics prefix"),
+        ("SLACK_URL", "https://::1:80"),
+        ("WEBHOOK_TOKEN", "s3cr3t\nof two lines"),
+        ("FALLBACK_PAGER_KEY", "s3cr3t\nof two lines"),
+        ("SLACK_TOKEN", "s3cr3t\rof two lines"),
+        ("DATA_DIR", ""),
+        ("KUBECONFIG", ""),
+        ("SERVICES", ""),
+        ("CLUSTER", ""),
+    ],
+)
+def test_what_can_never_work_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """An empty path would be the current folder, an empty cluster that of each alert without the label, a token of two
+    lines one that no webhook can send; what is wrong with an address is told by the setting's name."""
+    monkeypatch.setenv(f"FIREBREAK_{name}", value)
+    with pytest.raises(SettingsInvalid, match=f"FIREBREAK_{name}: ") as caught:
+        load_settings()
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_what_kubernetes_says_of_a_service_called_firebreak_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands in the environment of each container beside it; one that takes a setting's name is told as what it is,
     and a misspelt setting is refused as ever."""

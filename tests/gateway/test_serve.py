@@ -305,6 +305,14 @@ def test_an_empty_token_file_is_an_error(tmp_path: Path) -> None:
         webhook_token("", tmp_path)
 
 
+def test_a_token_file_of_several_lines_is_an_error(tmp_path: Path) -> None:
+    """No header can carry such a token: each webhook would get 401, and Alertmanager would drop its alerts."""
+    (tmp_path / "webhook-token").write_text("token\nand what was pasted below it\n")
+    with pytest.raises(SettingsInvalid, match="more than one line") as caught:
+        webhook_token("", tmp_path)
+    assert "pasted" not in str(caught.value)
+
+
 def test_a_poke_reaches_the_dispatchers_and_never_fails(tmp_path: Path) -> None:
     """One byte for each class that listens; nobody listening, a full queue and a bad path are all the same to it."""
     with closing(Poke(tmp_path)) as poke, closing(Poke(tmp_path / ("x" * 200))) as hopeless:
