@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from typing import TextIO, cast
 
@@ -24,6 +25,22 @@ class _Unfailing:
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+def say(text: str) -> None:
+    """A line of the engine on standard output. Where nothing can be written to (a full disk, a reader that is gone),
+    it is lost with all that follows: that stops no engine."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        drop_output()
+        structlog.get_logger().warning("output.lost", error=str(error))
+
+
+def drop_output() -> None:
+    """What is still in the buffer of standard output cannot be written, either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def configure_logs(level: str) -> None:

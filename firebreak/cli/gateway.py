@@ -20,7 +20,7 @@ def gateway(
     import asyncio
 
     from firebreak.engine.child import uncollected
-    from firebreak.logs import configure_logs
+    from firebreak.logs import configure_logs, say
     from firebreak.settings import load_settings
 
     settings = load_settings(data_dir=data_dir, gateway_port=port)  # what is wrong is said at once
@@ -29,9 +29,9 @@ def gateway(
         from firebreak.gateway.__main__ import run
 
     def announce(port: int) -> None:
-        typer.echo(f"The gateway runs: {settings.webhook_url(port)}")
-        typer.echo(f"  bearer token  {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN")
-        typer.echo(f"  data          {settings.data_dir.absolute()}")
+        say(f"The gateway runs: {settings.webhook_url(port)}")
+        say(f"  bearer token  {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN")
+        say(f"  data          {settings.data_dir.absolute()}")
 
     asyncio.run(run(settings, announce, alone=True))
-    typer.echo("stopped")
+    say("stopped")

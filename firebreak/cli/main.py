@@ -60,20 +60,22 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def main() -> None:
     """Entry point: an error of ours, or a full disk, is a sentence and what to do next, never a traceback."""
+    _open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a foreign name must not end what a Latin-1 terminal is shown
     try:
         try:
             app()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # else the interpreter's own end meets what cannot be written
+            sys.stdout.flush()  # else the interpreter's own end meets what cannot be written
     except FirebreakError as error:
         raise _ended(str(error), error.next_step()) from None
     except OSError as error:
+        from firebreak.logs import drop_output
+
         if error.errno not in (*_NO_ROOM, errno.EPIPE):
             raise
-        _drop_output()
+        drop_output()
         if error.errno == errno.EPIPE:  # whoever read it has seen enough
             raise SystemExit(1) from None
         advice = "Free disk space, where the output goes or in the data directory, and try again."
@@ -85,7 +87,13 @@ def _ended(what: str, next_step: str) -> SystemExit:
     return SystemExit(2)
 
 
-def _drop_output() -> None:
-    """What is still in the buffer cannot be written, either."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _open_streams() -> None:
+    """A program that is started with one closed would get a socket or a file of its own as standard output, and libuv
+    ends a process that closes such a one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as we live
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

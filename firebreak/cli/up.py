@@ -19,7 +19,7 @@ def up(
 ) -> None:
     """Start Temporal (or use yours: FIREBREAK_TEMPORAL_ADDRESS), gateway, workers and outbox; Ctrl-C stops all."""
     from firebreak.engine.child import uncollected
-    from firebreak.logs import configure_logs
+    from firebreak.logs import configure_logs, say
     from firebreak.settings import load_settings
 
     settings = load_settings(data_dir=data_dir, mode=mode, gateway_port=port)  # what is wrong is said at once
@@ -30,16 +30,16 @@ def up(
 
     def announce(running: Running) -> None:
         if running.reaped:
-            typer.echo(f"ended {running.reaped} processes that an earlier run had left")
+            say(f"ended {running.reaped} processes that an earlier run had left")
         says = "nothing is written to the cluster" if settings.mode.value == "observe" else "steps ARE carried out"
-        typer.echo(f"Firebreak runs. Mode {settings.mode.value}: {says}.")
-        typer.echo(
+        say(f"Firebreak runs. Mode {settings.mode.value}: {says}.")
+        say(
             f"  webhook   {settings.webhook_url(running.gateway_port)}"
             f"   (bearer token: {settings.data_dir / 'webhook-token'} or FIREBREAK_WEBHOOK_TOKEN)"
         )
-        typer.echo(f"  data      {settings.data_dir.absolute()}")
-        typer.echo(f"  Temporal  {running.temporal_address}")
-        typer.echo("  look      firebreak incidents | show ID | timeline ID | explain ID | postmortem ID")
+        say(f"  data      {settings.data_dir.absolute()}")
+        say(f"  Temporal  {running.temporal_address}")
+        say("  look      firebreak incidents | show ID | timeline ID | explain ID | postmortem ID")
 
     run(run_engine(settings, gateway=True, announce=announce))
-    typer.echo("stopped")
+    say("stopped")

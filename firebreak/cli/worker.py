@@ -19,6 +19,7 @@ def worker(
     """Handle what `firebreak gateway` accepts on the same data directory: Temporal (embedded, or yours), workers and
     outbox; Ctrl-C stops all."""
     from firebreak.engine.child import uncollected
+    from firebreak.logs import say
     from firebreak.settings import load_settings
 
     settings = load_settings(data_dir=data_dir, mode=mode)  # what is wrong is said at once
@@ -26,4 +27,4 @@ def worker(
         from firebreak.engine.worker import serve
 
     serve(settings)
-    typer.echo("stopped")
+    say("stopped")

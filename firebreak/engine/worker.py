@@ -7,7 +7,7 @@ import sys
 from firebreak.domain.errors import FirebreakError
 from firebreak.engine.loop import run
 from firebreak.engine.up import Running, run_engine
-from firebreak.logs import configure_logs
+from firebreak.logs import configure_logs, say
 from firebreak.settings import Settings, load_settings
 
 
@@ -16,8 +16,7 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level)
 
     def announce(running: Running) -> None:
-        sys.stdout.write(f"worker runs, mode {settings.mode.value}, Temporal at {running.temporal_address}\n")
-        sys.stdout.flush()
+        say(f"worker runs, mode {settings.mode.value}, Temporal at {running.temporal_address}")
 
     run(run_engine(settings, gateway=False, announce=announce))
 

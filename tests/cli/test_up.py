@@ -157,3 +157,33 @@ async def test_a_temporal_server_that_does_not_answer_is_told(typed: Any, tmp_pa
     assert "Look whether Temporal answers" in ran.stderr
     assert not (data / "temporal.sqlite").exists()
     assert Registry(data / "run").entries() == ()
+
+
+WITHOUT_OUTPUT = """
+import os, sys
+reader, writer = os.pipe()
+os.close(reader)
+if sys.argv[1] == "closed":
+    os.close(1)
+else:
+    os.dup2(writer if sys.argv[1] == "gone" else os.open("/dev/full", os.O_WRONLY), 1)
+os.close(writer)
+os.execv(sys.executable, [sys.executable, "-P", "-m", "firebreak", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("output", ["full", "gone"])
+async def test_output_that_cannot_be_written_stops_no_engine(started: Any, tmp_path: Path, output: str) -> None:
+    """A full disk under its log, or a reader that has ended: it takes alerts, and ends well when it is told to."""
+    data = tmp_path / "data"
+    words = ("gateway", "--port", "0", "--data-dir", str(data))
+    async with started("gateway", "-c", WITHOUT_OUTPUT, output, *words, says="output.lost"):
+        assert await post(data) == 200
+
+
+async def test_an_engine_that_is_started_with_a_closed_output_ends_well(started: Any, tmp_path: Path) -> None:
+    """As some supervisors do: libuv aborted the whole process when the loop, which had that number, was closed."""
+    data = tmp_path / "data"
+    words = ("up", "--port", "0", "--data-dir", str(data))
+    async with started("up", "-c", WITHOUT_OUTPUT, "closed", *words, says="nobody_to_page"):
+        await until((data / "run" / "up.beat").exists)
