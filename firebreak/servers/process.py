@@ -73,6 +73,7 @@ class ManagedProcess:
         self.log_path = self._run_dir / f"{launch.name}.log"
         self._registry = Registry(self._run_dir)
         self._environment = with_absolute_paths(launch.environment)
+        self._log_from = 0  # where in the file what this run writes begins
         self._popen: subprocess.Popen[bytes] | None = None
         self._entry: Entry | None = None
 
@@ -94,6 +95,7 @@ class ManagedProcess:
         env = {"PATH": os.defpath, "HOME": str(self._run_dir), **self._environment}
         parent = str(os.getpid()) if self.launch.die_with_parent else "0"
         with open(self.log_path, "ab", opener=_private) as log:
+            self._log_from = log.tell()
             popen = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _LAUNCHER, parent, *self.launch.command],
                 stdin=subprocess.PIPE,
@@ -145,10 +147,12 @@ class ManagedProcess:
         return self._popen is not None and self._popen.poll() is None
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of its log."""
+        """The last lines that it has logged since it was started."""
         try:
             with open(self.log_path, "rb") as handle:
-                handle.seek(max(0, handle.seek(0, os.SEEK_END) - 64 * 1024))
+                size = handle.seek(0, os.SEEK_END)
+                begin = self._log_from if self._log_from <= size else 0  # the file was emptied since
+                handle.seek(max(begin, size - 64 * 1024))
                 text = handle.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
@@ -182,13 +186,14 @@ class ManagedProcess:
             except OSError as error:
                 last = str(error)
             if not self.alive:
-                last = f"it ended with code {self.exit_code}"
+                told = f": it ended with code {self.exit_code}"
             elif time.monotonic() < until:
                 await asyncio.sleep(POLL)
                 continue
+            else:
+                told = f" within {limit.total_seconds():.0f} s: {last}"
             raise ServerUnavailable(
-                f"{self.name} did not become ready within {limit.total_seconds():.0f} s: {last}; its log ends with:\n"
-                f"{self.tail()}",
+                f"{self.name} did not become ready{told}; its log ends with:\n{self.tail()}",
                 advice=f"Read {self.log_path}.",
             )
 

@@ -202,6 +202,21 @@ async def test_a_process_that_ends_early_shows_the_end_of_its_log(tmp_path: Path
     await child.stop()
 
 
+async def test_a_failed_start_tells_no_reason_of_an_earlier_one(tmp_path: Path) -> None:
+    """Its log goes on in one file: what a person has mended since must not be read as what is wrong now."""
+
+    async def never() -> bool:
+        return False
+
+    for reason in ("no kubeconfig", "no address"):
+        child = await ManagedProcess.start(shell("broken", f"echo {reason}; exit 1"), tmp_path)
+        with pytest.raises(ServerUnavailable, match=reason) as told:
+            await child.ready(never, limit=LONG)
+        await child.stop()
+    assert "no kubeconfig" not in str(told.value)
+    assert "no kubeconfig" in child.log_path.read_text()
+
+
 async def test_a_process_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
     """The limit ends the wait, with the last reason."""
 
@@ -268,7 +283,8 @@ async def test_a_child_in_another_folder_finds_what_a_relative_path_names(
     monkeypatch.chdir("/")
     child.start_again()
     assert await child.exited(LONG)
-    said = [line.partition("=")[2] for line in child.tail(100).splitlines() if line.startswith(f"{name}=")]
+    lines = child.log_path.read_text().splitlines()  # of both runs
+    said = [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
     assert said == [seen.format(here=here)] * 2
     await child.stop()
 
