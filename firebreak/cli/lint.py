@@ -33,7 +33,11 @@ def lint(
         typer.Argument(metavar="[PATH]...", help="Documents, or directories of *.yaml; default: the shipped ones."),
     ] = None,
     prometheus: Annotated[
-        str | None, typer.Option(metavar="URL", help="Also report metrics and labels that do not exist there.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Also report metrics and labels that do not exist there, and queries that it does not take.",
+        ),
     ] = None,
     write_schema: Annotated[
         bool,
@@ -210,7 +214,7 @@ class Library:
                 self.problems += without_workload(severity, known)
 
     def look_up(self, known: KnownSeries) -> None:
-        """Metrics and labels that do not exist in a real Prometheus."""
+        """Metrics and labels that do not exist in a real Prometheus, and queries that it does not take."""
         from firebreak.documents.conditions import STANDARD_BINDINGS, Rendering
         from firebreak.plans.existence import missing
         from firebreak.plans.rules import sample_rendering
@@ -246,12 +250,13 @@ def _unused_numbers(services: Services, thresholds: set[str]) -> Iterator[Proble
 
 
 class _Remembered:
-    """Asks once for each name."""
+    """Asks once for each name and each query."""
 
     def __init__(self, known: KnownSeries) -> None:
         self._known = known
         self._metrics: frozenset[str] | None = None
         self._labels: dict[str, frozenset[str]] = {}
+        self._refusals: dict[str, str] = {}
 
     def metric_names(self) -> frozenset[str]:
         if self._metrics is None:
@@ -262,6 +267,11 @@ class _Remembered:
         if metric not in self._labels:
             self._labels[metric] = self._known.label_names(metric)
         return self._labels[metric]
+
+    def refusal(self, query: str) -> str:
+        if query not in self._refusals:
+            self._refusals[query] = self._known.refusal(query)
+        return self._refusals[query]
 
 
 def _discovery(url: str) -> PrometheusDiscovery:

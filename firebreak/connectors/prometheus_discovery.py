@@ -1,4 +1,4 @@
-"""Which metrics and labels exist in a Prometheus, for `firebreak lint --prometheus URL`.
+"""Which metrics, labels and queries a Prometheus knows, for `firebreak lint --prometheus URL`.
 
 The one place that uses the package prometheus-api-client. It is never on a decision path: it drops warnings, has no
 time limit and repeats what timed out, so it gets a session, a limit and a retry rule of ours here.
@@ -18,6 +18,7 @@ from urllib3.util.retry import Retry
 from firebreak.domain.errors import ContractError, PermanentError, PermissionDenied, TransientError
 
 _BUSY = frozenset({408, 425, 429})
+_NOT_TAKEN = frozenset({400, 422})  # bad_data, execution (prometheus.io/docs/prometheus/latest/querying/api)
 _CHECK_URL = "Check the URL: it must be the base URL of a Prometheus HTTP API, its path prefix included."
 
 
@@ -29,7 +30,7 @@ class PrometheusDiscovery:
 
     Its methods raise TransientError when the back end cannot answer now, or not in full (a partial answer would make
     an existing metric look missing), PermissionDenied for 401 and 403, PermanentError for any other answer that is no
-    list of names."""
+    list of names, or no result."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class PrometheusDiscovery:
         self._params = dict(params or {})
         self._status = 0
         self._warnings: tuple[str, ...] = ()
+        self._error = ""
         self._session = requests.Session()
         self._session.hooks["response"].append(self._watch)
         self._client = PrometheusConnect(
@@ -77,19 +79,45 @@ class PrometheusDiscovery:
         selector = '{__name__="' + metric.replace("\\", "\\\\").replace('"', '\\"') + '"}'
         return self._names(lambda: self._client.get_label_names(params={**self._params, "match[]": selector}))
 
+    def refusal(self, query: str) -> str:
+        """Why the back end does not take this query at this moment, in its own words; empty = it does. Its parser has
+        the last word: another one cannot know its version, nor which functions it was started with."""
+        try:
+            self._answer(lambda: self._client.custom_query(query, params=dict(self._params)))
+        except (PermanentError, TransientError):
+            if self._status in _NOT_TAKEN and self._error:
+                return self._error
+            raise
+        return ""
+
     def _watch(self, response: requests.Response, **_: Any) -> None:
-        """Response hook: the package throws away the status and the warnings."""
+        """Response hook: the package throws away the status, the warnings and what an error says."""
         self._status = response.status_code
         self._warnings = ()
-        if response.ok:
-            body = response.json()
+        self._error = ""
+        if response.ok or response.status_code in _NOT_TAKEN:
+            try:
+                body = response.json()
+            except requests.exceptions.JSONDecodeError:
+                if response.ok:
+                    raise
+                return
             if isinstance(body, dict):
                 self._warnings = tuple(str(w) for w in body.get("warnings") or ())
+                self._error = str(body.get("error") or "")[:300]
 
     def _names(self, ask: Callable[[], object]) -> frozenset[str]:
+        names = self._answer(ask)
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise self._no_list()
+        if self._warnings:
+            raise TransientError(f"{self._shown} answers in part only: {'; '.join(self._warnings)}")
+        return frozenset(names)
+
+    def _answer(self, ask: Callable[[], object]) -> object:
         self._status = 0
         try:
-            names = ask()
+            return ask()
         except PrometheusApiClientException as error:
             raise self._refused(str(error)) from None
         except requests.exceptions.JSONDecodeError:
@@ -98,15 +126,10 @@ class PrometheusDiscovery:
             raise TransientError(f"{self._shown} cannot be asked: {type(error).__name__}") from None
         except (KeyError, TypeError):
             raise self._no_list() from None
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise self._no_list()
-        if self._warnings:
-            raise TransientError(f"{self._shown} answers in part only: {'; '.join(self._warnings)}")
-        return frozenset(names)
 
     def _no_list(self) -> PermanentError:
         return PermanentError(
-            f"{self._shown} answers, but not with a list of names",
+            f"{self._shown} answers, but not as a Prometheus does",
             advice=_CHECK_URL,
         )
 

@@ -1,4 +1,4 @@
-"""Whether the metrics and labels that a document's queries read exist in a real Prometheus; the caller asks."""
+"""Whether a real Prometheus takes a document's queries and has the metrics and labels that they read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ class KnownSeries(Protocol):
 
     def label_names(self, metric: str) -> frozenset[str]: ...
 
+    def refusal(self, query: str) -> str: ...
+
 
 def missing(
     document: YamlDocument, conditions: Mapping[str, ConditionBlock], rendering: Rendering, known: KnownSeries
 ) -> tuple[Problem, ...]:
-    """Every metric, matcher label and grouping label that `known` does not have, at its place in the file.
+    """Every query that `known` does not take, and every metric, matcher label and grouping label that it does not have,
+    at its place in the file.
 
     A label that the query asks to be absent (`x=""`) may be missing. Raises what `known` raises."""
     findings: list[Finding] = []
@@ -37,6 +40,10 @@ def missing(
 
 
 def _missing(path: NodePath, query: str, known: KnownSeries) -> Iterator[Finding]:
+    # of an input only the number: it may have a hundred thousand series
+    why = known.refusal(f"count({query}\n)" if "inputs" in path else query)
+    if why:
+        yield Finding(path, f"it is not taken there: {why}")
     metrics = known.metric_names()
     carried: set[str] = set()
     for selector in selectors(query):

@@ -141,7 +141,7 @@ def test_every_wrong_answer_is_an_error_of_ours_after_one_request(
 ) -> None:
     """No vendor error leaks, nothing is asked again, and the sentence says what to do."""
     backend.answer = answer
-    for ask in (discovery.metric_names, lambda: discovery.label_names("up")):
+    for ask in (discovery.metric_names, lambda: discovery.label_names("up"), lambda: discovery.refusal("up")):
         backend.asked.clear()
         with pytest.raises(error) as caught:
             ask()
@@ -217,6 +217,45 @@ def test_a_real_prometheus_tells_its_names(prometheus: PrometheusServer) -> None
         assert {"__name__", "service", "version"} <= discovery.label_names("shop_value")
         assert "service" not in discovery.label_names("shop_nan")
         assert discovery.label_names("shop_nothing") == frozenset()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("sum(shop_value)", ""),
+        ("shop_value{pod=''} and up", ""),
+        ("sum(limitk(1, shop_value))", "must be enabled"),
+        ('label_replace(shop_value, "a", "$1", "b", "(")', "invalid regular expression"),
+        ("shop_value{", "parse error"),
+    ],
+)
+def test_a_real_prometheus_says_which_queries_it_does_not_take(
+    prometheus: PrometheusServer, query: str, why: str
+) -> None:
+    """In its own words: experimental functions that it was not started with, and what only fails when it runs."""
+    with PrometheusDiscovery(prometheus.url) as discovery:
+        assert why in (found := discovery.refusal(query))
+        assert bool(found) is bool(why)
+
+
+@pytest.mark.servers
+def test_the_linter_names_what_a_real_prometheus_does_not_take(prometheus: PrometheusServer, tmp_path: Path) -> None:
+    """At the query's place: our parser knows each function, and that server was not started with it."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        """{kind: runbook, name: r, summary: s, match: {severity: P1}, durations: {stale_after: 30s}, conditions: {
+  a: {dimension: health, query: 'sum(limitk(1, shop_value))', op: '==', threshold: 1, inputs: ['shop_value # all']}},
+hold: 1s, recovery: [a], tiers: [{name: page, steps: [{id: call, action: page}]}]}"""
+    )
+    app = typer.Typer()
+    lint.register(app)
+    result = CliRunner().invoke(app, [str(path), "--prometheus", prometheus.url])
+    told, count = result.output.splitlines()
+    assert told.startswith(f"{path}:2:33: it is not taken there: ")
+    assert "limitk" in told
+    assert count == "1 document, 1 problem"
+    assert result.exit_code == 1
 
 
 @pytest.mark.servers

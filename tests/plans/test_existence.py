@@ -22,6 +22,9 @@ class Known:
     def label_names(self, metric: str) -> frozenset[str]:
         return self.series[metric]
 
+    def refusal(self, query: str) -> str:
+        return "unknown function" if "info(" in query else ""
+
 
 KNOWN = Known(errors_total={"service", "code"}, probe_success={"service", "version"})
 
@@ -61,6 +64,12 @@ def test_a_missing_label_or_metric_is_named(query: str, sentence: str, text: str
     """Matchers, groupings, names written as matchers, and what is read of the past."""
     problems = found(text.replace("query: min(probe_success{service=$service})", f"query: '{query}'"))
     assert [p for p in problems if sentence in p.message], problems
+
+
+def test_a_query_that_is_not_taken_is_named(text: str) -> None:
+    """The linter's parser is another program: it takes what this Prometheus was not started with."""
+    (problem,) = found(text.replace("query: min(probe_success{service=$service})", "query: min(info(probe_success))"))
+    assert problem.message == "it is not taken there: unknown function"
 
 
 @pytest.mark.parametrize("query", ['min(probe_success{pod=""})', 'min({__name__=~"probe_.*", pod="x"})', "vector(1)"])
