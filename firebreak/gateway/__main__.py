@@ -16,15 +16,16 @@ from firebreak.settings import Settings, load_settings
 async def run(settings: Settings, announce: Callable[[int], None] = lambda port: None, *, alone: bool = False) -> None:
     """Until SIGTERM or Ctrl-C. `announce` hears the port once requests are answered. `alone`: as `firebreak gateway`,
     not as a part of `firebreak up`."""
+    role = "gateway-alone" if alone else "gateway"  # beside one of `firebreak up`, it must not beat in that one's place
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     def ready(port: int) -> None:
-        say_ready(settings.data_dir, "gateway", port)
+        say_ready(settings.data_dir, role, port)
         announce(port)
 
-    async with beating(settings.data_dir, "gateway"):
+    async with beating(settings.data_dir, role):
         await serve(settings, stop, ready, alone=alone)
 
 

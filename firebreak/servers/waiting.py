@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,14 @@ from pathlib import Path
 from firebreak.servers.progress import Reporter
 
 _LOOK = 1.0  # seconds
+
+# The kernel interrupts it when who waits for it has ended, by kill -9, too: the lock is free then.
+_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 2)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 def run_shown(
@@ -22,7 +32,8 @@ def run_shown(
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end. It does not say how far it is, so that the seconds are shown."""
-    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with_us = _with_parent(command)
+    process = subprocess.Popen(with_us, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     began = time.monotonic()
     report.begin(name, 0)
     with process:
@@ -54,7 +65,8 @@ def run_counted(
     said: list[str] = []
     done = 0
     with tempfile.TemporaryFile("w+") as out:  # not a second pipe: nobody reads that one meanwhile
-        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=subprocess.PIPE, text=True)
+        with_us = _with_parent(command)
+        process = subprocess.Popen(with_us, cwd=cwd, env=env, stdout=out, stderr=subprocess.PIPE, text=True)
         report.begin(name, total)
         with process:
             try:
@@ -70,6 +82,10 @@ def run_counted(
                 report.end()
         out.seek(0)
         return subprocess.CompletedProcess(command, process.returncode, out.read(), "".join(said))
+
+
+def _with_parent(command: Sequence[str]) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), *command)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from firebreak.processes import ready_file
+from firebreak.processes import beat_file, ready_file
 from firebreak.servers.registry import Registry
 
 pytestmark = pytest.mark.servers
@@ -52,9 +52,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.1)
 
 
-async def post(data: Path, token: str = "") -> int:
-    """One alert to the gateway of `data`; the status of its answer. Without `token` the one that it made itself."""
-    port = ready_file(data, "gateway").read_text().split()[1]
+async def post(data: Path, token: str = "", *, role: str = "gateway") -> int:
+    """One alert to the gateway of `data` in this role; the status of its answer. Without `token` the one that it made itself."""
+    port = ready_file(data, role).read_text().split()[1]
     token = token or (data / "webhook-token").read_text().strip()
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         answer = await client.post(
@@ -132,20 +132,21 @@ async def test_ctrl_c_stops_as_sigterm_does(started: Any, tmp_path: Path) -> Non
 
 async def test_worker_and_gateway_run_apart(started: Any, typed: Any, tmp_path: Path) -> None:
     """`python worker.py` handles what `firebreak gateway` accepted on the same directory, before the worker was there
-    and after."""
+    and after. It beats by a name of its own: that of an engine which hung beside it would look alive."""
     data = tmp_path / "data"
     gateway = ("-P", "-m", "firebreak", "gateway", "--port", "0", "--data-dir", str(data))
     async with started("gateway", *gateway, says="The gateway runs"):
-        assert await post(data) == 200
+        assert await post(data, role="gateway-alone") == 200
         worker = str(ROOT / "worker.py")
         async with started("worker", worker, says="worker runs", FIREBREAK_DATA_DIR=str(data)) as process:
             await until(lambda: "person.called" in kinds(typed, data))
-            assert await post(data) == 200
+            assert await post(data, role="gateway-alone") == 200
             ran = await asyncio.to_thread(typed, "up", "--data-dir", str(data))
             assert ran.returncode == 2
         assert process.exit_code == 0
-        assert await post(data) == 200
+        assert await post(data, role="gateway-alone") == 200
     assert Registry(data / "run").entries() == ()
+    assert not beat_file(data, "gateway").exists()
 
 
 async def test_a_temporal_server_that_does_not_answer_is_told(typed: Any, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ async def test_output_that_cannot_be_written_stops_no_engine(started: Any, tmp_p
     data = tmp_path / "data"
     words = ("gateway", "--port", "0", "--data-dir", str(data))
     async with started("gateway", "-c", WITHOUT_OUTPUT, output, *words, says="output.lost"):
-        assert await post(data) == 200
+        assert await post(data, role="gateway-alone") == 200
 
 
 async def test_an_engine_that_is_started_with_a_closed_output_ends_well(started: Any, tmp_path: Path) -> None:

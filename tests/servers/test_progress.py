@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,3 +132,44 @@ def test_a_bar_without_a_total_shows_how_much_it_was_so_far() -> None:
     assert "12 s" in out.getvalue()
     assert "12/" not in out.getvalue()
     assert "/?" not in out.getvalue()
+
+
+WAITING = """
+import sys
+from firebreak.servers.progress import Silent
+from firebreak.servers.waiting import run_counted, run_shown
+command = ["/bin/sh", "-c", f"echo $$ > {sys.argv[2]}.new; mv {sys.argv[2]}.new {sys.argv[2]}; exec sleep 100"]
+if sys.argv[1] == "shown":
+    run_shown(command, "x", Silent())
+else:
+    run_counted(command, "x", Silent(), total=1)
+"""
+
+
+@pytest.mark.parametrize("way", ["shown", "counted"])
+def test_a_build_ends_with_the_run_that_waits_for_it(tmp_path: Path, way: str) -> None:
+    """Also by kill -9: the next run gets the lock at once, and would build beside it."""
+    told = tmp_path / "pid"
+    run = subprocess.Popen([sys.executable, "-c", WAITING, way, str(told)])
+    try:
+        _until(told.exists)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        _until(lambda: not _runs(int(told.read_text())))
+    finally:
+        run.kill()
+        run.wait()
+
+
+def _until(true: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "sleep" in Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
