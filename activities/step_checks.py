@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from activities.actions.base import Action, Proposal
+from activities.actions.base import Action
+from activities.actions.proposal import Proposal
 from activities.alert_labels import asked_for, said_now
 from activities.casebook import Casebook
 from activities.foresight import Foresight

@@ -20,11 +20,11 @@ import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ValidationError
 
 from activities.actions.kept_objects import KeptObjects
 from activities.actions.marks import (
@@ -37,13 +37,13 @@ from activities.actions.marks import (
     same_object,
     unplanned,
 )
+from activities.actions.proposal import ActionParams, Proposal, already_so, of_the_system, refused
 from activities.fields import canonical, changes_as_written, inverse, moved_fields, read_field
 from firebreak.domain.action import (
     CheckOutcome,
     CheckResult,
     Effect,
     EffectOutcome,
-    FieldChange,
     HeldBackCheck,
     Intent,
     Progress,
@@ -68,44 +68,6 @@ Stopped = Callable[[], Awaitable[str]]
 CALL_TIMEOUT = timedelta(seconds=2)  # one call; a hanging API server must not eat the paging deadline of 60 s
 CONFLICT_TRIES = 5  # a status update between our read and our write is ordinary: read again and look again
 _FIRST_PAUSE = 0.005  # seconds before the second try, doubled each time
-
-
-class ActionParams(BaseModel):
-    """Parameters of one action as a runbook gives them. A number may come as text: filled placeholders are text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("namespace", check_fields=False)  # whichever action has one
-    @classmethod
-    def _not_the_systems(cls, value: str | None) -> str | None:
-        if value in SYSTEM_NAMESPACES:  # the write would be refused: better found by the linter than in an incident
-            raise ValueError(_of_the_system(value))
-        return value
-
-
-def _of_the_system(namespace: str) -> str:
-    return f"namespace {namespace!r} is the system's own and never a target"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """What an action would do: `changes` to `obj`, which it read as `ref`; `reason` says why it may. A change whose
-    before is its after is a guard: bound like a touched field, never written."""
-
-    ref: TargetRef
-    obj: KubeObject
-    changes: tuple[FieldChange, ...]
-    reason: str
-
-
-def refused(reason: str, *, ref: TargetRef | None = None, obj: KubeObject | None = None) -> CheckResult:
-    """Refusal is a value: nothing will be written, and `reason` says why."""
-    target = bound(ref, obj) if ref is not None and obj is not None else None
-    return CheckResult(outcome=CheckOutcome.REFUSED, reason=reason, target=target)
-
-
-def already_so(reason: str, ref: TargetRef, obj: KubeObject) -> CheckResult:
-    return CheckResult(outcome=CheckOutcome.ALREADY_SO, reason=reason, target=bound(ref, obj))
 
 
 class Action(ABC):
@@ -332,7 +294,7 @@ class Action(ABC):
 
     def _forbidden(self, ref: TargetRef) -> str:
         if ref.namespace in SYSTEM_NAMESPACES:
-            return _of_the_system(ref.namespace)
+            return of_the_system(ref.namespace)
         if ref.cluster != self.cluster.name:
             return f"{ref.text} belongs to cluster {ref.cluster!r}, and this engine acts on {self.cluster.name!r}"
         return ""

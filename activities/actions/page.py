@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from activities.actions.base import Action, ActionParams, Proposal, Stopped
+from activities.actions.base import Action, Stopped
+from activities.actions.proposal import ActionParams, Proposal
 from firebreak.domain.action import CheckOutcome, CheckResult, Effect, EffectOutcome, Intent, StepContext
 
 _REASON = "a person is called"

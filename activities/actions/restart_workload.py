@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from activities.actions.base import Action, ActionParams, Proposal, refused
+from activities.actions.base import Action
+from activities.actions.proposal import ActionParams, Proposal, refused
 from activities.disruption_budgets import Toll, budget_objection, in_order, toll_of
 from activities.fields import canonical, field_path, read_field
 from activities.workloads import (

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import Field
 
-from activities.actions.base import Action, ActionParams, Proposal, already_so, refused
+from activities.actions.base import Action
+from activities.actions.proposal import ActionParams, Proposal, already_so, refused
 from activities.fields import canonical, field_path
 from firebreak.domain.action import CheckResult, FieldChange, StepContext
 from firebreak.domain.target import ResourceKind, TargetRef

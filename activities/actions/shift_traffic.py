@@ -19,7 +19,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from activities.actions.base import Action, ActionParams, Proposal, already_so, refused
+from activities.actions.base import Action
+from activities.actions.proposal import ActionParams, Proposal, already_so, refused
 from activities.fields import canonical, field_path, is_guard
 from activities.ready_capacity import Capacity, capacity_of
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext

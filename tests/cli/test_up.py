@@ -53,7 +53,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def post(data: Path, token: str = "", *, role: str = "gateway") -> int:
-    """One alert to the gateway of `data` in this role; the status of its answer. Without `token` the one that it made itself."""
+    """One alert to the gateway of `data` in this role; its answer's status. Without `token` the one that it made."""
     port = ready_file(data, role).read_text().split()[1]
     token = token or (data / "webhook-token").read_text().strip()
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
