@@ -69,9 +69,11 @@ async def toll_of(cluster: ClusterPort, obj: KubeObject, kind: ResourceKind, *, 
     wanted, down = replicas_of(obj, kind), max_unavailable(obj, kind)
     if kind is not ResourceKind.STATEFULSET or in_order(obj):
         return Toll(wanted=wanted, down=down)
-    pods = await pods_of(cluster, obj["metadata"]["namespace"], obj["spec"]["selector"], timeout=timeout)
-    last = max((_ordinal(pod) for pod in pods if is_ready(pod)), default=-1)
-    passed_over = sum(1 for pod in pods if not is_ready(pod) and _ordinal(pod) < last)
+    name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
+    listed = await pods_of(cluster, namespace, obj["spec"]["selector"], timeout=timeout)
+    pods = {_ordinal(pod, name): pod for pod in listed}  # others may have its labels, too: a job's that are over
+    last = max((number for number, pod in pods.items() if is_ready(pod)), default=-1)
+    passed_over = sum(1 for number, pod in pods.items() if 0 <= number < last and not is_ready(pod))
     return Toll(wanted=wanted, down=min(wanted, down + passed_over), already=passed_over)
 
 
@@ -80,9 +82,10 @@ def in_order(obj: KubeObject) -> bool:
     return str(obj["spec"].get("podManagementPolicy")) != "Parallel"
 
 
-def _ordinal(pod: KubeObject) -> int:
-    number = str(pod["metadata"]["name"]).rpartition("-")[2]
-    return int(number) if number.isascii() and number.isdigit() else -1
+def _ordinal(pod: KubeObject, of: str) -> int:
+    """-1 for a pod that is none of the StatefulSet `of`."""
+    owner, _, number = str(pod["metadata"]["name"]).rpartition("-")
+    return int(number) if owner == of and number.isascii() and number.isdigit() else -1
 
 
 async def budget_objection(

@@ -42,11 +42,14 @@ async def capacity_of(
     obj = await cluster.get(service, timeout=timeout)
     spec = obj.get("spec") or {}
     ports = spec.get("ports") or ()
-    asked = next((p for p in ports if p.get("port") == port), None) if ports and port is not None else {}
+    # a route's calls come by TCP, and the same number may be there by UDP, too
+    tcp = (p for p in ports if p.get("port") == port and (p.get("protocol") or "TCP") == "TCP")
+    asked = next(tcp, None) if ports and port is not None else {}
     flaw = "" if asked is not None else f"Service {service.name} has no port {port}"
     if asked and slices and not any(_serves(part, asked) for part in slices):
         flaw = f"no pod of Service {service.name} serves its port {port}"
-    endpoints: dict[str, bool] = {}
+    present_ones: set[str] = set()
+    endpoints: dict[str, bool] = {}  # of the slices that serve the port: each port may have slices of its own
     for part in slices:
         served = asked is not None and _serves(part, asked)
         for endpoint in part.get("endpoints") or ():
@@ -54,13 +57,16 @@ async def capacity_of(
             if state.get("terminating"):
                 continue
             key = _identity(endpoint)
+            present_ones.add(key)
+            if not served:
+                continue
             # Unset means ready (discovery.k8s.io/v1, EndpointConditions). Where a Service publishes addresses that are
             # not ready, `ready` is true of them, and `serving` says how they are.
-            answers = served and all(state.get(name) is not False for name in ("ready", "serving"))
+            answers = all(state.get(name) is not False for name in ("ready", "serving"))
             endpoints[key] = endpoints.get(key, True) and answers
     selector = spec.get("selector")
     if not selector:  # somebody keeps its endpoints by hand
-        return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(endpoints), flaw=flaw)
+        return Capacity(service=service.name, ready=sum(endpoints.values()), present=len(present_ones), flaw=flaw)
     listed, *workloads = await asyncio.gather(
         pods_of(cluster, service.namespace, {"matchLabels": selector}, timeout=timeout),
         *(cluster.list(kind, service.namespace, timeout=timeout) for kind in _SCALED),
@@ -68,7 +74,7 @@ async def capacity_of(
     pods = [pod for pod in listed if not _over(pod)]
     present = _meant(pods, (workload for found in workloads for workload in found), selector)
     ready = sum(endpoints.values()) if slices else 0 if asked is None else sum(map(is_ready, pods))
-    return Capacity(service=service.name, ready=ready, present=present or len(endpoints), flaw=flaw)
+    return Capacity(service=service.name, ready=ready, present=present or len(present_ones), flaw=flaw)
 
 
 def _serves(part: KubeObject, asked: Mapping[str, Any]) -> bool:

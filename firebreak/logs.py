@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from typing import TextIO, cast
 
 import structlog
+
+from firebreak.streams import drop_output
 
 
 class _Unfailing:
@@ -36,11 +37,6 @@ def say(text: str) -> None:
     except OSError as error:
         drop_output()
         structlog.get_logger().warning("output.lost", error=str(error))
-
-
-def drop_output() -> None:
-    """What is still in the buffer of standard output cannot be written, either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def configure_logs(level: str) -> None:

@@ -133,8 +133,9 @@ class ShiftTraffic(Action):
 
         What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before; or,
         where that is less, what its own pods carry by their weight, brought up to all of it: a canary of full size has
-        few calls. All that go on serve as one side, with what they carry of other rules; a backend that gets its load
-        back must carry its share of the weight by itself."""
+        few calls (not where `to` gets all of it beside others: then they do not grow alike). All that go on serve as
+        one side, with what they carry of other rules; a backend that gets its load back must carry its share of the
+        weight by itself."""
         written = {c.path: json.loads(c.after) for c in changes}
         now = [rule_weights(rule, index) for index, rule in enumerate(_rules(obj))]
         for index, (rule, weights) in enumerate(zip(_rules(obj), now, strict=True)):
@@ -144,7 +145,8 @@ class ShiftTraffic(Action):
             back = after[params.away_from] > weights[params.away_from]
             takers = [params.away_from] if back else [n for n in weights if after[n] > 0]
             names = [n for n in weights if weights[n] > 0 or n in takers]
-            found = await asyncio.gather(*(self._capacity(ref, obj, rule, n) for n in names))
+            fresh = {n for n in takers if weights[n] == 0 and not back}
+            found = await asyncio.gather(*(self._capacity(ref, obj, rule, n, fresh=n in fresh) for n in names))
             by_name = dict(zip(names, found, strict=True))
             carrying = sum(by_name[n].present for n in names if weights[n] > 0)
             busy = [n for n in takers if weights[n] == 0 and any(other.get(n, 0) > 0 for other in now)]
@@ -153,7 +155,8 @@ class ShiftTraffic(Action):
             part, whole = sum(after[n] for n in takers), sum(after.values())
             held = sum(weights[n] for n in takers)
             load: float = carrying
-            if all(weights[n] > 0 for n in takers):
+            alike = params.to is None or len(takers) == 1
+            if alike and all(weights[n] > 0 for n in takers):
                 load = min(load, sum(by_name[n].present for n in takers) * whole / held)
             needed = max(1, math.ceil((load * part / whole + elsewhere) * params.min_ready_share))
             if receiving < needed:
@@ -165,7 +168,10 @@ class ShiftTraffic(Action):
                 return f"{', '.join(takers)} has {receiving} ready pods and needs {needed} ({why})"
         return ""
 
-    async def _capacity(self, ref: TargetRef, obj: KubeObject, rule: Mapping[str, Any], name: str) -> Capacity:
+    async def _capacity(
+        self, ref: TargetRef, obj: KubeObject, rule: Mapping[str, Any], name: str, *, fresh: bool
+    ) -> Capacity:
+        """`fresh`: it gets calls that it has had none of, so that nobody has seen that they arrive."""
         backend = next(b for b in rule["backendRefs"] if b["name"] == name)
         if (backend.get("group") or "", backend.get("kind") or "Service") != ("", "Service"):
             raise PreconditionFailed(f"backend {name} is a {backend.get('kind')}: its ready capacity cannot be known")
@@ -176,8 +182,12 @@ class ShiftTraffic(Action):
             name=name,
         )
         found = await capacity_of(self.cluster, service, port=backend.get("port"), timeout=self.call_timeout)
-        if service.namespace != ref.namespace and _not_permitted(obj):
-            return replace(found, ready=0, flaw=f"the gateway may not send to namespace {service.namespace}")
+        if fresh and service.namespace != ref.namespace and _not_permitted(obj):
+            return replace(
+                found,
+                ready=0,
+                flaw=f"a gateway may not send to some backend of another namespace, as {service.namespace} is",
+            )
         return found
 
 

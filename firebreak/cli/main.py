@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import io
-import os
 import sys
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from firebreak.cli import (
     worker,
 )
 from firebreak.domain.errors import FirebreakError
+from firebreak.streams import drop_output, open_streams
 
 app = typer.Typer(
     name="firebreak",
@@ -60,7 +60,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def main() -> None:
     """Entry point: an error of ours, or a full disk, is a sentence and what to do next, never a traceback."""
-    _open_streams()
+    open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a foreign name must not end what a Latin-1 terminal is shown
     try:
@@ -71,8 +71,6 @@ def main() -> None:
     except FirebreakError as error:
         raise _ended(str(error), error.next_step()) from None
     except OSError as error:
-        from firebreak.logs import drop_output
-
         if error.errno not in (*_NO_ROOM, errno.EPIPE):
             raise
         drop_output()
@@ -85,15 +83,3 @@ def main() -> None:
 def _ended(what: str, next_step: str) -> SystemExit:
     sys.stderr.write(f"firebreak: {what}\n{next_step}\n")
     return SystemExit(2)
-
-
-def _open_streams() -> None:
-    """A program that is started with one closed would get a socket or a file of its own as standard output, and libuv
-    ends a process that closes such a one."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as we live
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

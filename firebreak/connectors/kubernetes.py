@@ -27,6 +27,7 @@ from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
 from firebreak.connectors.kubernetes_plugin import PluginAuth
 from firebreak.connectors.kubernetes_refusal import Call, refusal, refused_at_start
+from firebreak.connectors.kubernetes_start import Starting
 from firebreak.connectors.outcome import ErrorTable, HttpFailure, HttpReply
 from firebreak.connectors.wire import NO_HEADERS, AiohttpWire, Line, TransportWire, Wire
 from firebreak.domain.errors import PermanentError, PreconditionFailed, SettingsInvalid, TransientError
@@ -72,6 +73,7 @@ class KubernetesCluster:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._name = name
+        self._starting = Starting()
         single = config or load_config(kubeconfig, context)
         if not is_address(single.cluster.server):
             raise SettingsInvalid(f"the kubeconfig for cluster {name} names no https:// server", advice=_ADVICE)
@@ -212,17 +214,18 @@ class KubernetesCluster:
         if isinstance(answer, HttpFailure):
             text = f"{call.text}: {answer.detail}"
             raise TransientError(text) if answer.may_pass else PermanentError(text, advice=_ADVICE)
-        if not 200 <= answer.status < 300:
-            starting = answer.status == 403 and not await self._is_ready(until)
-            raise refused_at_start(call, answer) if starting else refusal(call, answer)
-        return answer
+        if 200 <= answer.status < 300:
+            self._starting.let_in()
+            return answer
 
-    async def _is_ready(self, until: float) -> bool:
-        """Whether the API server says so. One that has just been started denies everybody everything, this question,
-        too, until it has read its roles; it is ready some time later. 404: who answers does not know the question."""
-        left = until - asyncio.get_running_loop().time()
-        answer = await self._line.send("GET", self._address.url_of("readyz"), seconds=left)
-        return isinstance(answer, HttpReply) and answer.status in (200, 404)
+        async def readiness() -> int | None:
+            left = until - asyncio.get_running_loop().time()
+            ready = await self._line.send("GET", self._address.url_of("readyz"), seconds=left)
+            return ready.status if isinstance(ready, HttpReply) else None
+
+        if answer.status == 403 and await self._starting.explains_denial(readiness):
+            raise refused_at_start(call, answer)
+        raise refusal(call, answer)
 
     async def aclose(self) -> None:
         await self._line.aclose()

@@ -9,6 +9,7 @@ from firebreak.engine.loop import run
 from firebreak.engine.up import Running, run_engine
 from firebreak.logs import configure_logs, say
 from firebreak.settings import Settings, load_settings
+from firebreak.streams import open_streams
 
 
 def serve(settings: Settings) -> None:
@@ -23,6 +24,7 @@ def serve(settings: Settings) -> None:
 
 def main() -> None:
     """As `serve`; exits 2 with a sentence when it cannot start."""
+    open_streams()
     try:
         serve(load_settings())
     except FirebreakError as error:

@@ -9,6 +9,10 @@ from firebreak.documents.durations import spoken
 from firebreak.domain.condition import Truth
 from firebreak.domain.verdict import LookAhead, NextLook, Verdict
 
+_SELDOMER = 20
+"""A wait is broken off for what could decide sooner after a twentieth of the time so far, at the soonest: an hour takes
+some seventy looks, not one each `recheck`."""
+
 _THIN = "nothing of the service itself can be measured as healthy (too few calls?)"
 
 
@@ -45,9 +49,10 @@ def look_ahead(
     them; `known_well`: something of the service itself was measured as good; `elsewhere`: why the alert is not known to
     be of our cluster. That one is a person's at once, whatever the verdict. Rules: issue item 6 (pending, resolves or
     breaks first), item 7 (inconclusive pages, also when the alert resolves: whatever took the evidence away may have
-    taken its series, too), A1 (one dimension classifies and pages, two act). Evidence that keeps changing ends, too:
-    doubt in turn with health after `watch` and `doubt`, what is nearly true after twice that. Only time that `looks`
-    were made in counts, a `recheck` for each: not the one in which the engine or its evidence was away.
+    taken its series, too; what turns out true after that is told to a person), A1 (one dimension classifies and pages,
+    two act). Evidence that keeps changing ends, too: doubt in turn with health after `watch` and `doubt`, what is
+    nearly true after twice that. Only time that `looks` were made in counts, a `recheck` for each: not the one in which
+    the engine or its evidence was away.
 
     Every wait ends, also where the clock is set back, by however much: each step costs at most the wait once more.
     `quiet_since` and `doubtful_since` that are still to come count from this look on, and are handed on so; while
@@ -55,10 +60,17 @@ def look_ahead(
     now = verdict.pinned_at
     if elsewhere:
         return _of_another_cluster(elsewhere, over=alerts_firing == 0 and truncated == 0)
-    if verdict.truth is Truth.TRUE:
-        return _after_true(verdict, now, target_refusal, sooner)
     if truncated > 0:
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
+    if sooner is not None:
+        sooner = max(sooner, now + (now - opened_at) / _SELDOMER)
+    if verdict.truth is Truth.TRUE:
+        if alerts_firing == 0 and doubtful_since is not None:
+            return LookAhead(
+                next=NextLook.CALL_PERSON,
+                reason=f"{verdict.reason}; nothing is done: its alert resolved while the evidence was in doubt",
+            )
+        return _after_true(verdict, now, target_refusal, sooner)
     if alerts_firing == 0 and unwaited is not None:
         verdict = unwaited
     if alerts_firing == 0 and verdict.truth is not Truth.INCONCLUSIVE:
@@ -80,8 +92,7 @@ def look_ahead(
             doubtful_since=since,
         )
     if verdict.truth is Truth.PENDING:
-        longest = 2 * times.watch + times.doubt
-        if watched >= longest and not _steady(verdict, now - longest):
+        if watched >= 2 * times.watch + times.doubt and not _steady(verdict, opened_at):
             spent = spoken(max(now - opened_at, watched))
             return LookAhead(
                 next=NextLook.CALL_PERSON,
@@ -108,9 +119,11 @@ def _earlier(at: datetime | None, sooner: datetime | None) -> datetime | None:
     return at if sooner is None or at is None else min(at, sooner)
 
 
-def _steady(verdict: Verdict, since: datetime) -> bool:
-    """Whether what is waited for has been true without a break all that time: its `for` time is as long, and ends."""
-    return any(r.truth is Truth.PENDING and r.since is not None and r.since <= since for r in verdict.conditions)
+def _steady(verdict: Verdict, opened_at: datetime) -> bool:
+    """Whether what is waited for has been true without a break for half of the time so far, or longer: that is no
+    coming and going, but a `for` time that is as long, and it ends."""
+    middle = opened_at + (verdict.pinned_at - opened_at) / 2
+    return any(r.truth is Truth.PENDING and r.since is not None and r.since <= middle for r in verdict.conditions)
 
 
 def _after_true(verdict: Verdict, now: datetime, target_refusal: str, sooner: datetime | None) -> LookAhead:

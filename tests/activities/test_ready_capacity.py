@@ -92,3 +92,16 @@ async def test_an_address_that_is_published_before_its_pod_is_ready_is_not_ready
     (first, _) = fake.objects[ResourceKind.ENDPOINT_SLICE, "shop", "pay-v1"]["endpoints"]
     first["conditions"]["serving"] = False
     assert (await capacity_of(fake, service, timeout=LIMIT)).ready == 1
+
+
+async def test_a_pod_is_ready_by_the_slice_that_serves_the_port(fake: Any) -> None:
+    """Slices that mirror hand-kept Endpoints have one for each port, with the same addresses in both; and the same port
+    number may be there by UDP."""
+    ports = [{"name": "quic", "port": 80, "protocol": "UDP"}, HTTP, ADMIN]
+    service = fake.put(ResourceKind.SERVICE, {"metadata": {"name": "ext"}, "spec": {"ports": ports}})
+    for name in ("http", "admin"):
+        meta = {"name": f"ext-{name}", "labels": {"kubernetes.io/service-name": "ext"}}
+        endpoints = [{"addresses": [a], "conditions": {"ready": True}} for a in ("10.9.0.1", "10.9.0.2")]
+        fake.put(ResourceKind.ENDPOINT_SLICE, {"metadata": meta, "ports": [{"name": name}], "endpoints": endpoints})
+    found = await capacity_of(fake, service, port=80, timeout=LIMIT)
+    assert (found.ready, found.present, found.flaw) == (2, 2, "")

@@ -19,6 +19,7 @@ import pytest
 
 from firebreak.connectors import kubernetes
 from firebreak.connectors.kubernetes import KubernetesCluster
+from firebreak.connectors.kubernetes_start import Starting
 from firebreak.domain.errors import (
     FirebreakError,
     PermanentError,
@@ -320,6 +321,39 @@ async def test_a_server_that_is_starting_denies_nothing_for_good(kubeconfig: Pat
         with pytest.raises(TransientError, match="why") as caught:
             await cluster.patch(ref("x"), {}, timeout=LIMIT)
     assert "Grant" in caught.value.next_step()
+
+
+async def test_a_server_that_has_just_let_us_in_is_not_starting(kubeconfig: Path) -> None:
+    """What it denies then is a right that is missing, also where nobody may ask whether it is ready."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        found = {"metadata": {"name": "x", "uid": "u", "resourceVersion": "1"}}
+        return httpx2.Response(200, json=found) if request.url.path.endswith("/x") else status(403)
+
+    async with played(kubeconfig, handler) as cluster:
+        await cluster.get(ref("x"), timeout=LIMIT)
+        with pytest.raises(PermissionDenied):
+            await cluster.patch(ref("y"), {}, timeout=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("readiness", "later", "starting"),
+    [(403, 9.9, True), (401, 9.9, True), (403, 10.0, False), (500, 60.0, True), (None, 60.0, True), (200, 0.0, False)],
+)
+async def test_what_denies_its_readiness_too_is_starting_for_ten_seconds_at_most(
+    readiness: int | None, later: float, starting: bool
+) -> None:
+    """Some clusters never let anybody ask: a right that is missing there is told all the same."""
+    now = [100.0]
+    judge = Starting(lambda: now[-1])
+
+    async def ready() -> int | None:
+        return readiness
+
+    first = await judge.explains_denial(ready)
+    now.append(100.0 + later)
+    assert await judge.explains_denial(ready) is starting
+    assert first is (readiness != 200)
 
 
 async def test_who_does_not_know_whether_it_is_ready_denies_all_the_same(kubeconfig: Path) -> None:

@@ -235,6 +235,9 @@ async def test_a_parallel_stateful_set_loses_no_pod_beside_those_that_are_down(
         conditions = [{"type": "Ready", "status": str(ready)}]
         meta = {"name": f"web-{number}", "labels": {"app": "web"}}
         fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": conditions}})
+    for other in ("web-backup-29190-abcde", "web-backup-7"):  # jobs that are over, with its labels
+        meta = {"name": other, "labels": {"app": "web"}}
+        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"phase": "Succeeded"}})
     spec = {**budget, "selector": {"matchLabels": {"app": "web"}}}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "keep"}, "spec": spec})
     result = await check(ref)

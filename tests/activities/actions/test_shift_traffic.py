@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from activities.actions.shift_traffic import ShiftTraffic, planned_weights
-from activities.fields import is_guard, merge_patch
+from activities.fields import inverse, is_guard, merge_patch
 from firebreak.domain.action import CheckOutcome, CheckResult, EffectOutcome, Intent, ProgressState, StepContext
 from firebreak.domain.errors import PreconditionFailed, TargetChanged
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -339,7 +339,37 @@ async def test_traffic_goes_to_no_namespace_that_grants_no_reference(reason: str
     await route.has(given, status={"parents": [{"parentRef": {"name": "edge"}, "conditions": conditions}]})
     result = await route.check()
     assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
-    assert allowed or "may not send to namespace elsewhere" in result.reason
+    assert allowed or "may not send to some backend of another namespace, as elsewhere is" in result.reason
+
+
+async def test_a_namespace_that_is_said_to_grant_nothing_gets_its_load_back(route: Route) -> None:
+    """It had that load, so that the status is about some other backend: it names none."""
+    for (kind, namespace, name), obj in list(route.world.fake.objects.items()):
+        if name.startswith("pay-v2"):
+            del route.world.fake.objects[kind, namespace, name]
+            obj["metadata"]["namespace"] = "elsewhere"
+            route.world.fake.put(kind, obj)
+    given = rule(pay_v1=0, pay_v2=100)
+    given["backendRefs"][1]["namespace"] = "elsewhere"
+    conditions = [{"type": "ResolvedRefs", "status": "False", "reason": "RefNotPermitted"}]
+    await route.has(given, status={"parents": [{"parentRef": {"name": "edge"}, "conditions": conditions}]})
+    intent = await route.shift()
+    await route.action.apply(intent)
+    back = replace(intent, undo=True, changes=inverse(intent.changes))
+    assert await route.action.objection(back, route._object(), least=True) == ""
+
+
+@pytest.mark.parametrize(("weights", "allowed"), [((1, 20, 79), False), ((80, 20, 0), True)])
+async def test_one_backend_that_gets_all_of_it_beside_others_must_have_the_pods(
+    weights: tuple[int, int, int], allowed: bool, fake_world: FakeWorld, context: MakeContext
+) -> None:
+    """By its weight of 1 its one pod would get 21 parts of 100; the other side's pods are no help to it."""
+    for name, pods in (("pay-v1", 1), ("pay-v2", 10), ("pay-v3", 20)):
+        await fake_world.service(name, pods=pods)
+    route = Route(fake_world, context(TARGET))
+    await route.has(rule(pay_v1=weights[0], pay_v2=weights[1], pay_v3=weights[2]))
+    result = await route.check(to="pay-v1", min_ready_share=0.8)
+    assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
 
 
 async def test_a_write_of_which_admission_took_a_backend_off_is_told_as_written(
