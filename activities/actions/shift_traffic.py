@@ -13,7 +13,7 @@ import asyncio
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -133,9 +133,8 @@ class ShiftTraffic(Action):
 
         What it must carry is the pods that the route uses now, ready or not: dead pods were carrying it before; or,
         where that is less, what its own pods carry by their weight, brought up to all of it: a canary of full size has
-        few calls (not where `to` gets all of it beside others: then they do not grow alike). All that go on serve as
-        one side, with what they carry of other rules; a backend that gets its load back must carry its share of the
-        weight by itself."""
+        few calls. All that go on serve as one side, with what they carry of other rules; a backend that alone gets more
+        (`to`, or its load back) must carry its share of the weight by itself."""
         written = {c.path: json.loads(c.after) for c in changes}
         now = [rule_weights(rule, index) for index, rule in enumerate(_rules(obj))]
         for index, (rule, weights) in enumerate(zip(_rules(obj), now, strict=True)):
@@ -143,10 +142,11 @@ class ShiftTraffic(Action):
                 continue
             after = {n: _weight(written.get(_weight_path(index, n), w)) for n, w in weights.items()}
             back = after[params.away_from] > weights[params.away_from]
-            takers = [params.away_from] if back else [n for n in weights if after[n] > 0]
+            grows = [params.to] if params.to else [n for n in weights if after[n] > 0]
+            takers = [params.away_from] if back else grows
             names = [n for n in weights if weights[n] > 0 or n in takers]
-            fresh = {n for n in takers if weights[n] == 0 and not back}
-            found = await asyncio.gather(*(self._capacity(ref, obj, rule, n, fresh=n in fresh) for n in names))
+            new = {n for n in takers if not back and (weights[n] == 0 or not _elsewhere(obj, ref, but=takers))}
+            found = await asyncio.gather(*(self._capacity(ref, obj, rule, n, new=n in new) for n in names))
             by_name = dict(zip(names, found, strict=True))
             carrying = sum(by_name[n].present for n in names if weights[n] > 0)
             busy = [n for n in takers if weights[n] == 0 and any(other.get(n, 0) > 0 for other in now)]
@@ -155,8 +155,7 @@ class ShiftTraffic(Action):
             part, whole = sum(after[n] for n in takers), sum(after.values())
             held = sum(weights[n] for n in takers)
             load: float = carrying
-            alike = params.to is None or len(takers) == 1
-            if alike and all(weights[n] > 0 for n in takers):
+            if all(weights[n] > 0 for n in takers):
                 load = min(load, sum(by_name[n].present for n in takers) * whole / held)
             needed = max(1, math.ceil((load * part / whole + elsewhere) * params.min_ready_share))
             if receiving < needed:
@@ -169,9 +168,9 @@ class ShiftTraffic(Action):
         return ""
 
     async def _capacity(
-        self, ref: TargetRef, obj: KubeObject, rule: Mapping[str, Any], name: str, *, fresh: bool
+        self, ref: TargetRef, obj: KubeObject, rule: Mapping[str, Any], name: str, *, new: bool
     ) -> Capacity:
-        """`fresh`: it gets calls that it has had none of, so that nobody has seen that they arrive."""
+        """`new`: nothing shows that the calls which it is to get arrive there."""
         backend = next(b for b in rule["backendRefs"] if b["name"] == name)
         if (backend.get("group") or "", backend.get("kind") or "Service") != ("", "Service"):
             raise PreconditionFailed(f"backend {name} is a {backend.get('kind')}: its ready capacity cannot be known")
@@ -182,7 +181,7 @@ class ShiftTraffic(Action):
             name=name,
         )
         found = await capacity_of(self.cluster, service, port=backend.get("port"), timeout=self.call_timeout)
-        if fresh and service.namespace != ref.namespace and _not_permitted(obj):
+        if new and service.namespace != ref.namespace and _not_permitted(obj):
             return replace(
                 found,
                 ready=0,
@@ -294,6 +293,12 @@ def _rejected(obj: KubeObject) -> str:
                 name = (parent.get("parentRef") or {}).get("name", "?")
                 return f"gateway {name} does not accept it ({condition.get('message') or condition.get('reason')})"
     return ""
+
+
+def _elsewhere(obj: KubeObject, ref: TargetRef, *, but: Sequence[str]) -> bool:
+    """Whether it has backends of other namespaces beside `but`, which a gateway's complaint may be about."""
+    backends = (b for rule in _rules(obj) for b in rule.get("backendRefs") or ())
+    return any((b.get("namespace") or ref.namespace) != ref.namespace and b["name"] not in but for b in backends)
 
 
 def _not_permitted(obj: KubeObject) -> bool:

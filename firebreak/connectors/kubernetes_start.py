@@ -22,6 +22,7 @@ class Starting:
         self._elapsed = elapsed
         self._let_in_at: float | None = None
         self._denied_since: float | None = None
+        self._denied_at: float | None = None
 
     def let_in(self) -> None:
         """It has answered a call with what was asked for."""
@@ -35,7 +36,9 @@ class Starting:
             return False
         status = await readiness()
         if status in (401, 403):
-            self._denied_since = now if self._denied_since is None else self._denied_since
+            if self._denied_since is None or self._denied_at is None or now - self._denied_at > LONGEST:
+                self._denied_since = now
+            self._denied_at = now
             return now - self._denied_since < LONGEST
         self._denied_since = None
         return status not in (200, 404)

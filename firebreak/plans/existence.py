@@ -11,7 +11,7 @@ from firebreak.documents.conditions import Rendering
 from firebreak.documents.promql import grouping_labels, selectors
 from firebreak.documents.yaml_file import Finding, YamlDocument
 from firebreak.documents.yaml_nodes import NodePath
-from firebreak.domain.errors import Problem
+from firebreak.domain.errors import Problem, TransientError
 from firebreak.plans.parts import queries_of
 
 
@@ -40,11 +40,14 @@ def missing(
 
 
 def _missing(path: NodePath, query: str, known: KnownSeries) -> Iterator[Finding]:
-    # of an input only the number: it may have a hundred thousand series
-    why = known.refusal(f"count({query}\n)" if "inputs" in path else query)
-    if why:
-        yield Finding(path, f"it is not taken there: {why}")
     metrics = known.metric_names()
+    try:  # of an input only the number: it may have a hundred thousand series
+        why = known.refusal(f"count({query}\n)" if path[2] == "inputs" else query)
+    except TransientError as error:  # too slow, or too large: it would be at night, too, and hides nothing else
+        yield Finding(path, f"it could not be tried there: {error}")
+    else:
+        if why:
+            yield Finding(path, f"it is not taken there: {why}")
     carried: set[str] = set()
     for selector in selectors(query):
         metric = selector.named

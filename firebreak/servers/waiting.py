@@ -14,9 +14,11 @@ from firebreak.servers.progress import Reporter
 
 _LOOK = 1.0  # seconds
 
-# The kernel interrupts it when who waits for it has ended, by kill -9, too: the lock is free then.
+# The kernel interrupts it when who waits for it has ended, by kill -9, too: the lock is free then. SIGINT is ignored in
+# what a script has put into its background, and would be in this.
 _WITH_PARENT = """
-import ctypes, os, sys
+import ctypes, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 ctypes.CDLL(None).prctl(1, 2)
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])

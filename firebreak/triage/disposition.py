@@ -10,8 +10,8 @@ from firebreak.domain.condition import Truth
 from firebreak.domain.verdict import LookAhead, NextLook, Verdict
 
 _SELDOMER = 20
-"""A wait is broken off for what could decide sooner after a twentieth of the time so far, at the soonest: an hour takes
-some seventy looks, not one each `recheck`."""
+"""A wait is broken off for what could decide sooner after a twentieth of the time watched, at the soonest: the longer
+that is, the seldomer."""
 
 _THIN = "nothing of the service itself can be measured as healthy (too few calls?)"
 
@@ -62,8 +62,10 @@ def look_ahead(
         return _of_another_cluster(elsewhere, over=alerts_firing == 0 and truncated == 0)
     if truncated > 0:
         alerts_firing = max(alerts_firing, 1)  # the source left alerts out: nobody knows that all have resolved
+    looked = looks * times.recheck
+    watched = looked if opened_at > now else min(now - opened_at, looked)
     if sooner is not None:
-        sooner = max(sooner, now + (now - opened_at) / _SELDOMER)
+        sooner = max(sooner, now + watched / _SELDOMER)
     if verdict.truth is Truth.TRUE:
         if alerts_firing == 0 and doubtful_since is not None:
             return LookAhead(
@@ -75,8 +77,6 @@ def look_ahead(
         verdict = unwaited
     if alerts_firing == 0 and verdict.truth is not Truth.INCONCLUSIVE:
         return LookAhead(next=NextLook.NOTHING, reason=f"the alert resolved before the verdict held: {verdict.reason}")
-    looked = looks * times.recheck
-    watched = looked if opened_at > now else min(now - opened_at, looked)
     if verdict.truth is Truth.INCONCLUSIVE:
         since = min(doubtful_since or now, now)
         if now - since >= times.doubt or watched >= times.watch + times.doubt:
@@ -92,7 +92,7 @@ def look_ahead(
             doubtful_since=since,
         )
     if verdict.truth is Truth.PENDING:
-        if watched >= 2 * times.watch + times.doubt and not _steady(verdict, opened_at):
+        if watched >= 2 * times.watch + times.doubt and not _steady(verdict, now - watched / 2):
             spent = spoken(max(now - opened_at, watched))
             return LookAhead(
                 next=NextLook.CALL_PERSON,
@@ -119,10 +119,9 @@ def _earlier(at: datetime | None, sooner: datetime | None) -> datetime | None:
     return at if sooner is None or at is None else min(at, sooner)
 
 
-def _steady(verdict: Verdict, opened_at: datetime) -> bool:
-    """Whether what is waited for has been true without a break for half of the time so far, or longer: that is no
+def _steady(verdict: Verdict, middle: datetime) -> bool:
+    """Whether what is waited for has been true without a break for half of the time watched, or longer: that is no
     coming and going, but a `for` time that is as long, and it ends."""
-    middle = opened_at + (verdict.pinned_at - opened_at) / 2
     return any(r.truth is Truth.PENDING and r.since is not None and r.since <= middle for r in verdict.conditions)
 
 

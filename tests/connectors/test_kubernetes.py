@@ -351,9 +351,13 @@ async def test_what_denies_its_readiness_too_is_starting_for_ten_seconds_at_most
         return readiness
 
     first = await judge.explains_denial(ready)
-    now.append(100.0 + later)
-    assert await judge.explains_denial(ready) is starting
+    for seconds in (later / 2, later):
+        now.append(100.0 + seconds)
+        last = await judge.explains_denial(ready)
+    assert last is starting
     assert first is (readiness != 200)
+    now.append(1000.0)
+    assert await judge.explains_denial(ready) is (readiness != 200), "a start long after the last one"
 
 
 async def test_who_does_not_know_whether_it_is_ready_denies_all_the_same(kubeconfig: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from firebreak.domain.errors import ContractError, PreconditionFailed
+from firebreak.domain.errors import ContractError, TransientError
 from firebreak.lab import control, manifests
 from firebreak.lab.background import down, owner_alive, up
 from firebreak.lab.faults import fault_named
@@ -183,7 +183,7 @@ async def test_the_route_controller_acknowledges_what_the_engine_writes(healed: 
 async def test_the_engine_may_not_write_elsewhere(healed: LabState, path: str, patch: dict[str, Any]) -> None:
     """RBAC of the real API server: 403."""
     async with KubeClient(engine_access(healed)) as client:
-        with pytest.raises(PreconditionFailed, match="403"):
+        with pytest.raises(TransientError, match="answered 403"):
             await client.merge(path, patch)
 
 

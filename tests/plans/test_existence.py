@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firebreak.domain.errors import Problem
+from firebreak.domain.errors import Problem, TransientError
 from firebreak.plans.existence import missing
 from firebreak.plans.rules import sample_rendering
 from firebreak.plans.runbook import load_runbook
@@ -23,6 +23,8 @@ class Known:
         return self.series[metric]
 
     def refusal(self, query: str) -> str:
+        if "limitk(" in query:
+            raise TransientError("503: query timed out")
         return "unknown function" if "info(" in query else ""
 
 
@@ -70,6 +72,14 @@ def test_a_query_that_is_not_taken_is_named(text: str) -> None:
     """The linter's parser is another program: it takes what this Prometheus was not started with."""
     (problem,) = found(text.replace("query: min(probe_success{service=$service})", "query: min(info(probe_success))"))
     assert problem.message == "it is not taken there: unknown function"
+
+
+def test_a_query_that_gets_no_answer_hides_nothing_else(text: str) -> None:
+    """It is named, and so is the metric that another one lacks."""
+    odd = text.replace("query: min(probe_success{service=$service})", "query: min(limitk(1, probe_success))")
+    messages = [problem.message for problem in found(odd.replace("errors_total", "gone"))]
+    assert "it could not be tried there: 503: query timed out" in messages
+    assert sum("'gone'" in message for message in messages) == 2
 
 
 @pytest.mark.parametrize("query", ['min(probe_success{pod=""})', 'min({__name__=~"probe_.*", pod="x"})', "vector(1)"])

@@ -157,6 +157,26 @@ CASES = (
         again_in=60,
     ),
     Case(
+        sentence="time in which nobody looked makes it look no seldomer",
+        truth=Truth.PENDING,
+        holds_in=3600,
+        opened=-36_000,
+        looks=4,
+        sooner_in=30,
+        expected=NextLook.AGAIN,
+        again_in=30,
+    ),
+    Case(
+        sentence="nor is it half of what must have been true without a break",
+        truth=Truth.PENDING,
+        holds_in=1800,
+        opened=-36_000,
+        looks=124,
+        steady=-1800,
+        expected=NextLook.AGAIN,
+        again_in=1800,
+    ),
+    Case(
         sentence="what turns out true after its alert resolved in doubt is a person's",
         truth=Truth.TRUE,
         may_act=True,
@@ -450,7 +470,8 @@ def test_the_runs_of_looks_are_carried_on_and_broken() -> None:
 
 
 def wait_of(truth: Truth, *, back: float, after: float) -> float:
-    """Seconds from the opening, at 0, until it is not looked at again, where after `after` the clock goes `back`."""
+    """Seconds from the opening, at 0, until it is not looked at again, where after `after` the clock goes `back`. What
+    is pending has been so for a minute, whenever one looks."""
     gone, looks = 0.0, 0
     since: dict[str, float | None] = {"quiet": None, "doubtful": None}
     while gone < 100_000:
@@ -464,6 +485,7 @@ def wait_of(truth: Truth, *, back: float, after: float) -> float:
             quiet=quiet,
             doubtful=doubtful,
             looks=looks,
+            steady=-60 if truth is Truth.PENDING else None,
         ).look()
         if ahead.again_at is None:
             return gone

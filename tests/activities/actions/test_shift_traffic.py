@@ -325,19 +325,22 @@ async def test_traffic_goes_to_no_backend_that_cannot_be_reached(
     await real_world.eventually(judged)
 
 
+@pytest.mark.parametrize("weight", [0, 10])
 @pytest.mark.parametrize(("reason", "allowed"), [("BackendNotFound", True), ("RefNotPermitted", False)])
-async def test_traffic_goes_to_no_namespace_that_grants_no_reference(reason: str, allowed: bool, route: Route) -> None:
-    """Its pods are ready, and a gateway answers 500 for them: it has said so of the route."""
+async def test_traffic_goes_to_no_namespace_that_grants_no_reference(
+    reason: str, allowed: bool, weight: int, route: Route
+) -> None:
+    """Its pods are ready, and a gateway answers 500 for them: it has said so of the route, and of no other backend."""
     for (kind, namespace, name), obj in list(route.world.fake.objects.items()):
         if name.startswith("pay-v1"):
             del route.world.fake.objects[kind, namespace, name]
             obj["metadata"]["namespace"] = "elsewhere"
             route.world.fake.put(kind, obj)
-    given = rule(pay_v1=0, pay_v2=100)
+    given = rule(pay_v1=weight, pay_v2=100 - weight)
     given["backendRefs"][0]["namespace"] = "elsewhere"
     conditions = [{"type": "ResolvedRefs", "status": "False", "reason": reason}]
     await route.has(given, status={"parents": [{"parentRef": {"name": "edge"}, "conditions": conditions}]})
-    result = await route.check()
+    result = await route.check(min_ready_share=0.5)
     assert (result.outcome is CheckOutcome.READY) is allowed, result.reason
     assert allowed or "may not send to some backend of another namespace, as elsewhere is" in result.reason
 
@@ -359,12 +362,17 @@ async def test_a_namespace_that_is_said_to_grant_nothing_gets_its_load_back(rout
     assert await route.action.objection(back, route._object(), least=True) == ""
 
 
-@pytest.mark.parametrize(("weights", "allowed"), [((1, 20, 79), False), ((80, 20, 0), True)])
+@pytest.mark.parametrize(
+    ("weights", "allowed"),
+    [((1, 20, 79), False), ((1, 79, 20), False), ((80, 20, 0), True), ((50, 1, 49), True)],
+)
 async def test_one_backend_that_gets_all_of_it_beside_others_must_have_the_pods(
     weights: tuple[int, int, int], allowed: bool, fake_world: FakeWorld, context: MakeContext
 ) -> None:
-    """By its weight of 1 its one pod would get 21 parts of 100; the other side's pods are no help to it."""
-    for name, pods in (("pay-v1", 1), ("pay-v2", 10), ("pay-v3", 20)):
+    """By its weight of 1 its one pod would get 21 parts of 100, or 80; the other side's pods are no help to it. What
+    half of the calls are to its pods now, they carry with one part more."""
+    pods_of_all = (10, 10, 10) if weights[1] == 1 else (1, 10, 20)
+    for name, pods in zip(("pay-v1", "pay-v2", "pay-v3"), pods_of_all, strict=True):
         await fake_world.service(name, pods=pods)
     route = Route(fake_world, context(TARGET))
     await route.has(rule(pay_v1=weights[0], pay_v2=weights[1], pay_v3=weights[2]))
