@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from activities.actions.base import Action
 from activities.actions.proposal import ActionParams, Proposal, already_so, refused
+from activities.actions.route_status import lacks_a_grant, rejected
 from activities.fields import canonical, field_path, is_guard
 from activities.ready_capacity import Capacity, capacity_of
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
@@ -70,9 +71,9 @@ class ShiftTraffic(Action):
             name=params.route,
         )
         obj = await self.cluster.get(ref, timeout=self.call_timeout)
-        rejected = _rejected(obj)
-        if rejected:
-            return refused(f"{ref.text} is not in effect: {rejected}", ref=ref, obj=obj)
+        why = rejected(obj)
+        if why:
+            return refused(f"{ref.text} is not in effect: {why}", ref=ref, obj=obj)
         changes = planned_changes(obj, params)
         if not changes:
             return already_so(f"{ref.text} sends nothing to {params.away_from} already", ref, obj)
@@ -181,7 +182,7 @@ class ShiftTraffic(Action):
             name=name,
         )
         found = await capacity_of(self.cluster, service, port=backend.get("port"), timeout=self.call_timeout)
-        if new and service.namespace != ref.namespace and _not_permitted(obj):
+        if new and service.namespace != ref.namespace and lacks_a_grant(obj):
             return replace(
                 found,
                 ready=0,
@@ -286,22 +287,7 @@ def _weight_path(index: int, backend: str) -> str:
     return field_path("spec", "rules", index, "backendRefs", ("name", backend), "weight")
 
 
-def _rejected(obj: KubeObject) -> str:
-    for parent in (obj.get("status") or {}).get("parents") or ():
-        for condition in parent.get("conditions") or ():
-            if condition.get("type") == "Accepted" and condition.get("status") == "False":
-                name = (parent.get("parentRef") or {}).get("name", "?")
-                return f"gateway {name} does not accept it ({condition.get('message') or condition.get('reason')})"
-    return ""
-
-
 def _elsewhere(obj: KubeObject, ref: TargetRef, *, but: Sequence[str]) -> bool:
     """Whether it has backends of other namespaces beside `but`, which a gateway's complaint may be about."""
     backends = (b for rule in _rules(obj) for b in rule.get("backendRefs") or ())
     return any((b.get("namespace") or ref.namespace) != ref.namespace and b["name"] not in but for b in backends)
-
-
-def _not_permitted(obj: KubeObject) -> bool:
-    """Whether a gateway says that a backend of another namespace lacks its ReferenceGrant; it does not say which."""
-    parents = (obj.get("status") or {}).get("parents") or ()
-    return any(c.get("reason") == "RefNotPermitted" for parent in parents for c in parent.get("conditions") or ())
