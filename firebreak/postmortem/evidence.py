@@ -38,10 +38,15 @@ def evidence_of(entries: Sequence[TimelineEntry]) -> EvidencePart | None:
         ),
         changes=tuple(sorted(changes, key=lambda c: (c.at or _LONG_AGO, c.about, c.what), reverse=True)),
         missing=tuple(_missing(found) for found in reading.items(body, "missing")),
-        unanswered=tuple(_missing(f) for f in reading.items(body, "missing") if reading.texts(f, "sections")),
+        unanswered=tuple(_missing(found) for found in reading.items(body, "missing") if _unanswered(found)),
         changes_looked_for=_CHANGES in (reading.texts(body, "sections") or (_CHANGES,)),
         changes_unseen=_unseen(body),
     )
+
+
+def _unanswered(found: Mapping[str, Any]) -> bool:
+    """Older records do not tell a question without an answer from an answer that there is none."""
+    return "sections" not in found or bool(reading.texts(found, "sections"))
 
 
 def _missing(found: Mapping[str, Any]) -> str:

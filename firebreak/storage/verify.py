@@ -106,8 +106,11 @@ def _digest_of(row: Row[Any]) -> str:
 
 
 def _unreadable(connection: Connection, seq: int) -> str:
-    """Why the row of a broken entry cannot be one of ours at all; empty when it reads like one."""
-    row = connection.execute(select_entries(entries.c.seq == seq)).one()
+    """Why the row of a broken entry cannot be one of ours at all; empty when it reads like one, or (a damaged file) is
+    not found by its number."""
+    row = connection.execute(select_entries(entries.c.seq == seq)).first()
+    if row is None:
+        return ""
     try:
         entry = entry_of(row)
         exact = canonical(entry.body).decode() == row.body and format_time(entry.at) == row.at

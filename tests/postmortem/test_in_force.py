@@ -248,10 +248,13 @@ def test_the_cause_comes_first(tell: Tell) -> None:
         {"what": "logs", "reason": "no instance", "sections": []},
         {"what": "pods", "reason": "time-out", "sections": ["pods"]},
         {"what": "events", "reason": "403", "sections": ["events", "changes"]},
+        {"what": "nodes", "reason": "of an older record, which says no more"},
     ]
     lines = build(_replaced(tell("healed"), EntryKind.EVIDENCE_KEPT, missing=missing), phases=()).follow_ups
     assert lines[0].startswith("Find out why pay needed restart-pods on lab/shop/Deployment/pay-v1: errors ratio")
-    assert lines[-1] == "Evidence could not be had: pods: time-out; events: 403."
+    assert lines[-1] == (
+        "Evidence could not be had: pods: time-out; events: 403; nodes: of an older record, which says no more."
+    )
     assert sum("Evidence could not" in line for line in lines) == 1
 
 

@@ -8,11 +8,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import ColumnElement, Select
 
 from firebreak.domain.errors import ChainBroken, LedgerError
+from firebreak.storage.entries import select_entries
+from firebreak.storage.schema import entries
 from firebreak.storage.sqlite_store import TimelineStore
 from firebreak.storage.verify import StoreReport, verify_store
 
@@ -122,6 +125,24 @@ async def test_a_change_behind_the_guards_is_found(
     assert reason in report.reason
     with pytest.raises(ChainBroken, match=r"not as it was written"):
         await store.verify()
+
+
+async def test_a_broken_entry_that_is_not_found_again_is_told_all_the_same(
+    store: TimelineStore, make: Make, timeline_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file may show a row when all are read, and none by its number."""
+    await _fill(store, make)
+    with _sql(timeline_path, unguarded=True) as raw:
+        raw.execute("UPDATE entries SET body = '{}' WHERE seq = 7")
+    whole = select_entries
+
+    def lying(*conditions: ColumnElement[bool]) -> Select[Any]:
+        return whole(*conditions, entries.c.seq < 0) if conditions else whole()
+
+    monkeypatch.setattr("firebreak.storage.verify.select_entries", lying)
+    report = await _verified(timeline_path)
+    assert (report.ok, report.first_broken_seq) == (False, 7)
+    assert "another digest" in report.reason
 
 
 async def test_a_whole_record_is_verified_without_decoding_a_body(
