@@ -19,6 +19,7 @@ from firebreak.domain.errors import ContractError, PermanentError, PermissionDen
 
 _BUSY = frozenset({408, 425, 429})
 _NOT_TAKEN = frozenset({400, 422})  # bad_data, execution (prometheus.io/docs/prometheus/latest/querying/api)
+_AGAIN = "Look whether that Prometheus runs and answers in full, and lint again."
 _CHECK_URL = "Check the URL: it must be the base URL of a Prometheus HTTP API, its path prefix included."
 
 
@@ -111,7 +112,7 @@ class PrometheusDiscovery:
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise self._no_list()
         if self._warnings:
-            raise TransientError(f"{self._shown} answers in part only: {'; '.join(self._warnings)}")
+            raise TransientError(f"{self._shown} answers in part only: {'; '.join(self._warnings)}", advice=_AGAIN)
         return frozenset(names)
 
     def _answer(self, ask: Callable[[], object]) -> object:
@@ -123,7 +124,7 @@ class PrometheusDiscovery:
         except requests.exceptions.JSONDecodeError:
             raise PermanentError(f"{self._shown} answers {self._status} with something that is no JSON") from None
         except requests.RequestException as error:
-            raise TransientError(f"{self._shown} cannot be asked: {type(error).__name__}") from None
+            raise TransientError(f"{self._shown} cannot be asked: {type(error).__name__}", advice=_AGAIN) from None
         except (KeyError, TypeError):
             raise self._no_list() from None
 
@@ -138,5 +139,5 @@ class PrometheusDiscovery:
         if self._status in (401, 403):
             return PermissionDenied(sentence, advice="Give the headers or the token that this Prometheus asks for.")
         if self._status >= 500 or self._status in _BUSY:
-            return TransientError(sentence)
+            return TransientError(sentence, advice=_AGAIN)
         return PermanentError(sentence, advice=_CHECK_URL)

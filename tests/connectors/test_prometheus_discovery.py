@@ -147,6 +147,7 @@ def test_every_wrong_answer_is_an_error_of_ours_after_one_request(
             ask()
         assert type(caught.value) is error
         assert caught.value.next_step()
+        assert "tried again" not in caught.value.next_step(), "the linter does not"
         assert len(backend.asked) == 1
 
 
