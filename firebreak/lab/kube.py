@@ -124,5 +124,5 @@ class KubeClient:
                             raise WatchExpired
                         raise TransientError(f"a watch of {path} failed: {event['object'].get('message')}")
                     yield event["type"], event["object"]
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
             raise TransientError(f"a watch of {path} broke off: {error!r}") from None

@@ -28,6 +28,7 @@ from firebreak.lab.faults import fault_named
 from firebreak.lab.kube import KubeAccess, KubeClient
 from firebreak.lab.meters import Meters
 from firebreak.lab.model import GAVE_UP, NO_POD, OK, ActiveFault, Dice, after_callee, answer, probe
+from firebreak.lab.own_time import OwnTime
 from firebreak.lab.shape import FLOW_RATE, FLOWS, PATIENCE, RECOMMEND_PATIENCE, SERVICES, callees
 from firebreak.lab.watcher import Watcher
 
@@ -68,6 +69,7 @@ class Shop:
         self._session = session
         self._random = random.Random()
         self._calls: set[asyncio.Task[None]] = set()
+        self.clock = OwnTime()
         self.meters = Meters()
         self.active: ActiveFault | None = None
 
@@ -78,13 +80,13 @@ class Shop:
             return await self._serve_probe(service, version)
         if flow not in FLOWS:
             return web.Response(status=404)
-        began = time.perf_counter()
+        began = self.clock.now()
         code = GAVE_UP  # when the caller goes away first, the handler is cancelled
         self.meters.began(service, version)
         try:
             code = await self._work(service, version, flow)
         finally:
-            self.meters.ended(service, version, flow, code, time.perf_counter() - began)
+            self.meters.ended(service, version, flow, code, self.clock.now() - began)
         return web.Response(status=code)
 
     async def _work(self, service: str, version: str, flow: str) -> int:
@@ -235,10 +237,10 @@ async def run(config: ShopConfig) -> None:
             stopping = asyncio.create_task(ended.wait())
             synced = asyncio.create_task(watcher.synced.wait())
             await asyncio.wait((watching, stopping, synced), return_when=asyncio.FIRST_COMPLETED)
-            tasks = [watching]
+            tasks = [watching, asyncio.create_task(shop.clock.run())]
             if synced.done():
                 await shop.smoke()
-                tasks += [asyncio.create_task(shop.load()), asyncio.create_task(shop.probes())]
+                tasks += map(asyncio.create_task, (shop.load(), shop.probes()))
             # Whichever part ends first ends the shop: half a shop would look like a fault.
             done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
             for task in (*tasks, stopping, synced):

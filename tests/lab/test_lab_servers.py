@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -117,6 +118,30 @@ async def test_a_fault_fires_for_the_culprit_alone_and_heals(healed: LabState) -
     await control.until(lambda: _silent(healed), SOON, "the end of the alerts")
     state = await control.shop_state(healed)
     assert (state["fault"], state["weights"]["pay"]) == ("", {"v1": 100, "v2": 0})
+
+
+async def test_a_shop_that_gets_no_time_fires_for_no_other_service(healed: LabState) -> None:
+    """A busy machine stops the process for a second, and each call on its way is that much later: pay alone is slow."""
+    began = time.time()
+    fault = await control.break_shop(healed, "bad-release")
+
+    async def slow() -> bool:
+        return "ServiceLatency" in {alert["alertname"] for alert in await control.firing_alerts(healed)}
+
+    await control.until(slow, SOON, "the alert about latency")
+    (shop,) = [entry.pid for entry in processes(healed.lab_dir) if entry.name == "shop"]
+    os.kill(shop, signal.SIGSTOP)
+    await asyncio.sleep(1.0)
+    os.kill(shop, signal.SIGCONT)
+    over = time.time() + 5.0  # the rules' window, and some scrapes
+
+    async def scraped() -> bool:
+        return any(item["value"] > over for item in await query(healed, "timestamp(probe_success)"))
+
+    await control.until(scraped, SOON, "scrapes after the stall")
+    since = f"{int(time.time() - began)}s"
+    fired = await query(healed, f'max by (service, deployment) (max_over_time(ALERTS{{alertstate="firing"}}[{since}]))')
+    assert {(item["service"], item["deployment"]) for item in fired} == {(fault.service, fault.deployment)}
 
 
 async def test_a_restart_through_the_api_heals_wedged_pods(healed: LabState) -> None:

@@ -90,17 +90,27 @@ def test_a_backend_that_does_not_exist_is_not_resolved() -> None:
     assert (resolved["type"], resolved["status"], resolved["reason"]) == ("ResolvedRefs", "False", "BackendNotFound")
 
 
-async def test_an_api_server_that_is_starting_stops_no_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers 403 to everybody until it has read its roles: the shop lives on, and lists again."""
+@pytest.mark.parametrize("garbage", [b"", b"null\n", b'{"items": []}\n', b'{"type": "ADDED"}\n', b"<html>"], ids=repr)
+async def test_no_broken_answer_of_an_api_server_stops_the_watcher(
+    garbage: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that starts answers 403 to everybody until it has read its roles, and a watch may be cut: the shop
+    lives on, and lists again."""
     monkeypatch.setattr(watcher_module, "_RETRY", 0.01)
-    denied = 3
+    denied, watches = 3, 0
+    again = asyncio.Event()
 
     async def answer(request: web.Request) -> web.Response:
-        nonlocal denied
+        nonlocal denied, watches
         if denied:
             denied -= 1
             return web.json_response({"kind": "Status", "code": 403}, status=403)
-        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        watches += 1
+        if watches > 6:  # each of the three has had one
+            again.set()
+        return web.Response(body=garbage)
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
@@ -109,8 +119,11 @@ async def test_an_api_server_that_is_starting_stops_no_watcher(monkeypatch: pyte
         client._session = session
         watcher = Watcher(client)
         task = asyncio.create_task(watcher.run())
-        await asyncio.wait((task, asyncio.create_task(watcher.synced.wait())), return_when=asyncio.FIRST_COMPLETED)
+        both = asyncio.create_task(asyncio.wait_for(again.wait(), 10))
+        await asyncio.wait((task, both), return_when=asyncio.FIRST_COMPLETED)
         assert not task.done()
+        await both
+        assert watcher.synced.is_set()
         task.cancel()
         await asyncio.wait((task,))
 
