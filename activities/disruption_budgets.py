@@ -10,12 +10,13 @@ highest down, and waits for none below the one that it is at (kubernetes/kuberne
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from activities.workloads import is_ready, pods_of, replicas_of, selector_matches
+from activities.workloads import WORKLOAD_KINDS, is_ready, pods_of, replicas_of, selector_matches, unreplaced
 from firebreak.domain.errors import PreconditionFailed
 from firebreak.domain.ports import ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind
@@ -112,10 +113,32 @@ async def budget_objection(
             namespace = obj["metadata"]["namespace"]
             covered = await pods_of(cluster, namespace, spec["selector"], timeout=timeout)
             others = sum(1 for p in covered if is_ready(p) and not _is_ours(p, obj))
+            rolling = await _rolling_beside(cluster, obj, spec["selector"], timeout=timeout)
+            if rolling:
+                return f"PodDisruptionBudget {budget['metadata']['name']} covers {rolling}: one after the other"
         needed = _needed(spec, expected)
         if others + wanted - toll.down < needed:
             name = budget["metadata"]["name"]
             return f"{toll.text}, but PodDisruptionBudget {name} wants {needed} of {expected} healthy"
+    return ""
+
+
+async def _rolling_beside(
+    cluster: ClusterPort, obj: KubeObject, selector: Mapping[str, Any], *, timeout: timedelta
+) -> str:
+    """A workload other than `obj` of which `selector` picks the pods, and which is being rolled out: between two waves
+    all of its pods are ready, and the next takes some down beside ours. Empty for none."""
+    namespace, own = obj["metadata"]["namespace"], obj["metadata"]["uid"]
+    kinds = sorted(WORKLOAD_KINDS)
+    for kind, found in zip(
+        kinds, await asyncio.gather(*(cluster.list(k, namespace, timeout=timeout) for k in kinds)), strict=True
+    ):
+        for other in found:
+            labels = (other["spec"]["template"].get("metadata") or {}).get("labels") or {}
+            if other["metadata"]["uid"] == own or not selector_matches(selector, labels):
+                continue
+            if rolling := unreplaced(other, kind):
+                return f"{kind.kind} {other['metadata']['name']}, too, which is rolling ({rolling})"
     return ""
 
 

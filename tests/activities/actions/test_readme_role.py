@@ -63,6 +63,9 @@ async def test_the_readmes_role_lets_every_action_be_checked(
     await real_world.create(ResourceKind.HTTP_ROUTE, route)
     flags = {"metadata": {"name": "shop-flags"}, "data": {"recommend.enabled": "true"}}
     await real_world.create(ResourceKind.CONFIG_MAP, flags)
+    budget = {"metadata": {"name": "all"}, "spec": {"maxUnavailable": 1, "selector": {}}}
+    shared = await real_world.create(ResourceKind.POD_DISRUPTION_BUDGET, budget)
+    await real_world.until(shared, lambda obj: obj.get("status", {}).get("expectedPods") == 4)
     target = TargetRef(cluster="lab", namespace=namespace, kind=ResourceKind.DEPLOYMENT, name="pay-v2")
     async with KubernetesCluster("lab", kubeconfig=plane.kubeconfigs[NOBODY]) as cluster:
         actions, said = build(cluster, clock=SystemClock()), dict[str, str]()

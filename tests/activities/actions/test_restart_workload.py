@@ -206,6 +206,27 @@ async def test_a_budget_over_several_workloads_counts_the_ready_pods_of_the_othe
     assert ((await check(ref)).outcome is CheckOutcome.READY) is allowed
 
 
+@pytest.mark.parametrize(("covered", "allowed"), [({}, False), ({"matchLabels": {"app": "web"}}, True)])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_workloads_under_one_budget_are_restarted_one_after_the_other(
+    kind: ResourceKind, covered: Any, allowed: bool, fake_world: FakeWorld, check: Callable[[TargetRef], Any]
+) -> None:
+    """All pods of the other are ready between two waves of its roll-out; the next takes some down beside these."""
+    ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
+    other = await fake_world.workload("api", replicas=4, kind=kind)
+    for number in range(4):
+        meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
+        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})
+    spec, status = {"minAvailable": 3, "selector": covered}, {"expectedPods": 8}
+    body = {"metadata": {"name": "both"}, "spec": spec, "status": status}
+    await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
+    assert (await check(ref)).outcome is CheckOutcome.READY
+    await fake_world.edit(other, {"spec": {"template": {"metadata": {"annotations": {"somebody": "rolls it"}}}}})
+    result = await check(ref)
+    assert (result.outcome is CheckOutcome.READY) is allowed
+    assert allowed or f"PodDisruptionBudget both covers {kind.kind} api, too, which is rolling" in result.reason
+
+
 UP, DOWN = True, False
 
 
@@ -434,3 +455,34 @@ async def test_a_real_stateful_set_with_a_pod_down_is_refused(
     result = await action.check({}, context(ref))
     assert result.outcome is CheckOutcome.REFUSED
     assert ("beside the 1 that are not ready" if policy == "Parallel" else "2 of 3 pods are available") in result.reason
+
+
+@pytest.mark.servers
+async def test_of_two_real_workloads_under_one_budget_the_second_waits_for_the_first(
+    real_world: RealWorld, context: MakeContext
+) -> None:
+    """Also in the moment after the first was written, when no pod is down yet."""
+    first, second = await real_world.workload("web", replicas=3), await real_world.workload("api", replicas=3)
+    spec = {"maxUnavailable": 1, "selector": {}}
+    budget = await real_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "both"}, "spec": spec})
+    await real_world.until(budget, lambda obj: obj.get("status", {}).get("expectedPods") == 6)
+    given = context(first)
+    action = RestartWorkload(real_world.cluster, clock=At(given.stamp))
+    seen = await action.check({}, given)
+    assert seen.target is not None
+    assert (await action.check({}, context(second))).outcome is CheckOutcome.READY
+    effect = await action.apply(
+        Intent(
+            step_key=given.step_key,
+            action=action.name,
+            params={},
+            target=seen.target,
+            changes=seen.changes,
+            stamp=given.stamp,
+        )
+    )
+    refused = await action.check({}, context(second))
+    assert refused.outcome is CheckOutcome.REFUSED
+    assert "Deployment web, too, which is rolling" in refused.reason
+    await real_world.settled(lambda: action.progress(effect))
+    assert (await action.check({}, context(second))).outcome is CheckOutcome.READY
