@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -244,19 +245,23 @@ Which servers there are is known, and an unknown one refused, where they are loo
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, `overrides` (None = not given) on top. SettingsInvalid names each wrong one."""
-    known = {f"FIREBREAK_{name.upper()}" for name in Settings.model_fields} | _BESIDE
-    ours = {n: value for n, value in os.environ.items() if n.startswith("FIREBREAK_")}
+    fields = {f"FIREBREAK_{name.upper()}" for name in Settings.model_fields}
+    ours = {n: value for n, value in os.environ.items() if n.upper().startswith("FIREBREAK_")}
     links = {n for n, value in ours.items() if is_service_link(n, value)}
-    if taken := sorted(links & known):
+    if taken := sorted(links & (fields | _BESIDE)):
         raise SettingsInvalid(
             f"{', '.join(taken)}: Kubernetes has set it, for a Service whose name gives that of a setting",
             advice="Set enableServiceLinks: false in the pod's spec, or give the Service another name.",
         )
-    strange = [n for n in ours if n not in known and n not in links and not n.startswith(_SERVERS)]
-    if strange:
-        hint = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(strange)}
+    # Settings are read in either case, the rest in capitals.
+    other = _BESIDE | links
+    if strange := [n for n in ours if n.upper() not in fields and n not in other and not n.startswith(_SERVERS)]:
+        hint = {name: difflib.get_close_matches(name.upper(), fields | _BESIDE, n=1) for name in sorted(strange)}
         told = ", ".join(f"{name}{f' (meant {close[0]}?)' if close else ''}" for name, close in hint.items())
         raise SettingsInvalid(f"unknown settings: {told}")
+    spelt = Counter(n.upper() for n in ours)
+    if twice := sorted(n for n in ours if spelt[n.upper()] > 1):
+        raise SettingsInvalid(f"the same setting twice: {', '.join(twice)}: unset all but one")
     files = _files_of_secrets()
     given: dict[str, Any] = dict(zip(files, read_secrets(files.values()), strict=True))
     given |= {name: value for name, value in overrides.items() if value is not None}
@@ -280,15 +285,16 @@ def secrets_dir() -> Path | None:
 
 def _files_of_secrets() -> dict[str, Path]:
     """The file of each setting that is in FIREBREAK_SECRETS_DIR and not in the environment, which comes first."""
-    if (folder := secrets_dir()) is None:
-        return {}
+    folder = secrets_dir()
     said = {name.lower().removeprefix("firebreak_") for name in os.environ if name.lower().startswith("firebreak_")}
-    files = secret_files(folder, Settings.model_fields)
+    files = secret_files(folder, Settings.model_fields) if folder else {}
     return {name: path for name, path in files.items() if name not in said}
 
 
 def _told(error: ErrorDetails, files: Mapping[str, Path]) -> str:
     name = "_".join(str(part) for part in error["loc"])
     said = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "time_delta_parsing":
+        said = "must be seconds, as 45, or a duration, as PT45S"
     beside = f" ({files[name]})" if name in files else ""
     return f"FIREBREAK_{name.upper()}{beside}: {said}" if name else said  # what is about several names them itself

@@ -63,6 +63,15 @@ def test_a_person_is_called_within_a_minute_whatever_is_set(
         load_settings()
 
 
+def test_what_is_no_duration_is_told_with_one_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runbooks say 1m, a setting does not."""
+    monkeypatch.setenv("FIREBREAK_PAGE_DEADLINE", "1m")
+    with pytest.raises(
+        SettingsInvalid, match=r"FIREBREAK_PAGE_DEADLINE: must be seconds, as 45, or a duration, as PT45S"
+    ):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

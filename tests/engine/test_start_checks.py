@@ -39,10 +39,29 @@ def test_with_a_fallback_key_it_may_act_and_without_one_it_may_observe() -> None
     check_pager(Settings(mode=Mode.OBSERVE))
 
 
-def test_a_mistyped_setting_is_refused_and_the_right_name_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A typo in the pager's key must not be silent."""
-    monkeypatch.setenv("FIREBREAK_FALBACK_PAGER_KEY", "k")
-    with pytest.raises(SettingsInvalid, match=r"meant FIREBREAK_FALLBACK_PAGER_KEY\?"):
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("FIREBREAK_FALBACK_PAGER_KEY", "FIREBREAK_FALLBACK_PAGER_KEY"),
+        ("firebreak_falback_pager_key", "FIREBREAK_FALLBACK_PAGER_KEY"),
+        ("firebreak_secrets_dir", "FIREBREAK_SECRETS_DIR"),  # read in capitals only
+    ],
+)
+def test_a_mistyped_setting_is_refused_and_the_right_name_told(
+    monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+) -> None:
+    """A typo in the pager's key must not be silent, in whatever case."""
+    monkeypatch.setenv(typed, "k")
+    with pytest.raises(SettingsInvalid, match=rf"{typed} \(meant {meant}\?\)"):
+        load_settings()
+
+
+def test_a_setting_in_two_spellings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either case counts: which of two would is nobody's to guess."""
+    monkeypatch.setenv("firebreak_mode", "observe")
+    assert load_settings().mode is Mode.OBSERVE
+    monkeypatch.setenv("FIREBREAK_MODE", "act")
+    with pytest.raises(SettingsInvalid, match=r"the same setting twice: FIREBREAK_MODE, firebreak_mode"):
         load_settings()
 
 
