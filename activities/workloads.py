@@ -102,12 +102,17 @@ def _expression_holds(expression: Mapping[str, Any], labels: Mapping[str, str]) 
 
 
 async def pods_of(
-    cluster: ClusterPort, namespace: str, selector: Mapping[str, Any], *, timeout: timedelta
+    cluster: ClusterPort,
+    namespace: str,
+    selector: Mapping[str, Any],
+    *,
+    cached: bool = False,
+    timeout: timedelta,
 ) -> tuple[KubeObject, ...]:
-    """Pods that `selector` matches; matchLabels are asked of the server, matchExpressions looked at here."""
-    listed = await cluster.list(
-        ResourceKind.POD, namespace, labels=selector.get("matchLabels") or None, timeout=timeout
-    )
+    """Pods that `selector` matches; matchLabels are asked of the server, matchExpressions looked at here. `cached` as
+    ClusterPort says."""
+    labels = selector.get("matchLabels") or None
+    listed = await cluster.list(ResourceKind.POD, namespace, labels=labels, cached=cached, timeout=timeout)
     return tuple(p for p in listed if selector_matches(selector, p["metadata"].get("labels") or {}))
 
 

@@ -128,13 +128,14 @@ class KubernetesCluster:
         namespace: str,
         *,
         labels: Mapping[str, str] | None = None,
+        cached: bool = False,
         timeout: timedelta,
     ) -> tuple[KubeObject, ...]:
         """See ClusterPort. Items carry `apiVersion` and `kind` as a GET would give them. `timeout` is for all pages.
         PreconditionFailed above MAX_OBJECTS: a list is never cut silently."""
         call = Call("list", kind, namespace)
         path = self._collection(kind, namespace, call)
-        query = {"limit": str(PAGE)}
+        query = {"resourceVersion": "0"} if cached else {"limit": str(PAGE)}
         if labels:
             query["labelSelector"] = _selector(labels, call)
         until = asyncio.get_running_loop().time() + timeout.total_seconds()
@@ -145,7 +146,8 @@ class KubernetesCluster:
             items = _items(page, call)
             found += ({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items)
             query["continue"] = (page.get("metadata") or {}).get("continue") or ""
-            if not query["continue"]:
+            more = bool(query["continue"])
+            if not more and len(found) <= MAX_OBJECTS:
                 return tuple(found)
             if len(found) >= MAX_OBJECTS:
                 raise PreconditionFailed(

@@ -51,9 +51,11 @@ class ClusterPort(Protocol):
         namespace: str,
         *,
         labels: Mapping[str, str] | None = None,
+        cached: bool = False,
         timeout: timedelta,
     ) -> tuple[KubeObject, ...]:
-        """Empty `namespace` for cluster-wide kinds."""
+        """Empty `namespace` for cluster-wide kinds. `cached`: as the API server last saw it, at once and in one piece;
+        no guard of a write may rest on it."""
 
     async def patch(
         self,

@@ -44,7 +44,8 @@ class FakeCluster:
     """Objects with UID, resourceVersion and generation as the API server keeps them. `writes` counts changes that
     were kept; `before_patch` hooks run once each, between a caller's read and its write; `fail` gives errors by
     operation, `fail_after_commit` those that come after the write was kept (a reply that was lost). What is asked of a
-    kind in `hanging` is never answered; `limits` are the time limits of all reads."""
+    kind in `hanging` is never answered; `limits` are the time limits of all reads, `cached` the kinds of which a list
+    from the API server's cache was taken."""
 
     def __init__(self) -> None:
         self.name = "lab"
@@ -58,6 +59,7 @@ class FakeCluster:
         self.fail_after_commit: list[Exception] = []
         self.hanging: set[ResourceKind] = set()
         self.limits: list[timedelta] = []
+        self.cached: list[ResourceKind] = []
         self._version = 100
 
     def put(self, kind: ResourceKind, obj: Mapping[str, Any]) -> TargetRef:
@@ -95,9 +97,12 @@ class FakeCluster:
         namespace: str,
         *,
         labels: Mapping[str, str] | None = None,
+        cached: bool = False,
         timeout: timedelta,
     ) -> tuple[KubeObject, ...]:
         self.limits.append(timeout)
+        if cached:
+            self.cached.append(kind)
         self._maybe_fail("list")
         self._maybe_fail(f"list {kind.plural}")
         await self._maybe_hang(kind)

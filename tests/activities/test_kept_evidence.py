@@ -113,6 +113,12 @@ def about(evidence: KeptEvidence, kind: ChangeKind) -> list[tuple[str, str]]:
     return [(c.about, c.what) for c in evidence.changes if c.kind is kind]
 
 
+async def test_the_pods_are_had_without_waiting_for_a_quiet_server(fake_world: FakeWorld, target: TargetRef) -> None:
+    """The first write waits for them. Whole collections come in pages, and so not from the cache."""
+    await kept(fake_world, target)
+    assert fake_world.fake.cached == [ResourceKind.POD]
+
+
 async def test_pods_containers_and_last_terminations_are_kept(fake_world: FakeWorld, target: TargetRef) -> None:
     """The sickest pods first."""
     running = {"name": "main", "ready": True, "state": {"running": {"startedAt": ago(30)}}}

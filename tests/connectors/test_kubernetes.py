@@ -31,6 +31,7 @@ from firebreak.domain.errors import (
     TransientError,
 )
 from firebreak.domain.target import ResourceKind, TargetRef
+from firebreak.lab.control import until
 from firebreak.servers.kubernetes import ControlPlane
 
 LIMIT = timedelta(seconds=10)
@@ -180,20 +181,29 @@ async def test_a_list_is_whole_and_its_items_know_their_kind(
     one = sorted(names)[0]
     found = await cluster.list(ResourceKind.CONFIG_MAP, "default", labels={"app": one}, timeout=LIMIT)
     assert found == (await cluster.get(ref(one), timeout=LIMIT),)
+
+    async def cached() -> bool:
+        kept = await cluster.list(
+            ResourceKind.CONFIG_MAP, "default", labels={"suite": "connectors"}, cached=True, timeout=LIMIT
+        )
+        return names <= {item["metadata"]["name"] for item in kept}
+
+    await until(cached, LIMIT, "the cache to have them, too")
     everywhere = await cluster.list(ResourceKind.CONFIG_MAP, "", timeout=LIMIT)
     assert {"kube-system", "default"} <= {item["metadata"]["namespace"] for item in everywhere}
     assert await cluster.list(ResourceKind.CONFIG_MAP, "no-such", timeout=LIMIT) == ()
 
 
 @pytest.mark.servers
+@pytest.mark.parametrize("cached", [False, True])
 async def test_a_list_that_is_too_long_is_refused_and_not_cut(
-    cluster: KubernetesCluster, monkeypatch: pytest.MonkeyPatch
+    cached: bool, cluster: KubernetesCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cut list would look like health."""
     monkeypatch.setattr(kubernetes, "PAGE", 1)
     monkeypatch.setattr(kubernetes, "MAX_OBJECTS", 2)
     with pytest.raises(PreconditionFailed, match="more than 2"):
-        await cluster.list(ResourceKind.NAMESPACE, "", timeout=LIMIT)
+        await cluster.list(ResourceKind.NAMESPACE, "", cached=cached, timeout=LIMIT)
 
 
 @pytest.mark.servers
@@ -538,6 +548,8 @@ async def test_the_wire_is_what_the_api_wants(kubeconfig: Path) -> None:
         asked.append(request)
         if "log" in request.url.path:
             return httpx2.Response(200, text="l1\nl2")
+        if request.url.path.endswith("/pods"):
+            return httpx2.Response(200, json={"items": []})
         return httpx2.Response(200, json={"metadata": {**META, "name": "pay"}})
 
     async with played(kubeconfig, handler) as cluster:
@@ -548,7 +560,11 @@ async def test_the_wire_is_what_the_api_wants(kubeconfig: Path) -> None:
             timeout=LIMIT,
         )
         text = await cluster.logs("shop", "pay-1", "app", previous=True, tail_lines=50, timeout=LIMIT)
-    patch, log = asked
+        await cluster.list(ResourceKind.POD, "shop", timeout=LIMIT)
+        await cluster.list(ResourceKind.POD, "shop", cached=True, timeout=LIMIT)
+    patch, log, newest, cached = asked
+    assert dict(newest.url.params) == {"limit": str(kubernetes.PAGE)}  # no version: the newest
+    assert dict(cached.url.params) == {"resourceVersion": "0"}
     assert patch.url.path == "/prefix/apis/apps/v1/namespaces/shop/deployments/pay"
     assert dict(patch.url.params) == {"fieldManager": "firebreak", "dryRun": "All"}
     assert patch.headers["content-type"] == "application/merge-patch+json"

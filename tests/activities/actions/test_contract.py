@@ -95,8 +95,15 @@ class Between:
         return await self.inner.get(ref, timeout=timeout)
 
     async def list(
-        self, kind: ResourceKind, namespace: str, *, labels: Mapping[str, str] | None = None, timeout: timedelta
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        cached: bool = False,
+        timeout: timedelta,
     ) -> tuple[KubeObject, ...]:
+        assert not cached, "what guards a write is asked of the newest state"
         return await self.inner.list(kind, namespace, labels=labels, timeout=timeout)
 
     async def patch(
