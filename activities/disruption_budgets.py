@@ -137,9 +137,24 @@ async def _rolling_beside(
             labels = (other["spec"]["template"].get("metadata") or {}).get("labels") or {}
             if other["metadata"]["uid"] == own or not selector_matches(selector, labels):
                 continue
-            if rolling := unreplaced(other, kind):
+            if rolling := _rolling(other, kind):
                 return f"{kind.kind} {other['metadata']['name']}, too, which is rolling ({rolling})"
     return ""
+
+
+def _rolling(obj: KubeObject, kind: ResourceKind) -> str:
+    """A sentence while its controller replaces pods by itself; empty for what is paused, left to whoever deletes pods
+    (OnDelete), or as far as its partition lets it."""
+    spec = obj["spec"]
+    strategy = spec.get("strategy" if kind is ResourceKind.DEPLOYMENT else "updateStrategy") or {}
+    if spec.get("paused") or strategy.get("type") == "OnDelete":
+        return ""
+    kept_back = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    status = obj.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
+    if kept_back and seen and (status.get("updatedReplicas") or 0) >= replicas_of(obj, kind) - kept_back:
+        return ""
+    return unreplaced(obj, kind)
 
 
 def _needed(spec: Mapping[str, Any], expected: int) -> int:

@@ -227,6 +227,33 @@ async def test_workloads_under_one_budget_are_restarted_one_after_the_other(
     assert allowed or f"PodDisruptionBudget both covers {kind.kind} api, too, which is rolling" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("kind", "more", "rolls"),
+    [
+        (DEPLOYMENT, {"paused": True}, False),
+        (STATEFULSET, {"updateStrategy": {"type": "OnDelete"}}, False),
+        (DAEMONSET, {"updateStrategy": {"type": "OnDelete"}}, False),
+        (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 3}}}, False),  # 1 of 4 is new, and 1 was to be
+        (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 2}}}, True),
+        (STATEFULSET, {}, True),
+    ],
+)
+async def test_a_roll_out_that_goes_no_further_by_itself_is_not_waited_for(
+    kind: ResourceKind, more: Mapping[str, Any], rolls: bool, fake_world: FakeWorld, check: Callable[[TargetRef], Any]
+) -> None:
+    """It may stay so for weeks, and takes no pod down beside those of a restart."""
+    ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
+    other = await fake_world.workload("api", replicas=4, kind=kind, **more)
+    for number in range(4):
+        meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
+        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})
+    body = {"metadata": {"name": "both"}, "spec": {"minAvailable": 3, "selector": {}}, "status": {"expectedPods": 8}}
+    await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
+    halfway = {"updatedReplicas": 1, "updatedNumberScheduled": 1, "updateRevision": "api-2"}
+    await fake_world.edit(other, {"status": halfway})
+    assert ((await check(ref)).outcome is CheckOutcome.REFUSED) is rolls
+
+
 UP, DOWN = True, False
 
 
