@@ -86,7 +86,7 @@ class VerifyHands:
             deadline += span_of(_held(rule))
         if now >= deadline or (stuck and (broken or not unmet)):
             status = StepStatus.NOT_VERIFIED if broken else StepStatus.UNDECIDED
-            reason = why if now < deadline else f"not verified within {rule.within.total_seconds():g} s: {why}"
+            reason = why if now < deadline else f"not within {rule.within.total_seconds():g} s: {why}"
             return await self._decide(at, plan, status, reason, results, progress, effect)
         return VerifyResult(record=None, again_at=min(again_at, deadline), reason=why, since=since)
 

@@ -380,7 +380,7 @@ def paged(story: Story) -> None:
     story.plan(0.03)
     story.evidence(2.4)
     story.applied(2.42, 0)
-    story.verified(12.4, 0, "not_verified", "not verified within 10 s: success_ratio 0.71 < 0.99")
+    story.verified(12.4, 0, "not_verified", "not within 10 s: success_ratio 0.71 < 0.99")
     story.add(
         12.45,
         EntryKind.STEP_REFUSED,
@@ -441,7 +441,7 @@ def undone(story: Story) -> None:
     story.verdict(0.03, 0, truth=Truth.TRUE, may_act=True, conditions=_p1(story))
     story.plan(0.03)
     story.applied(0.05, 1)
-    story.verified(5, 1, "not_verified", "not verified within 5 s")
+    story.verified(5, 1, "not_verified", "not within 5 s")
     story.undone(5.1, 1)
 
 

@@ -67,7 +67,7 @@ def test_a_call_says_why_what_was_tried_and_what_changed(tell: Tell) -> None:
     for part in (
         "Why: every tier was tried",
         "Tried:",
-        "- restart_workload pay-v1: not verified: not verified within 10 s",
+        "- restart_workload pay-v1: not verified: not within 10 s",
         "- shift_traffic pay-v1: refused: pay-v2 has no ready capacity",
         "Changed before:",
         "- 08:26:44 ConfigMap/shop-flags",

@@ -75,7 +75,7 @@ async def test_what_does_not_heal_in_time_is_not_verified(world: Any) -> None:
     world.clock.forward(1)
     seen = await world.run(world.verification.verify, world.look(incident, round=1))
     assert seen.record.status is StepStatus.NOT_VERIFIED
-    assert seen.record.reason.startswith("not verified within 60 s: few_errors: 0.5, not < 0.1")
+    assert seen.record.reason.startswith("not within 60 s: few_errors: 0.5, not < 0.1")
     assert await world.store.open_restores() == ()
     assert world.messages(incident)["deadline"][1] == "waiting"
 
