@@ -231,14 +231,28 @@ class _Judgement:
 
     def _counts(self, at: int) -> bool:
         """Whether the step is true, and on calls enough to say so: what one call says holds for no time. Not asked of a
-        verification, whose calls may only be coming back."""
+        verification, whose calls may only be coming back; of that it is asked whether anybody saw them."""
         if not self._true(self._value(at)):
             return False
         floor = self.c.volume
-        if floor is None or self.not_before is not None or at == self.board.pinned:
+        if self.not_before is not None:
+            return self._seen(at)
+        if floor is None or at == self.board.pinned:
             return True
         volume = self.board.number(floor.query, at)
         return volume is not None and volume >= floor.at_least
+
+    def _seen(self, at: int) -> bool:
+        """Whether no input's newest sample was stale then: Prometheus goes on saying an old value for minutes, and what
+        nobody saw proves no healing. A step that knows of none (a scrape failed) goes by the steps before it."""
+        limit = self.c.stale_after.total_seconds()
+        return all(-_AHEAD <= at / 1000 - self._newest(selector, at) <= limit for selector in self.c.inputs)
+
+    def _newest(self, selector: str, at: int) -> float:
+        """Unix time of the newest sample of which one step knows, or the last step before it that knows of one."""
+        steps = whole_steps(self.c.stale_after, timedelta(milliseconds=self.board.step))
+        known = (self.board.number(newest_sample(selector), at - n * self.board.step) for n in range(steps + 1))
+        return next((newest for newest in known if newest is not None), math.nan)
 
     def _held(self, words: str) -> ConditionResult:
         """The unbroken run of true steps up to the pinned time, and whether it is long enough."""

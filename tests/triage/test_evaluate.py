@@ -270,6 +270,37 @@ def test_a_sample_from_before_the_effect_verifies_nothing(judge: Make, pinned: d
 
 
 @pytest.mark.parametrize(
+    ("newest_ages", "truth", "since"),
+    [
+        ((2, 1, 1, 1, 1, 1, 1, 1), TRUE, 7),
+        ((1, 2, 3, 4, 5, 1, 1, 1), PENDING, 2),  # nothing was scraped for a while
+        ((1, 1, 1, None, 1, 1, 1, 1), TRUE, 7),  # one scrape failed
+        ((1, None, None, None, 1, 1, 1, 1), PENDING, 3),
+        ((1, 1, 1, -1e300, 1, 1, 1, 1), PENDING, 3),
+    ],
+    ids=["seen all along", "a hole", "a gap of one scrape", "a longer gap", "no time to go by"],
+)
+def test_what_nobody_saw_proves_no_healing(
+    answer: Make,
+    condition: Make,
+    pinned: datetime,
+    step: timedelta,
+    newest_ages: tuple[float | None, ...],
+    truth: Truth,
+    since: int,
+) -> None:
+    """Prometheus says a value for minutes after its last sample: in a verification such steps break the run."""
+    last = len(newest_ages) - 1
+    newest = [
+        None if age is None else repr(pinned.timestamp() - (last - n) - age) for n, age in enumerate(newest_ages)
+    ]
+    answers = [answer("q", *("0",) * 8), answer("max(timestamp(m))", *newest)]
+    judged = condition(comparison="<", stale_after=timedelta(seconds=2), held_for=timedelta(seconds=5))
+    result = evaluate(judged, answers, pinned, step, not_before=pinned - timedelta(minutes=1))
+    assert (result.truth, result.since) == (truth, pinned - timedelta(seconds=min(since, 6)))
+
+
+@pytest.mark.parametrize(
     ("labels", "truth", "words"),
     [
         ({"business_impact": "blocked"}, TRUE, "the alert says business_impact=blocked"),
