@@ -11,7 +11,7 @@ from firebreak.domain.incident import IncidentPhase, IncidentRow
 from firebreak.domain.timeline import EntryKind, TimelineEntry
 
 if TYPE_CHECKING:
-    from firebreak.postmortem.model import Report
+    from firebreak.postmortem.model import Report, RestorePart
 
 
 def register(app: typer.Typer) -> None:
@@ -54,8 +54,7 @@ def screen(row: IncidentRow, report: Report, entries: tuple[TimelineEntry, ...])
         "",
         *_people(report),
     ]
-    restores = [r for r in report.restores if not r.outcome]
-    lines += [f"restore  step {wording.clean(r.step_id, 60)} is still in force" for r in restores]
+    lines += [f"restore  step {wording.clean(r.step_id, 60)}: {_restore(r)}" for r in report.restores]
     over = [f"{p.phase} {wording.span(p.took_ms)} of {wording.span(p.budget_ms)}" for p in report.phases if p.over]
     lines += [f"slow     {', '.join(over)}"] if over else []
     # First what only a person takes back, whole: its last words are the ones to act on.
@@ -94,6 +93,14 @@ def engine_screen(report: Report, entries: tuple[TimelineEntry, ...]) -> list[st
         "",
         f"next     {'nothing' if over else next_step(NoticeKind.PERSON_NEEDED, report, {})}",
     ]
+
+
+def _restore(part: RestorePart) -> str:
+    from firebreak.postmortem import wording
+
+    if part.outcome:
+        return f"{part.told}, {wording.clock(part.ended_at)}"
+    return f"{part.told}; taken back by itself once the broken part is healthy"
 
 
 def _state(row: IncidentRow, report: Report) -> str:

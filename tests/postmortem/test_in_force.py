@@ -241,6 +241,32 @@ def test_show_says_it_first_of_what_is_next(tell: Tell) -> None:
     assert more == f"         firebreak postmortem {first.incident_id}"
 
 
+@pytest.mark.parametrize(
+    ("scene", "told"),
+    [
+        ("healed", "restart-pods: still in force; taken back by itself once the broken part is healthy"),
+        ("restored", "to-v1: taken back, 08:"),
+    ],
+)
+def test_show_says_what_becomes_of_a_step_that_worked(tell: Tell, scene: str, told: str) -> None:
+    """Who reads that a reroute is verified must see that the engine will take it back, or has."""
+    entries = tell(scene)
+    first, last = entries[0], entries[-1]
+    row = IncidentRow(
+        id=first.incident_id,
+        service="pay",
+        alertname="PayErrors",
+        opened_at=first.at,
+        closed_at=last.at,
+        outcome=IncidentOutcome.HEALED,
+        phase=IncidentPhase.CLOSED,
+        intake_class=IntakeClass.P1_CANDIDATE,
+        alerts_firing=0,
+    )
+    (line,) = [text for text in screen(row, build(entries, phases=()), entries) if text.startswith("restore ")]
+    assert line.startswith(f"restore  step {told}")
+
+
 def test_the_cause_comes_first(tell: Tell) -> None:
     """A step that healed found no cause; evidence that could not be had is one line, the last, and what there was none
     of is nothing to do."""
