@@ -58,7 +58,12 @@ def undoable(part: ActionPart, rule: str) -> bool:
 
 def _sentence(part: ActionPart, restore: RestorePart | None) -> str:
     fields = ", ".join(_back(change) for change in part.changes) or "put it back"
-    unsure = part.state is StepState.CHANGED or NOT_KNOWN in part.undo or (restore and NOT_KNOWN in restore.told)
+    # What was refused may be so because somebody has changed it, or it is gone.
+    unsure = (
+        part.state in (StepState.CHANGED, StepState.UNDO_FAILED)
+        or NOT_KNOWN in part.undo
+        or (restore is not None and (restore.outcome == "refused" or NOT_KNOWN in restore.told))
+    )
     verb = "is" if part.effect in WROTE and not unsure else "may be"
     where = f" on {wording.clean(part.target, 100)}" if part.target else ""  # early: a page cuts the end off
     step = f"Step {wording.clean(part.step_id, 60)} {verb} still in force{where}"

@@ -21,7 +21,7 @@ _WORDS = {
     "undone": "ended by the undo of the step",
     "overdue": "not taken back in time, still in force",
     "abandoned": "not taken back, since its workflow has ended; still in force",
-    "refused": "not taken back, since that was refused; still in force",
+    "refused": "not taken back, since that was refused",
     "unknown": NOT_KNOWN,
 }
 _BEGUN_WORDS = {

@@ -103,13 +103,19 @@ def test_a_restore_that_waits_or_wrote_covers_its_step(tell: Tell) -> None:
     assert _left(entries[:-1]) == ()
 
 
-@pytest.mark.parametrize(("outcome", "told"), [("overdue", "not taken back in time"), ("refused", "was refused")])
-def test_a_restore_that_did_not_write_leaves_its_step_to_a_person(tell: Tell, outcome: str, told: str) -> None:
-    """With the field to put back, and why the engine did not."""
+@pytest.mark.parametrize(
+    ("outcome", "told", "verb"),
+    [("overdue", "not taken back in time", "is"), ("refused", "not taken back, since that was refused: b", "may be")],
+)
+def test_a_restore_that_did_not_write_leaves_its_step_to_a_person(
+    tell: Tell, outcome: str, told: str, verb: str
+) -> None:
+    """With the field to put back, and why the engine did not: a refusal may say that somebody has changed it since, or
+    that it is gone."""
     entries = tell("restored")
     body = {k: v for k, v in entries[-1].body.items() if k != "effect"} | {"outcome": outcome, "reason": "because"}
     (line,) = _left((*entries[:-1], dataclasses.replace(entries[-1], body=body)))
-    assert line.startswith(LEFT)
+    assert line.startswith(LEFT.replace(" is ", f" {verb} "))
     assert told in line
     assert "because" in line
 
