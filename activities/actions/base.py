@@ -225,7 +225,10 @@ class Action(ABC):
         back = replace(intent, changes=changes, undo=True)
 
         async def look() -> CheckResult | None:
-            obj = await self.cluster.get(ref, timeout=self.call_timeout)
+            try:
+                obj = await self.cluster.get(ref, timeout=self.call_timeout)
+            except TargetNotFound:
+                return refused(f"{ref.text} is gone: there is nothing of ours to take back")
             if obj["metadata"]["uid"] != intent.target.uid:
                 return refused(f"{ref.text} is another object now: there is nothing of ours to take back")
             as_before = all(canonical(read_field(obj, c.path)) == c.after for c in changes)  # guards, too

@@ -291,9 +291,7 @@ def test_what_nobody_saw_proves_no_healing(
 ) -> None:
     """Prometheus says a value for minutes after its last sample: in a verification such steps break the run."""
     last = len(newest_ages) - 1
-    newest = [
-        None if age is None else repr(pinned.timestamp() - (last - n) - age) for n, age in enumerate(newest_ages)
-    ]
+    newest = [None if age is None else repr(pinned.timestamp() - (last - n) - age) for n, age in enumerate(newest_ages)]
     answers = [answer("q", *("0",) * 8), answer("max(timestamp(m))", *newest)]
     judged = condition(comparison="<", stale_after=timedelta(seconds=2), held_for=timedelta(seconds=5))
     result = evaluate(judged, answers, pinned, step, not_before=pinned - timedelta(minutes=1))

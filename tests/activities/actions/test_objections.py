@@ -226,6 +226,18 @@ async def test_a_refusal_that_lasts_is_not_held_back(fake_world: FakeWorld, cont
     assert not isinstance(gone, HeldBackCheck)
 
 
+async def test_what_is_gone_leaves_nothing_to_take_back(fake_world: FakeWorld, context: MakeContext) -> None:
+    """Whoever deleted the route since is no error of services.yaml."""
+    play = await shift(fake_world, context)
+    intent = await play.intent()
+    await play.action.apply(intent)
+    effect = await play.action.read_back(intent)
+    del fake_world.fake.objects[play.ref.kind, play.ref.namespace, play.ref.name]
+    gone = await play.action.prepare_undo(intent, effect, step_key="back", stamp=intent.stamp)
+    assert gone.outcome is CheckOutcome.REFUSED
+    assert gone.reason == f"{play.ref.text} is gone: there is nothing of ours to take back"
+
+
 async def test_an_undo_that_is_overtaken_is_judged_again(fake_world: FakeWorld, context: MakeContext) -> None:
     """It was prepared while the pods were there, and they went before its write."""
     play = await shift(fake_world, context)
