@@ -18,6 +18,7 @@ from activities.messages import RestoreInput, RestoreResult, StepInput
 from activities.restore_ends import FLIPPED, NOT_FLIPPED, lock_name, write_end
 from activities.turns import in_turn
 from activities.undoing import TakingBack, undo_step
+from firebreak.documents.durations import spoken
 from firebreak.domain import ids
 from firebreak.domain.action import Effect, EffectOutcome, HeldBackEffect, Intent
 from firebreak.domain.age import counted_from
@@ -91,7 +92,7 @@ class RestoreHands:
         if not overdue:
             return again
         begun = await self._begun(given) is not None
-        late = f"{'not known to be' if begun else 'not'} taken back within {rule.within}: {why}"
+        late = f"{'not known to be' if begun else 'not'} taken back within {spoken(rule.within)}: {why}"
         reason = f"{late}. {FLIPPED if begun else NOT_FLIPPED}"
         body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason, begun=begun)
         return await self._end(given, body, begun=begun, page=True) or again

@@ -84,6 +84,8 @@ async def test_the_time_limit_pages_and_does_not_flip(world: Any) -> None:
     seen = await check(world, incident, opened)
     assert (seen.ended, seen.outcome) == (True, "overdue")
     assert (world.flag, world.cluster.writes) == ("false", 1)
+    (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)
+    assert body["reason"].startswith("not taken back within 60 min: part_answers: 0")
     assert world.messages(incident)["pager/restore-ended/0.0"][0] == "trigger_high"
     assert await world.store.open_restores() == ()
 
