@@ -139,6 +139,9 @@ class RestoreHands:
         good = effect.outcome in (EffectOutcome.APPLIED, EffectOutcome.ALREADY_APPLIED)
         outcome = "restored" if good else "unknown" if effect.outcome is EffectOutcome.UNKNOWN else "refused"
         reason = f"{why}; {effect.reason}"
+        if not good:  # first what a page's title has room for: the evidence is well, and does not say why
+            told = "not taken back" if outcome == "refused" else "not known to be taken back"
+            reason = f"{told}: {effect.reason.removesuffix('.')}; {why}"
         body = step_body(plan, given.tier, given.step, outcome=outcome, reason=reason, effect=to_data(effect))
         return await self._end(given, body, begun=back.begun, page=not good)
 

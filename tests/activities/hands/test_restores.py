@@ -99,6 +99,8 @@ async def test_what_somebody_changed_since_is_left_alone_and_pages(world: Any) -
     seen = await check(world, incident, opened)
     assert seen.outcome == "refused"
     assert (world.flag, world.cluster.writes) == ("maybe", 1)
+    (body,) = await world.bodies(incident, EntryKind.RESTORE_ENDED)  # its first words are a page's title
+    assert body["reason"].startswith("not taken back: lab/shop/ConfigMap/shop-flags was changed by somebody else")
     assert world.messages(incident)["pager/restore-ended/0.0"][0] == "trigger_high"
 
 
