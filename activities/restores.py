@@ -25,7 +25,7 @@ from firebreak.domain.age import counted_from
 from firebreak.domain.codec import from_data, to_data
 from firebreak.domain.condition import Truth
 from firebreak.domain.errors import PermanentError, TransientError
-from firebreak.domain.incident import Mode
+from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
@@ -115,9 +115,15 @@ class RestoreHands:
         return None if effect.outcome is EffectOutcome.NOT_APPLIED else effect
 
     async def _held_back(self, given: RestoreInput, plan: Plan) -> str:
-        """Why it may not be written now: mode observe, or another actor has one of the targets. Empty = go on."""
+        """Why it may not be written now: mode observe, another incident of the service is open (what a reroute would
+        change is its evidence, and it may be in a person's hands), or another actor has one of the targets. Empty =
+        go on."""
         if self._mode is Mode.OBSERVE:
             return "mode observe writes nothing"
+        for other in await self._casebook.incidents.open_incidents():
+            ours = isinstance(other, Incident) and other.service == plan.service and not other.elsewhere
+            if ours and other.id != given.incident_id:
+                return f"incident {other.id} of {plan.service} is open"
         step = plan.step(given.tier, given.step)
         effect = await self._casebook.found(given.incident_id, ids.move_key("effect", given.tier, given.step))
         targets = {step.target or plan.target}

@@ -403,6 +403,27 @@ async def test_a_target_in_other_hands_is_waited_for(world: Any) -> None:
     assert await world.store.lock_target(incident.target, "inc-next") == "inc-next", "the restore lets go, too"
 
 
+@pytest.mark.parametrize(
+    ("labels", "waits"),
+    [({}, True), ({"service": "order", "deployment": "order-v1"}, False), ({"cluster": "elsewhere"}, False)],
+    ids=["of this service", "of another service", "of another cluster"],
+)
+async def test_another_open_incident_of_the_service_is_waited_for(
+    labels: dict[str, str], waits: bool, world: Any
+) -> None:
+    """What is taken back changes what that one is judged by, and it may be in a person's hands."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+    other = await world.opened(alertname="PaySlow", **labels)
+    assert (other.service == "pay") is ("service" not in labels)
+    seen = await check(world, incident, opened)
+    assert (seen.ended, world.cluster.writes) == ((False, 1) if waits else (True, 2))
+    if waits:
+        await close(world, other)
+        assert (await check(world, incident, opened)).outcome == "restored"
+
+
 async def test_a_step_without_a_restore_rule_cannot_be_restored(world: Any) -> None:
     """An error for good, and nothing written."""
     incident, opened = await promised(world)
