@@ -39,7 +39,7 @@ def close(
         raise typer.BadParameter("say why: --reason must not be empty")
     who = person(by)
 
-    async def ask() -> tuple[str, str]:
+    async def ask() -> tuple[str, str, int]:
         async with opened_store(data_dir) as store:
             own = await engine_record(store, incident)
             if own:
@@ -64,7 +64,11 @@ def close(
             )
             (asked,) = await store.append([wish], messages=ends, cancel=((incident_id, page),) if page else ())
             before = f"close was requested before, by {asked.entry.body['by']}" if asked.found else "close requested"
-            return incident_id, before
+            kept = sum(1 for one in await store.open_restores(unreadable=[]) if one.incident_id == incident_id)
+            return incident_id, before, kept
 
-    closed, asked = asyncio.run(ask())
+    closed, asked, kept = asyncio.run(ask())
     typer.echo(f"{closed}: {asked}; a running engine ends it within a minute")
+    if kept:
+        told = "a step of it stays" if kept == 1 else f"{kept} steps of it stay"
+        typer.echo(f"{told} in force, to be taken back once the broken part is healthy: firebreak show {closed}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from firebreak.domain.codec import to_data
 from firebreak.domain.ids import incident_id
 from firebreak.domain.incident import Incident, IncidentOutcome
 from firebreak.domain.message import Channel, Message, PagerAction
+from firebreak.domain.plan import Restore
+from firebreak.domain.ports import RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
 
@@ -75,6 +77,23 @@ def test_a_close_is_in_the_record_with_reason_and_person(typed: Any, place: Path
     assert last.kind is EntryKind.CLOSE_REQUESTED
     assert last.actor == "person:ada"
     assert last.body == {"reason": "false alarm", "by": "ada"}
+
+
+def test_a_close_says_what_stays_in_force(typed: Any, place: Path, incident: Incident) -> None:
+    """The incident's end takes no step back, and does not keep it either."""
+
+    async def promise() -> None:
+        rule = Restore(conditions=(), hold=timedelta(0), within=timedelta(hours=1), poll=timedelta(seconds=1))
+        record = RestoreRecord(
+            incident_id=incident.id, tier=0, step=0, plan_digest="0" * 64, opened_at=AT, restore=rule
+        )
+        async with await TimelineStore.open(place / "data" / TIMELINE_FILE) as store:
+            await store.append([draft(incident, "restore-opened/0.0", EntryKind.RESTORE_OPENED, {})], restores=[record])
+
+    told = "a step of it stays in force, to be taken back once the broken part is healthy"
+    assert told not in typed("close", "last", "--reason", "mine", "--data-dir", "data").stdout
+    asyncio.run(promise())
+    assert told in typed("close", "last", "--reason", "mine", "--data-dir", "data").stdout
 
 
 def test_a_second_close_changes_nothing(typed: Any, place: Path, incident: Incident) -> None:
