@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from firebreak.cli.reading import DataDir, opened_store
+from firebreak.cli.reading import DataDir, newest_turn, opened_store
 from firebreak.domain.errors import ChainBroken
 from firebreak.domain.incident import IncidentRow, UnreadableRow
-from firebreak.domain.timeline import TimelineEntry
+from firebreak.domain.timeline import EntryKind, TimelineEntry
 
 _FAULTS = 5  # of the engine itself, the newest
 
@@ -32,7 +32,8 @@ def incidents(
         async with opened_store(data_dir) as store:
             rows = await store.listed(limit=limit)
             try:
-                return rows, [_fault_line(fault) for fault in await store.engine_faults(limit=_FAULTS)]
+                faults = await store.engine_faults(limit=_FAULTS)
+                return rows, [_fault_line(one, newest_turn(await store.entries(one.incident_id))) for one in faults]
             except ChainBroken as error:
                 return rows, [f"about the engine itself: {error}", error.next_step()]
 
@@ -53,11 +54,14 @@ def incidents(
         typer.echo(line, err=True)  # so that a program may still read the list
 
 
-def _fault_line(fault: TimelineEntry) -> str:
+def _fault_line(fault: TimelineEntry, turn: TimelineEntry | None) -> str:
+    """`turn`: the newest of its record, which says whether it is over."""
     from firebreak.postmortem import reading, wording
 
     what = wording.clean(reading.text(fault.body, "error"), 100)
-    return f"about the engine itself, {fault.at:%Y-%m-%d %H:%M:%S} UTC: {what} (firebreak show {fault.incident_id})"
+    over = "" if turn is None or turn.kind is EntryKind.ENGINE_FAULT else f", over since {turn.at:%Y-%m-%d %H:%M:%S}"
+    at = f"{fault.at:%Y-%m-%d %H:%M:%S} UTC{over}"
+    return f"about the engine itself, {at}: {what} (firebreak show {fault.incident_id})"
 
 
 def _unreadable_line(row: UnreadableRow) -> str:

@@ -99,7 +99,8 @@ def main() -> None:
     except FirebreakError as error:
         raise SystemExit(f"{error}\n{error.next_step()}") from None
     except (RPCError, RuntimeError, OSError) as error:  # what the SDK raises when Temporal cannot be reached
-        raise SystemExit(f"the worker cannot go on: {error}\nLook whether Temporal answers; it starts again.") from None
+        advice = f"Look whether Temporal answers at {settings.temporal_address}, with TLS and key as the settings say."
+        raise SystemExit(f"the worker cannot go on: {error}\n{advice}") from None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ResetStickyTaskQueueRequest
 from temporalio.client import Client, TLSConfig, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
@@ -63,8 +63,8 @@ def task_queue(settings: Settings, intake_class: IntakeClass) -> str:
 
 
 async def connect(settings: Settings) -> Client:
-    """Client with our converter. Raises SettingsInvalid for an address or TLS files that cannot be used; RuntimeError
-    and RPCError when the server cannot be reached."""
+    """Client with our converter. Raises SettingsInvalid for an address or TLS files that cannot be used, or a namespace
+    that is not there; RuntimeError and RPCError when the server cannot be reached."""
     tls: TLSConfig | bool = settings.temporal_tls or bool(settings.temporal_api_key.get_secret_value())
     if settings.temporal_tls_ca or settings.temporal_tls_cert:
         try:
@@ -76,7 +76,7 @@ async def connect(settings: Settings) -> Client:
         except OSError as error:
             raise SettingsInvalid(f"a Temporal TLS file cannot be read: {error}") from None
     try:
-        return await Client.connect(
+        client = await Client.connect(
             settings.temporal_address,
             namespace=settings.temporal_namespace,
             data_converter=DATA_CONVERTER,
@@ -86,6 +86,23 @@ async def connect(settings: Settings) -> Client:
     except ValueError as error:  # before anything is dialled
         told = f"FIREBREAK_TEMPORAL_ADDRESS ({settings.temporal_address}) cannot be used: {error}"
         raise SettingsInvalid(told) from None
+    await _find_namespace(client, settings)
+    return client
+
+
+async def _find_namespace(client: Client, settings: Settings) -> None:
+    """A worker asks for it, too, once it has said that it is ready; then it ends, again and again."""
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.UNIMPLEMENTED:  # of a proxy that passes on what workers need
+            return
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise SettingsInvalid(
+            f"Temporal at {settings.temporal_address} has no namespace {client.namespace}",
+            advice="Correct FIREBREAK_TEMPORAL_NAMESPACE, or create it: temporal operator namespace create -n NAME",
+        ) from None
 
 
 def workflow_runner() -> WorkflowRunner:

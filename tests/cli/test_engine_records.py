@@ -57,6 +57,7 @@ def test_a_fault_of_the_engine_that_is_over_asks_for_nothing(run: Run, fault: En
     shown = run("show", FAULT).out
     assert "over since" in shown
     assert "next     nothing" in shown
+    assert f", over since {START:%Y-%m-%d %H:%M:%S}: 257 labels" in run("incidents").err
 
 
 def test_a_fault_of_the_engine_that_came_back_is_open(run: Run, fault: EntryDraft, data_dir: Path) -> None:
@@ -71,6 +72,7 @@ def test_a_fault_of_the_engine_that_came_back_is_open(run: Run, fault: EntryDraf
     shown = run("show", FAULT).out
     assert "state    open" in shown
     assert "firebreak close" in shown
+    assert "over" not in run("incidents").err
 
 
 @pytest.mark.parametrize("verb", ["postmortem", "explain"])

@@ -43,6 +43,14 @@ async def test_a_server_that_is_not_there_is_an_error() -> None:
 
 
 @pytest.mark.servers
+async def test_a_namespace_that_is_not_there_is_named(temporal_address: str) -> None:
+    """At the start: workers said that they were ready, and ended again and again."""
+    with pytest.raises(SettingsInvalid, match="no namespace shop") as caught:
+        await connect(Settings(temporal_address=temporal_address, temporal_namespace="shop"))
+    assert "FIREBREAK_TEMPORAL_NAMESPACE" in caught.value.next_step()
+
+
+@pytest.mark.servers
 async def test_the_client_speaks_our_values(temporal_address: str) -> None:
     """timedelta and frozen values go through, which the default converter refuses."""
     client = await connect(Settings(temporal_address=temporal_address))
