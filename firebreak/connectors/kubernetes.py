@@ -80,7 +80,7 @@ class KubernetesCluster:
         problem = ""
         try:
             settings = ConnectionParams(trust_env=False).httpx_params(single)
-        except (ConfigError, OSError, ValueError) as error:
+        except (ConfigError, OSError, ValueError, TypeError) as error:  # TypeError: a certificate without its key
             problem = type(error).__name__  # only the kind: its text may hold parts of a key
         if problem:
             raise SettingsInvalid(

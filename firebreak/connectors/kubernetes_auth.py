@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Awaitable, Mapping
 
 import httpx2
 from lightkube.core.exceptions import ConfigError
@@ -31,7 +32,7 @@ class AuthWire:
         """See Wire. ConfigError, KeyError or ValueError when there is no credential to be had."""
         flow = self._auth.async_auth_flow(self._card)
         try:
-            signed = await anext(flow)
+            signed = await _credential(anext(flow))
             while True:
                 value = signed.headers.get("authorization", "")
                 if not is_header_value(value):
@@ -41,7 +42,7 @@ class AuthWire:
                 if reply is None or reply.status != 401:
                     return reply
                 try:
-                    signed = await flow.asend(httpx2.Response(401, request=self._card))
+                    signed = await _credential(flow.asend(httpx2.Response(401, request=self._card)))
                 except StopAsyncIteration:
                     return reply
         finally:
@@ -49,3 +50,16 @@ class AuthWire:
 
     async def aclose(self) -> None:
         await self._wire.aclose()
+
+
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENOEXEC)
+
+
+async def _credential(step: Awaitable[httpx2.Request]) -> httpx2.Request:
+    """A token file or plugin that is not there, or may not be used, is no connection that broke: nobody was called."""
+    try:
+        return await step
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None

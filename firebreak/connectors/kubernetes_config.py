@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
@@ -32,12 +34,14 @@ def load_config(kubeconfig: Path | None = None, context: str | None = None) -> S
         kubeconfig = kubeconfig or Path(first or "~/.kube/config").expanduser()
         source = f"kubeconfig {kubeconfig}"
     single, problem = None, ""
+    beyond: list[str] = []
     try:
         if kubeconfig is None:
-            config = KubeConfig.from_service_account()
+            single = KubeConfig.from_service_account().get(context)
         else:
-            config = KubeConfig.from_dict(YAML(typ="safe").load(kubeconfig.read_text("utf-8")), fname=kubeconfig)
-        single = config.get(context)
+            document = YAML(typ="safe").load(kubeconfig.read_text("utf-8"))
+            single = KubeConfig.from_dict(document, fname=kubeconfig).get(context)
+            beyond = list(_beyond(document, single)) if single else []
     except (ConfigError, OSError) as error:
         problem = str(error)
     except (YAMLError, msgspec.ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -52,5 +56,34 @@ def load_config(kubeconfig: Path | None = None, context: str | None = None) -> S
             f"{source} gets its token from an exec plugin of version {version}, which is not supported",
             advice="Set the plugin's apiVersion to client.authentication.k8s.io/v1beta1, or use a token file.",
         )
+    if beyond:
+        raise SettingsInvalid(
+            f"{source} asks for {', '.join(beyond)}, which is not supported",
+            advice="Give the engine an account of its own, and a kubeconfig that reaches the API server without them.",
+        )
     # No user means anonymous; lightkube wants one to be there.
-    return single if single.user else single._replace(user=User())
+    return single._replace(user=_beside(single.user, kubeconfig) if single.user else User())
+
+
+_OF_USER = ("as", "as-uid", "as-groups", "as-user-extra")
+_OF_CLUSTER = ("proxy-url", "tls-server-name")
+
+
+def _beyond(document: Any, single: SingleConfig) -> Iterator[str]:
+    """What lightkube would leave out: the engine would act with more rights than the file gives it, or past a proxy."""
+    for kind, name, keys in (("user", single.context.user, _OF_USER), ("cluster", single.context.cluster, _OF_CLUSTER)):
+        for one in document.get(f"{kind}s", ()):
+            if one["name"] == name:
+                yield from (key for key in keys if one[kind].get(key))
+
+
+def _beside(user: User, kubeconfig: Path | None) -> User:
+    """Paths as kubectl reads them: from the file's own folder, as lightkube does for certificates alone."""
+    if kubeconfig is None:
+        return user
+    folder = kubeconfig.absolute().parent
+    token_file = str(folder / user.token_file) if user.token_file else user.token_file
+    plugin = user.exec
+    if plugin and "/" in plugin.command:  # else it is looked for in PATH
+        plugin = msgspec.structs.replace(plugin, command=str(folder / plugin.command))
+    return msgspec.structs.replace(user, token_file=token_file, exec=plugin)
