@@ -30,7 +30,7 @@ def load_config(kubeconfig: Path | None = None, context: str | None = None) -> S
     if kubeconfig is None and inside:
         source = "the in-cluster service account"
     else:
-        first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+        first = next(filter(None, os.environ.get("KUBECONFIG", "").split(os.pathsep)), "")
         kubeconfig = kubeconfig or Path(first or "~/.kube/config").expanduser()
         source = f"kubeconfig {kubeconfig}"
     single, problem = None, ""

@@ -634,7 +634,7 @@ def test_a_missing_kubeconfig_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     """The explicit one, and the usual one when none is given."""
     with pytest.raises(SettingsInvalid, match="gone"):
         KubernetesCluster("lab", kubeconfig=tmp_path / "gone")
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "first"))
+    monkeypatch.setenv("KUBECONFIG", f":{tmp_path / 'first'}:{tmp_path / 'second'}")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SettingsInvalid, match="first"):
         KubernetesCluster("lab")
