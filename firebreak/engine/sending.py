@@ -256,7 +256,7 @@ class Sending:
             fresh = target.with_name(target.name + ".new")
             fresh.write_bytes(content)
             os.replace(fresh, target)
-        return str(path)
+        return os.fsencode(path).decode(errors="replace")  # a folder may have any bytes for a name, the record not
 
 
 def _plain(draft: MessageDraft, look: str) -> NoticeText:

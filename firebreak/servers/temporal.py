@@ -146,10 +146,16 @@ async def _start(
     return server
 
 
-_URI_SIGNS = frozenset("?#%")
+_URI_SIGNS = frozenset(b"?#%")
 
 
 def _database_name(database: Path, run_dir: Path) -> str:
     """As the server is told it. It makes a URI of that, and would take a directory's `#1` or `%41` for a part of one,
-    and write a file beside the directory: then it gets the way from the folder in which it runs."""
-    return os.path.relpath(database, run_dir) if _URI_SIGNS & set(str(database)) else str(database)
+    and write a file beside the directory; of a name that is not UTF-8 it makes nothing: then it gets the way from the
+    folder in which it runs."""
+    name = os.fsencode(database)
+    try:
+        plain = name.decode() and not _URI_SIGNS & set(name)
+    except UnicodeDecodeError:
+        plain = False
+    return str(database) if plain else os.path.relpath(database, run_dir)

@@ -172,7 +172,7 @@ class Database:
         return raw
 
     def _uri(self, mode: str) -> str:
-        return f"file:{quote(str(self.path.absolute()))}?mode={mode}"
+        return f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}"  # in bytes: not every name is UTF-8
 
 
 def driver(connection: Connection) -> sqlite3.Connection:

@@ -72,7 +72,7 @@ async def test_the_tuned_temporal_server_keeps_its_database_over_a_kill(tmp_path
     assert server.process.exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["data #1", "data?mode=ro", "data%41"])
+@pytest.mark.parametrize("name", ["data #1", "data?mode=ro", "data%41", "data \udce4"])
 async def test_temporals_database_is_in_its_directory_whatever_that_is_called(tmp_path: Path, name: str) -> None:
     """Nothing is written beside it: two engines in `#1` and `#2` would have had one database."""
     run_dir = tmp_path / name / "run"

@@ -55,6 +55,17 @@ async def test_migrations_lead_to_the_schema_of_the_code(
     assert script.get_current_head() == store_class.revision == database.present_revision()
 
 
+@pytest.mark.parametrize("name", ["data #1", "data?mode=ro", "data%41", "d\u00e4ta", "data \udce4"])
+async def test_a_store_is_in_its_directory_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    """Names of a Latin-1 disk, too, which no UTF-8 can carry."""
+    path = tmp_path / name / "s.sqlite"
+    path.parent.mkdir()
+    async with await TimelineStore.open(path):
+        pass
+    async with await TimelineStore.open(path, read_only=True) as store:
+        assert await store.open_incidents() == ()
+
+
 async def test_a_new_store_is_its_owners_alone(tmp_path: Path, make: Make) -> None:
     """With its log, whatever directory it lies in: it holds alerts, evidence and logs of pods."""
     async with await TimelineStore.open(tmp_path / "s.sqlite") as store:

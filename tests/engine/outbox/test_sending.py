@@ -357,6 +357,16 @@ async def test_a_closed_incident_has_its_post_mortem_files(desk: Any) -> None:
     assert str(folder / f"{desk.incident_id}.md") in str(delivered)
 
 
+async def test_a_post_mortem_is_written_in_a_folder_whose_name_is_no_utf_8(desk: Any) -> None:
+    """Once: its path could not be recorded, and it was written again and again."""
+    folder = desk.folder / "data \udce4"
+    desk.with_pace(0, postmortems=folder)
+    await desk.tell(notices.postmortem(desk.incident_id, "postmortem", desk.now))
+    await desk.all()
+    assert desk.state("postmortem")[0] == "delivered"
+    assert (folder / f"{desk.incident_id}.md").exists()
+
+
 async def test_a_message_about_the_engine_itself_goes_to_the_fallback(desk: Any) -> None:
     """Its id is no incident's: nobody's alert pages somebody."""
     fault = EntryDraft(
