@@ -207,10 +207,12 @@ def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
 
 def child_environment(settings: Settings) -> Mapping[str, str]:
     """Settings that were given to this process in another way than by its environment, with absolute paths: children
-    run in another folder, and may have another home."""
+    run in another folder; and the home of the account, where the usual kubeconfig is."""
     given = {f"FIREBREAK_{name.upper()}": str(value.absolute()) for name, value in settings if isinstance(value, Path)}
     if (secrets := secrets_dir()) is not None:
         given["FIREBREAK_SECRETS_DIR"] = str(secrets.absolute())
+    with contextlib.suppress(RuntimeError):  # an account without a home
+        given["HOME"] = str(Path.home())  # a unit of systemd may name none, and a child would get its run directory
     return {
         **given,
         "FIREBREAK_MODE": settings.mode.value,

@@ -522,13 +522,19 @@ def test_children_hear_what_was_not_said_by_the_environment(tmp_path: Path, monk
 
 
 def test_children_find_the_secrets_that_lie_in_the_accounts_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where HOME is not set, as under a supervisor, theirs is the run directory."""
+    """Where HOME is not set, as under a supervisor."""
     home = pwd.getpwuid(os.getuid()).pw_dir
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setenv("FIREBREAK_SECRETS_DIR", "~/secrets")
     assert child_environment(Settings())["FIREBREAK_SECRETS_DIR"] == f"{home}/secrets"
     monkeypatch.delenv("FIREBREAK_SECRETS_DIR")
     assert "FIREBREAK_SECRETS_DIR" not in child_environment(Settings())
+
+
+def test_children_have_the_accounts_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where HOME is not set: the usual kubeconfig was looked for in the run directory."""
+    monkeypatch.delenv("HOME", raising=False)
+    assert child_environment(Settings())["HOME"] == pwd.getpwuid(os.getuid()).pw_dir
 
 
 def test_no_secret_is_passed_on_the_way_to_children() -> None:
