@@ -172,7 +172,9 @@ class Rulebook:
         try:
             texts = {path: path.read_bytes() for path in self._files()}
         except OSError as error:
-            raise ContractError(f"a document cannot be read: {error}") from None
+            names = "FIREBREAK_SERVICES, _SEVERITY, _POLICY or _CATALOG"
+            advice = f"Look at the file, and at the setting that names it: {names}."
+            raise ContractError(f"a document cannot be read: {error}", advice=advice) from None
         policy = load_policy(texts[self._paths.policy], str(self._paths.policy))
         severity = load_severity(texts[self._paths.severity], str(self._paths.severity))
         others = (self._paths.policy, self._paths.severity, self._paths.services)  # one folder may hold them all

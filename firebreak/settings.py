@@ -52,13 +52,13 @@ class Settings(BaseSettings):
 
     # Temporal: empty address = the embedded dev server of `firebreak up`
     temporal_address: str = Field(default="", description="host:port of your own cluster; empty = embedded server.")
-    temporal_namespace: str = Field(default="default", description="Temporal namespace.")
+    temporal_namespace: str = Field(default="default", min_length=1, description="Temporal namespace.")
     temporal_tls: bool = Field(default=False, description="Use TLS towards Temporal.")
     temporal_tls_ca: Path | None = Field(default=None, description="PEM file with the server's CA.")
     temporal_tls_cert: Path | None = Field(default=None, description="PEM file, client certificate.")
     temporal_tls_key: Path | None = Field(default=None, description="PEM file, client key.")
     temporal_api_key: SecretStr = Field(default=SecretStr(""), description="API key (implies TLS).")
-    task_queue_prefix: str = Field(default="firebreak", description="Queues are <prefix>-p1 and <prefix>-other.")
+    task_queue_prefix: str = Field("firebreak", min_length=1, description="Queues are <prefix>-p1 and <prefix>-other.")
 
     # World
     cluster: str = Field(
@@ -80,8 +80,7 @@ class Settings(BaseSettings):
     slack_token: SecretStr = Field(default=SecretStr(""), description="Bot token; empty = no chat (written down).")
     pagerduty_url: str = Field(default="https://events.pagerduty.com", description="Base URL of PagerDuty Events v2.")
     fallback_pager_key: SecretStr = Field(
-        default=SecretStr(""),
-        description="Routing key where a service has none: nobody's alert pages somebody.",
+        default=SecretStr(""), description="Routing key where a service has none: nobody's alert pages somebody."
     )
     proxy_url: SecretStr = Field(
         default=SecretStr(""),
@@ -98,9 +97,9 @@ class Settings(BaseSettings):
     policy: Path | None = Field(default=None, description="Policy: named durations, baseline, thresholds (YAML).")
     services: Path | None = Field(default=None, description="Services (YAML).")
 
-    # Worker
-    p1_slots: int = Field(default=10, gt=0, description="Workflow tasks at once in the P1 process: few keep it quick.")
-    other_slots: int = Field(default=20, gt=0, description="Workflow tasks at once in the process for the rest.")
+    # Worker; one slot alone is taken in turns by new and by known workflows, and each second task waits for seconds
+    p1_slots: int = Field(default=10, ge=2, description="Workflow tasks at once in the P1 process: few keep it quick.")
+    other_slots: int = Field(default=20, ge=2, description="Workflow tasks at once in the process for the rest.")
     evidence_capture: bool = Field(default=True, description="Keep what a restart would destroy first.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
@@ -164,6 +163,13 @@ class Settings(BaseSettings):
             return json.loads(value)
         except ValueError:  # its text may be a token
             raise ValueError('must be a JSON object, as {"X-Scope-OrgID": "shop"}') from None
+
+    @field_validator("prometheus_params")
+    @classmethod
+    def _beside_the_query(cls, value: dict[str, str]) -> dict[str, str]:
+        if own := sorted({"query", "start", "end", "step", "time"} & value.keys()):  # one answer would judge everything
+            raise ValueError(f"must leave {', '.join(own)} to the engine")
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -25,6 +25,10 @@ from firebreak.settings import Settings, load_settings
         ("gateway", "PROMETHEUS_URL", "ftp://metrics"),
         ("up", "PROMETHEUS_HEADERS", "Bearer not-json"),
         ("up", "PROMETHEUS_PARAMS", "[1]"),
+        ("up", "PROMETHEUS_PARAMS", '{"query": "vector(1)"}'),
+        ("up", "P1_SLOTS", "1"),
+        ("up", "OTHER_SLOTS", "1"),
+        ("up", "TASK_QUEUE_PREFIX", ""),
         ("incidents", "PAGE_DEADLINE", "soon"),
         ("incidents", "PAGE_DEADLINE", "PT10M"),
         ("incidents", "PAGE_DEADLINE", "-PT5S"),
@@ -131,6 +135,7 @@ MTLS = {"TLS_CERT": "cert.pem", "TLS_KEY": "key.pem"}
         ({"API_KEY": "s3cr3t"}, r"FIREBREAK_TEMPORAL_API_KEY: set FIREBREAK_TEMPORAL_ADDRESS"),
         ({"ADDRESS": "http://t:7233"}, r"FIREBREAK_TEMPORAL_ADDRESS: must be host:port"),
         ({"ADDRESS": "temporal"}, r"FIREBREAK_TEMPORAL_ADDRESS: must be host:port"),
+        ({"ADDRESS": "t:7233", "NAMESPACE": ""}, r"FIREBREAK_TEMPORAL_NAMESPACE: String should have"),
     ],
 )
 def test_temporal_settings_that_contradict_each_other_are_refused(
