@@ -16,6 +16,8 @@ import stat
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from firebreak.domain.errors import SettingsInvalid
 
 log = logging.getLogger(__name__)  # on standard error also before logs are configured, as they are by a setting
@@ -55,6 +57,17 @@ def secret_files(folder: Path, fields: Collection[str]) -> dict[str, Path]:
         if close := difflib.get_close_matches(plain, missing, n=1, cutoff=0.9):
             log.warning("%s is no setting, and is not read%s", path, _meant(close))
     return found
+
+
+def stripped(value: SecretStr) -> SecretStr:
+    """None of them holds blanks at its ends: the end of a file's line would let nobody in. Nor a line break within: no
+    header can carry it, so that every webhook would be refused, or no page taken. ValueError for one that does."""
+    given = value.get_secret_value()
+    if given and not given.strip():
+        raise ValueError("must not be only blanks: leave it empty instead")
+    if not is_one_line(given.strip()):
+        raise ValueError("must be one line, without control characters")
+    return SecretStr(given.strip())
 
 
 def is_one_line(secret: str) -> bool:

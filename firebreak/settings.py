@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import os
 import re
 from collections import Counter
@@ -24,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from firebreak.domain.errors import SettingsInvalid
 from firebreak.domain.incident import Mode
 from firebreak.domain.service_links import is_service_link
-from firebreak.secret_files import is_one_line, read_secrets, secret_files
+from firebreak.secret_files import read_secrets, secret_files, stripped
 
 LONGEST_PAGE_DEADLINE = timedelta(seconds=60)
 _SECRETS = ("webhook_token", "temporal_api_key", "slack_token", "fallback_pager_key", "proxy_url")
@@ -111,7 +110,7 @@ class Settings(BaseSettings):
     @field_validator(*_SECRETS)
     @classmethod
     def _without_blanks(cls, value: SecretStr) -> SecretStr:
-        return _stripped(value)
+        return stripped(value)
 
     @field_validator("data_dir", "kubeconfig", "catalog", "severity", "policy", "services", mode="before")
     @classmethod
@@ -137,7 +136,7 @@ class Settings(BaseSettings):
     @field_validator("prometheus_headers")
     @classmethod
     def _headers_without_blanks(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        return {name: _stripped(said) for name, said in value.items()}
+        return {name: stripped(said) for name, said in value.items()}
 
     @field_validator("page_deadline", mode="before")
     @classmethod
@@ -174,9 +173,16 @@ class Settings(BaseSettings):
     @field_validator("log_level")
     @classmethod
     def _level(cls, value: str) -> str:
-        if value.upper() not in logging.getLevelNamesMapping():
+        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
         return value.upper()
+
+    @field_validator("cluster", "temporal_namespace", "task_queue_prefix")
+    @classmethod
+    def _no_blanks_around(cls, value: str) -> str:
+        if value != value.strip():  # no alert's label, and no server's name, would be the same
+            raise ValueError("must not begin or end with blanks")
+        return value
 
     @field_validator("prometheus_url", "slack_url", "pagerduty_url")
     @classmethod
@@ -188,9 +194,8 @@ class Settings(BaseSettings):
     @field_validator("proxy_url")
     @classmethod
     def _http_proxy(cls, value: SecretStr) -> SecretStr:
-        if not (given := value.get_secret_value()):
-            return value
-        if not _is_address(given):  # else no page would go out, and each would say that PagerDuty cannot be reached
+        given = value.get_secret_value()
+        if given and not _is_address(given):  # else no page would go out, and each would say that PagerDuty cannot be reached
             raise ValueError("must be the address of a proxy, as http://proxy.example:3128")
         return value
 
@@ -230,17 +235,6 @@ def _is_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def _stripped(value: SecretStr) -> SecretStr:
-    """None of them holds blanks at its ends: the end of a file's line would let nobody in. Nor a line break within: no
-    header can carry it, so that every webhook would be refused, or no page taken."""
-    given = value.get_secret_value()
-    if given and not given.strip():
-        raise ValueError("must not be only blanks: leave it empty instead")
-    if not is_one_line(given.strip()):
-        raise ValueError("must be one line, without control characters")
-    return SecretStr(given.strip())
 
 
 _BESIDE = {"FIREBREAK_SECRETS_DIR", "FIREBREAK_CACHE_DIR", "FIREBREAK_WRITE_GOLDEN"}

@@ -22,6 +22,8 @@ from firebreak.settings import Settings, load_settings
         ("up", "MODE", "both"),
         ("incidents", "MODE", "both"),
         ("up", "LOG_LEVEL", "LOUD"),
+        ("up", "LOG_LEVEL", "CRITICAL"),  # would not tell of errors
+        ("up", "CLUSTER", " lab"),
         ("gateway", "PROMETHEUS_URL", "ftp://metrics"),
         ("up", "PROMETHEUS_HEADERS", "Bearer not-json"),
         ("up", "PROMETHEUS_PARAMS", "[1]"),
