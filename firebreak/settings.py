@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     @classmethod
     def _http_proxy(cls, value: SecretStr) -> SecretStr:
         given = value.get_secret_value()
-        if given and not _is_address(given):  # else no page would go out, and each would say that PagerDuty cannot be reached
+        if given and not _is_address(given):  # else each page would say that PagerDuty cannot be reached
             raise ValueError("must be the address of a proxy, as http://proxy.example:3128")
         return value
 
