@@ -19,7 +19,7 @@ from typing import Any
 from activities.workloads import WORKLOAD_KINDS, is_ready, pods_of, replicas_of, selector_matches, unreplaced
 from firebreak.domain.errors import PreconditionFailed
 from firebreak.domain.ports import ClusterPort, KubeObject
-from firebreak.domain.target import ResourceKind
+from firebreak.domain.target import ResourceKind, TargetRef
 
 
 def scaled(value: Any, total: int, *, up: bool) -> int:
@@ -101,19 +101,17 @@ async def budget_objection(
 
     Judged by what the budget's specification allows, not by `disruptionsAllowed` of the moment: that is 0 when pods
     are wedged, which is when a restart is wanted, and a roll-out counts the wedged pods among its unavailable ones."""
-    labels = (obj["spec"]["template"].get("metadata") or {}).get("labels") or {}
     wanted = toll.wanted
     for budget in budgets:
-        spec = budget.get("spec") or {}
-        if not selector_matches(spec.get("selector"), labels):
+        if not _covers(budget, obj):
             continue
-        expected = max(wanted, int((budget.get("status") or {}).get("expectedPods") or 0))
+        spec, expected = budget["spec"], _expected(budget, wanted)
         others = 0
         if expected > wanted:  # it covers other workloads, too: only their ready pods count for it
             namespace = obj["metadata"]["namespace"]
             covered = await pods_of(cluster, namespace, spec["selector"], timeout=timeout)
             others = sum(1 for p in covered if is_ready(p) and not _is_ours(p, obj))
-            rolling = await _rolling_beside(cluster, obj, spec["selector"], timeout=timeout)
+            rolling = await _rolling_beside(cluster, obj, budget, timeout=timeout)
             if rolling:
                 return f"PodDisruptionBudget {budget['metadata']['name']} covers {rolling}: one after the other"
         needed = _needed(spec, expected)
@@ -123,19 +121,40 @@ async def budget_objection(
     return ""
 
 
-async def _rolling_beside(
-    cluster: ClusterPort, obj: KubeObject, selector: Mapping[str, Any], *, timeout: timedelta
-) -> str:
-    """A workload other than `obj` of which `selector` picks the pods, and which is being rolled out: between two waves
-    all of its pods are ready, and the next takes some down beside ours. Empty for none."""
+def shared_budgets(obj: KubeObject, ref: TargetRef, budgets: Iterable[KubeObject]) -> tuple[TargetRef, ...]:
+    """Those that cover other workloads, too: of two that each alone would be within one, only one may be restarted."""
+    return tuple(
+        TargetRef(
+            cluster=ref.cluster,
+            namespace=ref.namespace,
+            kind=ResourceKind.POD_DISRUPTION_BUDGET,
+            name=str(budget["metadata"]["name"]),
+        )
+        for budget in budgets
+        if _covers(budget, obj) and _expected(budget, replicas_of(obj, ref.kind)) > replicas_of(obj, ref.kind)
+    )
+
+
+def _covers(budget: KubeObject, obj: KubeObject) -> bool:
+    labels = (obj["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    return selector_matches((budget.get("spec") or {}).get("selector"), labels)
+
+
+def _expected(budget: KubeObject, wanted: int) -> int:
+    """Pods that it counts with: at least those of the workload itself."""
+    return max(wanted, int((budget.get("status") or {}).get("expectedPods") or 0))
+
+
+async def _rolling_beside(cluster: ClusterPort, obj: KubeObject, budget: KubeObject, *, timeout: timedelta) -> str:
+    """A workload other than `obj` that `budget` covers, and which is being rolled out: between two waves all of its
+    pods are ready, and the next takes some down beside ours. Empty for none."""
     namespace, own = obj["metadata"]["namespace"], obj["metadata"]["uid"]
     kinds = sorted(WORKLOAD_KINDS)
     for kind, found in zip(
         kinds, await asyncio.gather(*(cluster.list(k, namespace, timeout=timeout) for k in kinds)), strict=True
     ):
         for other in found:
-            labels = (other["spec"]["template"].get("metadata") or {}).get("labels") or {}
-            if other["metadata"]["uid"] == own or not selector_matches(selector, labels):
+            if other["metadata"]["uid"] == own or not _covers(budget, other):
                 continue
             if rolling := _rolling(other, kind):
                 return f"{kind.kind} {other['metadata']['name']}, too, which is rolling ({rolling})"
@@ -144,7 +163,7 @@ async def _rolling_beside(
 
 def _rolling(obj: KubeObject, kind: ResourceKind) -> str:
     """A sentence while its controller replaces pods by itself; empty for what is paused, left to whoever deletes pods
-    (OnDelete), or as far as its partition lets it."""
+    (OnDelete), as far as its partition lets it, or a StatefulSet whose pods are all new: one may stay unready."""
     spec = obj["spec"]
     strategy = spec.get("strategy" if kind is ResourceKind.DEPLOYMENT else "updateStrategy") or {}
     if spec.get("paused") or strategy.get("type") == "OnDelete":
@@ -152,7 +171,8 @@ def _rolling(obj: KubeObject, kind: ResourceKind) -> str:
     kept_back = (strategy.get("rollingUpdate") or {}).get("partition") or 0
     status = obj.get("status") or {}
     seen = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
-    if kept_back and seen and (status.get("updatedReplicas") or 0) >= replicas_of(obj, kind) - kept_back:
+    there = min(replicas_of(obj, kind), int(status.get("replicas") or 0))
+    if kind is ResourceKind.STATEFULSET and seen and (status.get("updatedReplicas") or 0) >= there - kept_back:
         return ""
     return unreplaced(obj, kind)
 

@@ -25,7 +25,7 @@ from activities.recent_changes import (
 from activities.shared_lists import SharedLists
 from activities.workloads import WORKLOAD_KINDS, container_statuses, is_ready, pods_of
 from firebreak.domain.codec import to_data
-from firebreak.domain.errors import FirebreakError
+from firebreak.domain.errors import FirebreakError, PermanentError, PermissionDenied
 from firebreak.domain.evidence import KeptEvidence, MissingEvidence, PreviousLog
 from firebreak.domain.ports import Clock, ClusterPort, KubeObject
 from firebreak.domain.target import ResourceKind, TargetRef
@@ -174,7 +174,7 @@ async def _pods_and_logs(
         return (), ()
     # Cached: for the newest of all, a server whose pods are quiet waits up to 0.1 s for etcd to tell that they are.
     pods = await asker.ask(
-        "pods", lambda left: pods_of(cluster, target.namespace, selector, cached=True, timeout=left), _NONE, wanted
+        "pods", lambda left: _newest_known(cluster, target.namespace, selector, timeout=left), _NONE, wanted
     )
     if "previous_logs" not in sections:
         return pods, ()
@@ -187,6 +187,20 @@ async def _pods_and_logs(
         *(_log(asker, cluster, target.namespace, pod["metadata"]["name"], str(s.get("name"))) for pod, s in chosen)
     )
     return pods, tuple(log for log in logs if log is not None)
+
+
+async def _newest_known(
+    cluster: ClusterPort, namespace: str, selector: Mapping[str, Any], *, timeout: timedelta
+) -> Objects:
+    """A workload's pods; thousands do not fit into the one piece that the cache gives, and come in pages."""
+    began = asyncio.get_running_loop().time()
+    try:
+        return await pods_of(cluster, namespace, selector, cached=True, timeout=timeout)
+    except PermissionDenied:
+        raise  # in pieces, too
+    except PermanentError:
+        left = timeout - timedelta(seconds=asyncio.get_running_loop().time() - began)
+        return await pods_of(cluster, namespace, selector, timeout=left)
 
 
 async def _log(asker: _Asker, cluster: ClusterPort, namespace: str, pod: str, container: str) -> PreviousLog | None:

@@ -93,7 +93,7 @@ class StepHands:
         if check.outcome is CheckOutcome.REFUSED or check.target is None:
             return await self._refuse(given, plan, check.reason)
         # One actor per target, be it the workload or the very object that is written.
-        holding = (step.target or plan.target, check.target.ref)
+        holding = (step.target or plan.target, check.target.ref, *check.beside)
         if self._mode is Mode.OBSERVE and action.mutates:
             return await self._would_apply(given, plan, check, holding)
         if why := too_old(given, self._clock.now()):  # a patient check takes its time

@@ -86,7 +86,9 @@ class Field:
 
 def child_environment(more: Mapping[str, str]) -> dict[str, str]:
     """This process' environment without Firebreak's settings (but for where servers are), and with the checkout."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.upper().startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k
+    }
     return {**kept, "PYTHONPATH": str(CHECKOUT), **more}
 
 

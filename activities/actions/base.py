@@ -292,7 +292,11 @@ class Action(ABC):
                 return refused(f"the API server would not keep this step's mark on {ref.text}", ref=ref, obj=obj)
         self._kept.keep(step_key, obj)
         return CheckResult(
-            outcome=CheckOutcome.READY, reason=proposal.reason, target=bound(ref, obj), changes=proposal.changes
+            outcome=CheckOutcome.READY,
+            reason=proposal.reason,
+            target=bound(ref, obj),
+            changes=proposal.changes,
+            beside=proposal.beside,
         )
 
     def _forbidden(self, ref: TargetRef) -> str:

@@ -32,12 +32,13 @@ def of_the_system(namespace: str) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What an action would do: `changes` to `obj`, which it read as `ref`; `reason` says why it may. A change whose
-    before is its after is a guard: bound like a touched field, never written."""
+    before is its after is a guard: bound like a touched field, never written. `beside`: what else must be ours."""
 
     ref: TargetRef
     obj: KubeObject
     changes: tuple[FieldChange, ...]
     reason: str
+    beside: tuple[TargetRef, ...] = ()
 
 
 def refused(reason: str, *, ref: TargetRef | None = None, obj: KubeObject | None = None) -> CheckResult:

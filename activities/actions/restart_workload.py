@@ -15,7 +15,7 @@ from typing import Any
 
 from activities.actions.base import Action
 from activities.actions.proposal import ActionParams, Proposal, refused
-from activities.disruption_budgets import Toll, budget_objection, in_order, toll_of
+from activities.disruption_budgets import Toll, budget_objection, in_order, shared_budgets, toll_of
 from activities.fields import canonical, field_path, read_field
 from activities.workloads import (
     RESTARTED_AT,
@@ -67,6 +67,7 @@ class RestartWorkload(Action):
             obj=obj,
             changes=(FieldChange(path=_PATH, before=before, after=after),),
             reason=f"all {replicas_of(obj, ref.kind)} pods of {ref.text} are replaced, a few at a time",
+            beside=shared_budgets(obj, ref, budgets),
         )
 
     def still_planned(self, intent: Intent, obj: KubeObject) -> str:

@@ -71,4 +71,7 @@ def close(
     typer.echo(f"{closed}: {asked}; a running engine ends it within a minute")
     if kept:
         told = "a step of it stays" if kept == 1 else f"{kept} steps of it stay"
-        typer.echo(f"{told} in force, to be taken back once the broken part is healthy: firebreak show {closed}")
+        typer.echo(
+            f"{told} in force, to be taken back once the broken part is healthy (and no other incident of the service "
+            f"open): firebreak show {closed}"
+        )

@@ -66,7 +66,9 @@ class EngineProcess:
         run_dir = state.lab_dir / "engine-run"
         run_dir.mkdir(exist_ok=True)
         inherited = {
-            k: v for k, v in os.environ.items() if not k.startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k
+            k: v
+            for k, v in os.environ.items()
+            if not k.upper().startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k
         }
         launch = Launch(
             "engine",

@@ -27,15 +27,20 @@ def incidents(
     """List incidents, newest first: where each stands or how it ended. Faults of the engine itself are told beside, and
     what of the list cannot be read."""
     import asyncio
+    import contextlib
 
     async def read() -> tuple[tuple[IncidentRow | UnreadableRow, ...], list[str]]:
         async with opened_store(data_dir) as store:
             rows = await store.listed(limit=limit)
             try:
                 faults = await store.engine_faults(limit=_FAULTS)
-                return rows, [_fault_line(one, newest_turn(await store.entries(one.incident_id))) for one in faults]
             except ChainBroken as error:
                 return rows, [f"about the engine itself: {error}", error.next_step()]
+            turns: dict[str, TimelineEntry | None] = {}
+            for record in {one.incident_id for one in faults}:
+                with contextlib.suppress(ChainBroken):  # then nobody can tell that it is over
+                    turns[record] = newest_turn(await store.entries(record))
+            return rows, [_fault_line(one, turns.get(one.incident_id)) for one in faults]
 
     found, beside = asyncio.run(read())
     rows = [row for row in found if isinstance(row, IncidentRow)]

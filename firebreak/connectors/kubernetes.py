@@ -23,7 +23,7 @@ from lightkube.config.client_adapter import ConnectionParams, ExecAuth
 from lightkube.core.exceptions import ConfigError
 
 from firebreak.connectors.http import MAX_BODY_BYTES, USER_AGENT, Address, is_address
-from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire
+from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire, CredentialNotThere
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
 from firebreak.connectors.kubernetes_plugin import PluginAuth
 from firebreak.connectors.kubernetes_refusal import Call, refusal, refused_at_start
@@ -49,7 +49,7 @@ _CLUSTER_WIDE = frozenset({ResourceKind.NODE, ResourceKind.NAMESPACE})
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # DNS-1123 subdomain: every kind we touch
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_ERRORS = ErrorTable(httpx, httpx2, credentials=CREDENTIAL_ERRORS)
+_ERRORS = ErrorTable(httpx, httpx2, credentials=CREDENTIAL_ERRORS, harmless=(CredentialNotThere,))
 _ADVICE = "Check the kubeconfig: server, certificates, and the user's token file or exec plugin (v1beta1)."
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _MERGE_PATCH = {"content-type": "application/merge-patch+json"}

@@ -52,6 +52,10 @@ class AuthWire:
         await self._wire.aclose()
 
 
+class CredentialNotThere(ConfigError):
+    """Says a path and what the system says of it, and no secret."""
+
+
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENOEXEC)
 
 
@@ -62,4 +66,4 @@ async def _credential(step: Awaitable[httpx2.Request]) -> httpx2.Request:
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
-        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+        raise CredentialNotThere(f"{error.filename}: {error.strerror}") from None

@@ -81,9 +81,14 @@ def retry_after(text: str) -> timedelta | None:
 
 class ErrorTable:
     """What each error of aiohttp, of httpx, and of its fork httpx2 (same names) means. `errors` are all that a call may
-    raise; `credentials` more of them, met when a token is fetched."""
+    raise; `credentials` more of them, met when a token is fetched, of which only `harmless` ones' text is told."""
 
-    def __init__(self, *vendors: ModuleType, credentials: tuple[type[Exception], ...] = ()) -> None:
+    def __init__(
+        self,
+        *vendors: ModuleType,
+        credentials: tuple[type[Exception], ...] = (),
+        harmless: tuple[type[Exception], ...] = (),
+    ) -> None:
         # The first that fits; one that a new version brings falls through to CUT: outcome unknown.
         kinds: list[tuple[type[Exception], FailureKind]] = [
             (aiohttp.ConnectionTimeoutError, FailureKind.UNREACHABLE),
@@ -115,7 +120,7 @@ class ErrorTable:
             (OSError, FailureKind.CUT),  # a socket's or TLS' own, where the vendor lets it through
             *((cls, FailureKind.UNUSABLE) for cls in credentials),
         ]
-        self._kinds = tuple(kinds)
+        self._kinds, self._harmless = tuple(kinds), harmless
         self.errors = tuple(cls for cls, _ in kinds)
         # These may quote what we sent (a header, a URL with a password): only their name is told.
         self._quoting = (
@@ -126,7 +131,8 @@ class ErrorTable:
     def failure(self, error: Exception, system: str) -> HttpFailure:
         """What `error` means for a call to `system`, in one sentence."""
         kind = next((kind for cls, kind in self._kinds if isinstance(error, cls)), FailureKind.CUT)
-        told = "" if isinstance(error, self._quoting) else plain(_told(error), 200)
+        quotes = isinstance(error, self._quoting) and not isinstance(error, self._harmless)
+        told = "" if quotes else plain(_told(error), 200)
         cause = f"{type(error).__name__}: {told}" if told else type(error).__name__
         return HttpFailure(kind=kind, detail=f"{system} {_SENTENCES[kind]} ({cause})")
 

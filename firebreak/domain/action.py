@@ -51,12 +51,14 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """`target` is what was read; `changes` is exactly what would be written; `reason` is always a sentence."""
+    """`target` is what was read; `changes` is exactly what would be written; `reason` is always a sentence. `beside`:
+    what else no other incident may act upon meanwhile."""
 
     outcome: CheckOutcome
     reason: str
     target: BoundTarget | None = None
     changes: tuple[FieldChange, ...] = ()
+    beside: tuple[TargetRef, ...] = ()
 
 
 class HeldBackCheck(CheckResult):

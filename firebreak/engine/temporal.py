@@ -93,7 +93,9 @@ async def connect(settings: Settings) -> Client:
 async def _find_namespace(client: Client, settings: Settings) -> None:
     """A worker asks for it, too, once it has said that it is ready; then it ends, again and again."""
     try:
-        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+        await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=client.namespace), retry=True
+        )
     except RPCError as error:
         if error.status is RPCStatusCode.UNIMPLEMENTED:  # of a proxy that passes on what workers need
             return

@@ -201,7 +201,8 @@ def _launch(role: str, settings: Settings, temporal_address: str) -> Launch:
     # -P: a file called worker.py in the current folder is not ours.
     module = ("firebreak.gateway.__main__",) if role == "gateway" else ("firebreak.engine.role", role)
     command = (sys.executable, "-P", "-m", "firebreak.engine.child", *module)
-    environment = {**os.environ, **child_environment(settings), "FIREBREAK_TEMPORAL_ADDRESS": temporal_address}
+    own = {**child_environment(settings), "FIREBREAK_TEMPORAL_ADDRESS": temporal_address}
+    environment = {name: value for name, value in os.environ.items() if name.upper() not in own} | own
     return Launch(role, command, environment, die_with_parent=True)
 
 

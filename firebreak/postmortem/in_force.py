@@ -71,7 +71,8 @@ def _sentence(part: ActionPart, restore: RestorePart | None) -> str:
     if part.state in _UNDO_DID_NOT:
         more.append(f"undo: {part.undo}")
     if restore is not None and restore.outcome != "undone":
-        more.append(f"restore: {restore.told}" + (f": {restore.reason}" if restore.reason else ""))
+        said = restore.outcome in ("refused", "unknown") and restore.reason.startswith("not ")  # "not taken back: ..."
+        more.append(f"restore: {restore.reason if said else ': '.join(filter(None, (restore.told, restore.reason)))}")
     return wording.sentence("; ".join(more))
 
 

@@ -37,6 +37,7 @@ _COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
 }
 
 
+_HOLE = 2  # of `stale_after`: what a past step may be without a sample
 _AHEAD, _OLDEST = 5.0, 1e10
 """Ages in seconds between which a back end can be believed: Prometheus gives no sample of after the pinned time."""
 
@@ -128,6 +129,7 @@ class _Judgement:
         self.board = board
         self.not_before = None if not_before is None else millis(not_before)
         self.score: Score | None = None
+        self.unseen = False
 
     def result(self) -> ConditionResult:
         draft, board = self.draft, self.board
@@ -236,21 +238,23 @@ class _Judgement:
             return False
         floor = self.c.volume
         if self.not_before is not None:
-            return self._seen(at)
+            self.unseen = not self._seen(at)
+            return not self.unseen
         if floor is None or at == self.board.pinned:
             return True
         volume = self.board.number(floor.query, at)
         return volume is not None and volume >= floor.at_least
 
     def _seen(self, at: int) -> bool:
-        """Whether no input's newest sample was stale then: Prometheus goes on saying an old value for minutes, and what
-        nobody saw proves no healing. A step that knows of none (a scrape failed) goes by the steps before it."""
-        limit = self.c.stale_after.total_seconds()
+        """Whether no input's newest sample was older than twice `stale_after` then: Prometheus goes on saying an old
+        value for minutes, and what nobody saw proves no healing. Twice, since with scrapes 60 s apart and a limit of
+        30 s half of all steps are older. A step that knows of none (a scrape failed) goes by the steps before it."""
+        limit = _HOLE * self.c.stale_after.total_seconds()
         return all(-_AHEAD <= at / 1000 - self._newest(selector, at) <= limit for selector in self.c.inputs)
 
     def _newest(self, selector: str, at: int) -> float:
         """Unix time of the newest sample of which one step knows, or the last step before it that knows of one."""
-        steps = whole_steps(self.c.stale_after, timedelta(milliseconds=self.board.step))
+        steps = whole_steps(_HOLE * self.c.stale_after, timedelta(milliseconds=self.board.step))
         known = (self.board.number(newest_sample(selector), at - n * self.board.step) for n in range(steps + 1))
         return next((newest for newest in known if newest is not None), math.nan)
 
@@ -277,9 +281,10 @@ class _Judgement:
             return self.draft.result(Truth.TRUE, f"{words}{length}", since=since)
         # In whole steps: at a time between two steps the run would start one step later again.
         holds_at = since + timedelta(milliseconds=needed * board.step)
+        unseen = "; before that no sample was fresh" if self.unseen else ""
         return self.draft.result(
             Truth.PENDING,
-            f"{words}, held {spoken(held)} of {spoken(c.held_for)}: could hold at {_clock(holds_at)}",
+            f"{words}, held {spoken(held)} of {spoken(c.held_for)}: could hold at {_clock(holds_at)}{unseen}",
             since=since,
             holds_at=holds_at,
         )

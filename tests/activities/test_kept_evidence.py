@@ -15,7 +15,7 @@ from activities.kept_evidence import LOG_LINES, MOST_BYTES, keep
 from activities.shared_lists import SharedLists
 from firebreak.connectors.kubernetes import KubernetesCluster
 from firebreak.domain.codec import from_data, parse_time, to_data
-from firebreak.domain.errors import PermissionDenied, PreconditionFailed
+from firebreak.domain.errors import PermanentError, PermissionDenied, PreconditionFailed
 from firebreak.domain.evidence import ChangeKind, KeptEvidence
 from firebreak.domain.target import ResourceKind, TargetRef
 
@@ -117,6 +117,14 @@ async def test_the_pods_are_had_without_waiting_for_a_quiet_server(fake_world: F
     """The first write waits for them. Whole collections come in pages, and so not from the cache."""
     await kept(fake_world, target)
     assert fake_world.fake.cached == [ResourceKind.POD]
+
+
+async def test_pods_that_the_cache_cannot_give_in_one_piece_come_in_pages(
+    fake_world: FakeWorld, target: TargetRef
+) -> None:
+    """Some thousands are more than one answer may hold."""
+    fake_world.fake.fail["list pods"] = [PermanentError("the answer is too large")]
+    assert [pod.name for pod in (await kept(fake_world, target)).pods] == ["pay-v2-1-abcde"]
 
 
 async def test_pods_containers_and_last_terminations_are_kept(fake_world: FakeWorld, target: TargetRef) -> None:

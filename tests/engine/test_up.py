@@ -32,7 +32,7 @@ from firebreak.domain.alert import Alert, AlertStatus, IntakeClass
 from firebreak.domain.ids import incident_workflow_id, label_fingerprint
 from firebreak.domain.incident import Mode
 from firebreak.engine.children import DOWN
-from firebreak.engine.up import child_environment
+from firebreak.engine.up import _launch, child_environment
 from firebreak.processes import ready_file
 from firebreak.servers.process import Launch, ManagedProcess, free_port
 from firebreak.servers.registry import Registry, start_time
@@ -519,6 +519,17 @@ def test_children_hear_what_was_not_said_by_the_environment(tmp_path: Path, monk
     assert heard.data_dir == tmp_path / "here"
     assert (heard.mode, heard.gateway_port) == (Mode.ACT, 4242)
     assert heard.catalog is None
+
+
+def test_children_hear_each_setting_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting in small letters counts, and beside the one that is passed on it would be two."""
+    monkeypatch.setenv("firebreak_mode", "observe")
+    monkeypatch.setenv("firebreak_data_dir", str(tmp_path))
+    environment = _launch("p1", load_settings(), "127.0.0.1:7233").environment
+    assert {n: v for n, v in environment.items() if n.upper() in ("FIREBREAK_MODE", "FIREBREAK_DATA_DIR")} == {
+        "FIREBREAK_MODE": "observe",
+        "FIREBREAK_DATA_DIR": str(tmp_path),
+    }
 
 
 def test_children_find_the_secrets_that_lie_in_the_accounts_home(monkeypatch: pytest.MonkeyPatch) -> None:

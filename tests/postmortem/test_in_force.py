@@ -151,6 +151,9 @@ def test_what_may_have_been_taken_back_may_be_in_force(tell: Tell) -> None:
     (line,) = _left(_with(tell("restored")[:-1], EntryKind.RESTORE_ENDED, body))
     assert line.startswith("Step to-v1 may be still in force")
     assert "restore: whether it was taken back is not known: because" in line
+    refused = {**body, "outcome": "refused", "reason": "not taken back: somebody changed it; probe is well"}
+    (line,) = _left(_with(tell("restored")[:-1], EntryKind.RESTORE_ENDED, refused))
+    assert "; restore: not taken back: somebody changed it; probe is well" in line
     given_up = {**body, "outcome": "abandoned", "begun": True}
     (line,) = _left(_with(tell("restored")[:-1], EntryKind.RESTORE_ENDED, given_up))
     assert line.startswith("Step to-v1 may be still in force")

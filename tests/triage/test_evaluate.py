@@ -275,10 +275,11 @@ def test_a_sample_from_before_the_effect_verifies_nothing(judge: Make, pinned: d
         ((2, 1, 1, 1, 1, 1, 1, 1), TRUE, 7),
         ((1, 2, 3, 4, 5, 1, 1, 1), PENDING, 2),  # nothing was scraped for a while
         ((1, 1, 1, None, 1, 1, 1, 1), TRUE, 7),  # one scrape failed
-        ((1, None, None, None, 1, 1, 1, 1), PENDING, 3),
+        ((1, None, None, None, None, 1, 1, 1), PENDING, 2),
+        ((3, 4, 1, 2, 3, 4, 1, 2), TRUE, 7),  # looked at while it was fresh
         ((1, 1, 1, -1e300, 1, 1, 1, 1), PENDING, 3),
     ],
-    ids=["seen all along", "a hole", "a gap of one scrape", "a longer gap", "no time to go by"],
+    ids=["seen all along", "a hole", "a gap of one scrape", "a longer gap", "scraped seldom", "no time to go by"],
 )
 def test_what_nobody_saw_proves_no_healing(
     answer: Make,
@@ -296,6 +297,7 @@ def test_what_nobody_saw_proves_no_healing(
     judged = condition(comparison="<", stale_after=timedelta(seconds=2), held_for=timedelta(seconds=5))
     result = evaluate(judged, answers, pinned, step, not_before=pinned - timedelta(minutes=1))
     assert (result.truth, result.since) == (truth, pinned - timedelta(seconds=min(since, 6)))
+    assert ("before that no sample was fresh" in result.reason) is (truth is PENDING)
 
 
 @pytest.mark.parametrize(

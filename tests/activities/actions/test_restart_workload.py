@@ -217,10 +217,12 @@ async def test_workloads_under_one_budget_are_restarted_one_after_the_other(
     for number in range(4):
         meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
         fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})
-    spec, status = {"minAvailable": 3, "selector": covered}, {"expectedPods": 8}
+    spec, status = {"minAvailable": 3, "selector": covered}, {"expectedPods": 4 if allowed else 8}
     body = {"metadata": {"name": "both"}, "spec": spec, "status": status}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
-    assert (await check(ref)).outcome is CheckOutcome.READY
+    alone = await check(ref)
+    assert alone.outcome is CheckOutcome.READY
+    assert [held.text for held in alone.beside] == ([] if allowed else ["lab/shop/PodDisruptionBudget/both"])
     await fake_world.edit(other, {"spec": {"template": {"metadata": {"annotations": {"somebody": "rolls it"}}}}})
     result = await check(ref)
     assert (result.outcome is CheckOutcome.READY) is allowed
@@ -236,6 +238,11 @@ async def test_workloads_under_one_budget_are_restarted_one_after_the_other(
         (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 3}}}, False),  # 1 of 4 is new, and 1 was to be
         (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 2}}}, True),
         (STATEFULSET, {}, True),
+        (
+            STATEFULSET,
+            {"replicas": 1},
+            False,
+        ),  # that one is new, and not ready: its revision is not yet the current one
     ],
 )
 async def test_a_roll_out_that_goes_no_further_by_itself_is_not_waited_for(
@@ -243,7 +250,7 @@ async def test_a_roll_out_that_goes_no_further_by_itself_is_not_waited_for(
 ) -> None:
     """It may stay so for weeks, and takes no pod down beside those of a restart."""
     ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
-    other = await fake_world.workload("api", replicas=4, kind=kind, **more)
+    other = await fake_world.workload("api", **{"replicas": 4, "kind": kind, **more})
     for number in range(4):
         meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
         fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})

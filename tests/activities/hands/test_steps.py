@@ -540,3 +540,18 @@ async def test_an_outcome_that_stays_unknown_fails_in_the_end(world: Any) -> Non
     record = await act(world, incident, local=False, attempt=8)
     assert (record.status, record.wrote) == (StepStatus.FAILED, True)
     assert await effects(world, incident) == ["unknown"]
+
+
+async def test_a_budget_that_others_share_is_held_like_a_target(world: Any) -> None:
+    """Each restart alone is within it, and both are checked before either is written."""
+    spec, status = {"minAvailable": 1, "selector": {}}, {"expectedPods": 4}
+    budget = {"metadata": {"name": "both"}, "spec": spec, "status": status}
+    ref = world.cluster.put(ResourceKind.POD_DISRUPTION_BUDGET, budget)
+    for number in range(2):
+        meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
+        world.cluster.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})
+    incident = await world.planned()
+    await world.store.lock_target(ref, "inc-other")
+    refused = await world.run(world.steps.act, world.step(incident, tier=1))
+    assert (refused.status, world.cluster.writes) == (StepStatus.REFUSED, 0)
+    assert "PodDisruptionBudget/both is being handled by inc-other" in refused.reason
