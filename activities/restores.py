@@ -121,8 +121,11 @@ class RestoreHands:
         if self._mode is Mode.OBSERVE:
             return "mode observe writes nothing"
         for other in await self._casebook.incidents.open_incidents():
-            ours = isinstance(other, Incident) and other.service == plan.service and not other.elsewhere
-            if ours and other.id != given.incident_id:
+            if other.id == given.incident_id:
+                continue
+            if not isinstance(other, Incident):
+                return f"incident {other.id} is open, and of which service cannot be read"
+            if other.service == plan.service and not other.elsewhere:
                 return f"incident {other.id} of {plan.service} is open"
         step = plan.step(given.tier, given.step)
         effect = await self._casebook.found(given.incident_id, ids.move_key("effect", given.tier, given.step))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.documents import FLAG, flags_name, namespace_of, runbook_text, service_name, services_text
 from bench.exporter import ExporterConfig
+from firebreak.cli.game_day import without_settings
 from firebreak.lab.control import prometheus_query, until
 from firebreak.lab.documents import policy_text
 from firebreak.lab.kube import KubeAccess, KubeClient
@@ -86,10 +87,7 @@ class Field:
 
 def child_environment(more: Mapping[str, str]) -> dict[str, str]:
     """This process' environment without Firebreak's settings (but for where servers are), and with the checkout."""
-    kept = {
-        k: v for k, v in os.environ.items() if not k.upper().startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k
-    }
-    return {**kept, "PYTHONPATH": str(CHECKOUT), **more}
+    return {**without_settings(), "PYTHONPATH": str(CHECKOUT), **more}
 
 
 @asynccontextmanager

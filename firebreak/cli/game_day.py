@@ -53,6 +53,13 @@ class Ending:
     problems: tuple[str, ...]
 
 
+def without_settings() -> dict[str, str]:
+    """This process' environment without Firebreak's settings, but for where servers are."""
+    return {
+        k: v for k, v in os.environ.items() if not k.upper().startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k
+    }
+
+
 @dataclass(kw_only=True)
 class EngineProcess:
     """`firebreak up` as a child, with the lab's settings and nothing else of this environment."""
@@ -65,15 +72,10 @@ class EngineProcess:
     async def start(cls, state: LabState, *, extra: dict[str, str] | None = None) -> EngineProcess:
         run_dir = state.lab_dir / "engine-run"
         run_dir.mkdir(exist_ok=True)
-        inherited = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.upper().startswith("FIREBREAK_") or "CACHE" in k or "SERVER" in k
-        }
         launch = Launch(
             "engine",
             (sys.executable, "-P", "-m", "firebreak", "up"),
-            {**inherited, **state.engine, **(extra or {})},
+            {**without_settings(), **state.engine, **(extra or {})},
             die_with_parent=True,
         )
         process = await ManagedProcess.start(launch, run_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,14 @@ def check(fake_world: FakeWorld, context: MakeContext) -> Callable[[TargetRef], 
         return await RestartWorkload(fake_world.cluster, clock=SystemClock()).check({}, context(ref))
 
     return run
+
+
+def put_pods(fake_world: FakeWorld, app: str, ready: Iterable[bool]) -> None:
+    """Pods `app`-0, -1, ... of that workload, ready or not."""
+    for number, well in enumerate(ready):
+        meta = {"name": f"{app}-{number}", "labels": {"app": app}}
+        status = {"conditions": [{"type": "Ready", "status": str(well)}]}
+        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": status})
 
 
 def rolling_update(**limits: Any) -> dict[str, Any]:
@@ -197,10 +205,7 @@ async def test_a_budget_over_several_workloads_counts_the_ready_pods_of_the_othe
 ) -> None:
     """What another version already lacks cannot be taken from this one."""
     ref = await fake_world.workload("web", replicas=2, **rolling_update(maxUnavailable=1))
-    for number in range(2):
-        conditions = [{"type": "Ready", "status": "True" if number < others_ready else "False"}]
-        meta = {"name": f"api-{number}", "labels": {"app": "api"}}
-        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": conditions}})
+    put_pods(fake_world, "api", (number < others_ready for number in range(2)))
     body = {"metadata": {"name": "both"}, "spec": {"minAvailable": 3, "selector": {}}, "status": {"expectedPods": 4}}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
     assert ((await check(ref)).outcome is CheckOutcome.READY) is allowed
@@ -214,9 +219,7 @@ async def test_workloads_under_one_budget_are_restarted_one_after_the_other(
     """All pods of the other are ready between two waves of its roll-out; the next takes some down beside these."""
     ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
     other = await fake_world.workload("api", replicas=4, kind=kind)
-    for number in range(4):
-        meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
-        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})
+    put_pods(fake_world, "api", (True,) * 4)
     spec, status = {"minAvailable": 3, "selector": covered}, {"expectedPods": 4 if allowed else 8}
     body = {"metadata": {"name": "both"}, "spec": spec, "status": status}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
@@ -251,9 +254,7 @@ async def test_a_roll_out_that_goes_no_further_by_itself_is_not_waited_for(
     """It may stay so for weeks, and takes no pod down beside those of a restart."""
     ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
     other = await fake_world.workload("api", **{"replicas": 4, "kind": kind, **more})
-    for number in range(4):
-        meta, ready = {"name": f"api-{number}", "labels": {"app": "api"}}, [{"type": "Ready", "status": "True"}]
-        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": ready}})
+    put_pods(fake_world, "api", (True,) * 4)
     body = {"metadata": {"name": "both"}, "spec": {"minAvailable": 3, "selector": {}}, "status": {"expectedPods": 8}}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
     halfway = {"updatedReplicas": 1, "updatedNumberScheduled": 1, "updateRevision": "api-2"}
@@ -286,10 +287,7 @@ async def test_a_parallel_stateful_set_loses_no_pod_beside_those_that_are_down(
 ) -> None:
     """Its roll-out goes from the highest ordinal down and does not wait for the pods below."""
     ref = await fake_world.workload("web", replicas=len(pods), kind=STATEFULSET, podManagementPolicy="Parallel")
-    for number, ready in enumerate(pods):
-        conditions = [{"type": "Ready", "status": str(ready)}]
-        meta = {"name": f"web-{number}", "labels": {"app": "web"}}
-        fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"conditions": conditions}})
+    put_pods(fake_world, "web", pods)
     for other in ("web-backup-29190-abcde", "web-backup-7"):  # jobs that are over, with its labels
         meta = {"name": other, "labels": {"app": "web"}}
         fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": {"phase": "Succeeded"}})

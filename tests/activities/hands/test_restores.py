@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from activities.messages import CloseInput
 from firebreak.domain import ids
 from firebreak.domain.errors import PermissionDenied, TransientError
-from firebreak.domain.incident import IncidentOutcome, Mode
+from firebreak.domain.incident import IncidentOutcome, Mode, UnreadableRow
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.engine.watch import IntakeWatch
 
@@ -422,6 +422,22 @@ async def test_another_open_incident_of_the_service_is_waited_for(
     if waits:
         await close(world, other)
         assert (await check(world, incident, opened)).outcome == "restored"
+
+
+async def test_an_open_incident_that_cannot_be_read_is_waited_for(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be one of this service; the time limit calls a person."""
+    incident, opened = await promised(world)
+    world.metrics.say("app_probe", 1.0, since=world.clock.at)
+    world.clock.forward(11)
+
+    async def damaged(*_: Any) -> tuple[UnreadableRow, ...]:
+        return (UnreadableRow(id="inc-damaged", fault="no JSON"),)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(world.store), "open_incidents", damaged)
+        assert (await check(world, incident, opened)).ended is False
+    assert world.cluster.writes == 1
+    assert (await check(world, incident, opened)).outcome == "restored"
 
 
 async def test_a_step_without_a_restore_rule_cannot_be_restored(world: Any) -> None:
