@@ -13,7 +13,7 @@ import pytest
 from firebreak.domain.incident import Incident
 from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.storage.sqlite_store import TIMELINE_FILE, TimelineStore
-from tests.cli.conftest import Run
+from tests.cli.conftest import START, Run
 
 VERBS = ("show", "timeline", "postmortem", "explain")
 
@@ -149,3 +149,26 @@ def test_a_record_that_is_gone_is_told(run: Run, three: list[Incident], store: P
     ran = run(*verb.split(), three[0].id)
     assert (ran.code, ran.out) == (2, "")
     assert f"the record of {three[0].id} is gone" in ran.err
+
+
+def test_a_damaged_record_hides_no_other_fault_of_the_engine(run: Run, store: Path) -> None:
+    """Of its own nobody can tell that it is over; the rest is told as ever."""
+
+    def entry(record: str, key: str, kind: EntryKind) -> EntryDraft:
+        return EntryDraft(incident_id=record, key=key, kind=kind, at=START, body={"error": record, "reason": key})
+
+    async def keep() -> None:
+        async with await TimelineStore.open(store) as timeline:
+            for record in ("engine-one-1", "engine-two-2"):
+                await timeline.append(
+                    [entry(record, "fault", EntryKind.ENGINE_FAULT), entry(record, "well", EntryKind.RECOVERY_SEEN)]
+                )
+
+    asyncio.run(keep())
+    _damage(store, "UPDATE entries SET body = '[]' WHERE incident_id = 'engine-one-1' AND key = 'well'")
+    ran = run("incidents")
+    assert ran.code == 0
+    one, two = (
+        next(line for line in ran.err.splitlines() if name in line) for name in ("engine-one-1", "engine-two-2")
+    )
+    assert ("over since" in one, "over since" in two) == (False, True)
