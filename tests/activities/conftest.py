@@ -306,6 +306,36 @@ class RealWorld:
 
         await _eventually(ready)
 
+    async def full(self) -> Callable[[], Awaitable[None]]:
+        """No pod can be made from now on: a roll-out with a surge stands still. Ended by a call of what it returns."""
+        path = f"/api/v1/namespaces/{self.namespace}/resourcequotas"
+        body = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "full"},
+            "spec": {"hard": {"pods": "0"}},
+        }
+        await self.call("POST", path, body)
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "one"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }
+
+        async def refused() -> bool:
+            url = f"{self.path(ResourceKind.POD)}?dryRun=All"
+            answer = await self.plane.request(
+                "POST", url, body=json.dumps(pod).encode(), content_type="application/json"
+            )
+            return answer.status == 403
+
+        async def release() -> None:
+            await self.call("DELETE", f"{path}/full")
+
+        await _eventually(refused)  # the API server hears of a new quota a moment later
+        return release
+
     async def until(self, ref: TargetRef, holds: Callable[[KubeObject], bool]) -> None:
         async def look() -> bool:
             return holds(await self.cluster.get(ref, timeout=timedelta(seconds=5)))

@@ -463,7 +463,6 @@ async def test_a_real_restart_replaces_every_pod(
         stamp=given.stamp,
     )
     effect = await action.apply(intent)
-    assert (await action.progress(effect)).state is ProgressState.RUNNING
     await real_world.settled(lambda: action.progress(effect))
     assert len(await pods()) == len(before)
     assert not await pods() & before
@@ -493,7 +492,7 @@ async def test_a_real_stateful_set_with_a_pod_down_is_refused(
 async def test_of_two_real_workloads_under_one_budget_the_second_waits_for_the_first(
     real_world: RealWorld, context: MakeContext
 ) -> None:
-    """Also in the moment after the first was written, when no pod is down yet."""
+    """Also after the first was written, while no pod is down yet: no new one may come, so that it stays so."""
     first, second = await real_world.workload("web", replicas=3), await real_world.workload("api", replicas=3)
     spec = {"maxUnavailable": 1, "selector": {}}
     budget = await real_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "both"}, "spec": spec})
@@ -503,6 +502,7 @@ async def test_of_two_real_workloads_under_one_budget_the_second_waits_for_the_f
     seen = await action.check({}, given)
     assert seen.target is not None
     assert (await action.check({}, context(second))).outcome is CheckOutcome.READY
+    release = await real_world.full()
     effect = await action.apply(
         Intent(
             step_key=given.step_key,
@@ -516,5 +516,6 @@ async def test_of_two_real_workloads_under_one_budget_the_second_waits_for_the_f
     refused = await action.check({}, context(second))
     assert refused.outcome is CheckOutcome.REFUSED
     assert "Deployment web, too, which is rolling" in refused.reason
+    await release()
     await real_world.settled(lambda: action.progress(effect))
     assert (await action.check({}, context(second))).outcome is CheckOutcome.READY
