@@ -46,6 +46,7 @@ def specs() -> Mapping[str, ActionSpec]:
             params_schema=_schema(kind),
             validate=functools.partial(param_problems, kind),
             target_kinds=kind.target_kinds,
+            rights=kind.rights,
         )
         for name, kind in discover().items()
     }

@@ -39,6 +39,7 @@ from activities.actions.marks import (
 )
 from activities.actions.proposal import ActionParams, Proposal, already_so, of_the_system, refused
 from activities.fields import canonical, changes_as_written, inverse, moved_fields, read_field
+from firebreak.domain.access import Right
 from firebreak.domain.action import (
     CheckOutcome,
     CheckResult,
@@ -79,6 +80,7 @@ class Action(ABC):
     reversible: ClassVar[bool] = True
     irreversible_reason: ClassVar[str] = ""
     target_kinds: ClassVar[frozenset[ResourceKind]] = frozenset()  # of its target; none = it reads the namespace only
+    rights: ClassVar[tuple[Right, ...]] = ()  # what it reads and writes in the namespace of its target
     Params: ClassVar[type[ActionParams]]
 
     def __init__(

@@ -27,6 +27,7 @@ from activities.workloads import (
     unavailable,
     unreplaced,
 )
+from firebreak.domain.access import rights
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
 from firebreak.domain.codec import format_time, parse_time
 from firebreak.domain.ports import KubeObject
@@ -44,6 +45,12 @@ class RestartWorkload(Action):
     target_kinds = WORKLOAD_KINDS
     irreversible_reason = (
         "a restart cannot be taken back: the pods that it replaced are gone, and the release is the same"
+    )
+
+    rights = (
+        *(right for kind in sorted(WORKLOAD_KINDS) for right in rights(kind, "get", "list", "patch")),
+        *rights(ResourceKind.POD, "list"),
+        *rights(ResourceKind.POD_DISRUPTION_BUDGET, "list"),
     )
 
     class Params(ActionParams):

@@ -13,6 +13,7 @@ from pydantic import Field
 from activities.actions.base import Action
 from activities.actions.proposal import ActionParams, Proposal, already_so, refused
 from activities.fields import canonical, field_path
+from firebreak.domain.access import rights
 from firebreak.domain.action import CheckResult, FieldChange, StepContext
 from firebreak.domain.target import ResourceKind, TargetRef
 
@@ -21,6 +22,7 @@ LONGEST_VALUE = 16 * 1024  # characters; the value of before is kept in the time
 
 class SetFlag(Action):
     name = "set_flag"
+    rights = rights(ResourceKind.CONFIG_MAP, "get", "patch", named_by="config_map")
 
     class Params(ActionParams):
         """Which key of which ConfigMap, and its new value."""

@@ -24,6 +24,7 @@ from activities.actions.proposal import ActionParams, Proposal, already_so, refu
 from activities.actions.route_status import lacks_a_grant, rejected
 from activities.fields import canonical, field_path, is_guard
 from activities.ready_capacity import Capacity, capacity_of
+from firebreak.domain.access import rights
 from firebreak.domain.action import CheckResult, Effect, FieldChange, Intent, Progress, ProgressState, StepContext
 from firebreak.domain.errors import PreconditionFailed
 from firebreak.domain.ports import KubeObject
@@ -35,6 +36,14 @@ Weights = Mapping[str, int]
 
 class ShiftTraffic(Action):
     name = "shift_traffic"
+    rights = (
+        *rights(ResourceKind.HTTP_ROUTE, "get", "patch"),
+        *rights(ResourceKind.SERVICE, "get"),
+        *rights(ResourceKind.ENDPOINT_SLICE, "list"),
+        *rights(ResourceKind.POD, "list"),
+        *rights(ResourceKind.DEPLOYMENT, "list"),
+        *rights(ResourceKind.STATEFULSET, "list"),
+    )
 
     class Params(ActionParams):
         """Which route, and which of its backends is left."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from firebreak.cli import (
+    check,
     close,
     demo,
     explain,
@@ -34,7 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (up, demo, gateway, worker, incidents, show, timeline, explain, postmortem, close, score, lint):
+for verb in (up, check, demo, gateway, worker, incidents, show, timeline, explain, postmortem, close, score, lint):
     verb.register(app)
 app.add_typer(servers.app, name="servers")
 app.add_typer(lab.app, name="lab")

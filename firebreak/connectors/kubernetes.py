@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from lightkube.config.client_adapter import ConnectionParams, ExecAuth
 from lightkube.core.exceptions import ConfigError
 
 from firebreak.connectors.http import MAX_BODY_BYTES, USER_AGENT, Address, is_address
+from firebreak.connectors.kubernetes_answers import items_of, json_of, object_of
 from firebreak.connectors.kubernetes_auth import CREDENTIAL_ERRORS, AuthWire, CredentialNotThere
 from firebreak.connectors.kubernetes_config import SingleConfig, load_config
 from firebreak.connectors.kubernetes_plugin import PluginAuth
@@ -53,6 +54,7 @@ _ERRORS = ErrorTable(httpx, httpx2, credentials=CREDENTIAL_ERRORS, harmless=(Cre
 _ADVICE = "Check the kubeconfig: server, certificates, and the user's token file or exec plugin (v1beta1)."
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _MERGE_PATCH = {"content-type": "application/merge-patch+json"}
+_PLAIN = {"content-type": "application/json"}
 
 
 class KubernetesCluster:
@@ -117,10 +119,15 @@ class KubernetesCluster:
     def name(self) -> str:
         return self._name
 
+    @property
+    def address(self) -> str:
+        """Of its API server, without credentials."""
+        return self._address.shown
+
     async def get(self, ref: TargetRef, *, timeout: timedelta) -> KubeObject:
         """See ClusterPort."""
         call = Call("get", ref.kind, ref.namespace, ref.name)
-        return _object(await self._send("GET", self._path(ref, call), call, timeout), call)
+        return object_of(await self._send("GET", self._path(ref, call), call, timeout), call)
 
     async def list(
         self,
@@ -142,8 +149,8 @@ class KubernetesCluster:
         found: list[KubeObject] = []
         while True:
             left = timedelta(seconds=until - asyncio.get_running_loop().time())
-            page = _json(await self._send("GET", f"{path}?{urlencode(query)}", call, left), call)
-            items = _items(page, call)
+            page = json_of(await self._send("GET", f"{path}?{urlencode(query)}", call, left), call)
+            items = items_of(page, call)
             found += ({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items)
             query["continue"] = (page.get("metadata") or {}).get("continue") or ""
             more = bool(query["continue"])
@@ -166,7 +173,7 @@ class KubernetesCluster:
         call = Call("patch", ref.kind, ref.namespace, ref.name)
         path = f"{self._path(ref, call)}?fieldManager={FIELD_MANAGER}{'&dryRun=All' if dry_run else ''}"
         content = _JSON.encode(body).encode()
-        return _object(await self._send("PATCH", path, call, timeout, content=content), call)
+        return object_of(await self._send("PATCH", path, call, timeout, content=content, headers=_MERGE_PATCH), call)
 
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, timeout: timedelta
@@ -182,6 +189,13 @@ class KubernetesCluster:
         }
         path = f"{self._collection(ResourceKind.POD, namespace, call)}/{_checked(pod, call)}/log?{urlencode(query)}"
         return (await self._send("GET", path, call, timeout)).body.decode("utf-8", "replace")
+
+    async def review(self, resource: str, group: str, body: Mapping[str, Any], *, timeout: timedelta) -> KubeObject:
+        """The answer to a question about the engine's own account, which is asked by a POST that keeps nothing."""
+        call = Call("create", f"{resource}.{group}", "")
+        content = _JSON.encode({"apiVersion": f"{group}/v1", **body}).encode()
+        path = f"apis/{group}/v1/{resource}"
+        return json_of(await self._send("POST", path, call, timeout, content=content, headers=_PLAIN), call)
 
     def _path(self, ref: TargetRef, call: Call) -> str:
         if ref.cluster != self._name:
@@ -207,11 +221,11 @@ class KubernetesCluster:
         timeout: timedelta,
         *,
         content: bytes | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> HttpReply:
-        """The answer, if it is a 2xx; else the domain's error for it. `content`: a merge patch."""
+        """The answer, if it is a 2xx; else the domain's error for it."""
         seconds, url = timeout.total_seconds(), self._address.url_of(path)
         until = asyncio.get_running_loop().time() + seconds
-        headers = NO_HEADERS if content is None else _MERGE_PATCH
         answer = await self._line.send(method, url, seconds=seconds, headers=headers, body=content)
         if isinstance(answer, HttpFailure):
             text = f"{call.text}: {answer.detail}"
@@ -255,33 +269,3 @@ def _selector(labels: Mapping[str, str], call: Call) -> str:
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
             raise PreconditionFailed(f"{call.text}: {key[:80]!r}={value[:80]!r} is no label")
     return ",".join(f"{key}={value}" for key, value in labels.items())
-
-
-def _json(reply: HttpReply, call: Call) -> Mapping[str, Any]:
-    try:
-        found = reply.json()
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise TransientError(f"{call.text}: the answer is no JSON object: {reply.text()}")
-    return found
-
-
-def _object(reply: HttpReply, call: Call) -> Mapping[str, Any]:
-    """The object that was asked for. What a proxy says in JSON is none, nor is another one."""
-    found = _json(reply, call)
-    meta = found.get("metadata")
-    own = meta if isinstance(meta, dict) else {}
-    if own.get("name") != call.name or not all(isinstance(own.get(n), str) for n in ("uid", "resourceVersion")):
-        raise TransientError(f"{call.text}: the answer is not that object: {reply.text()}")
-    return found
-
-
-def _items(page: Mapping[str, Any], call: Call) -> Sequence[Mapping[str, Any]]:
-    """What a list holds; nothing only where it says so (`[]`, or the `null` of a nil slice)."""
-    items = page.get("items", ...)
-    if items is None:
-        return ()
-    if not isinstance(items, list) or not all(isinstance(one, dict) and one.get("metadata") for one in items):
-        raise TransientError(f"{call.text}: the answer is no list of objects")
-    return items

@@ -29,7 +29,7 @@ class Call:
     """One call in the words of RBAC."""
 
     verb: str
-    kind: ResourceKind
+    kind: ResourceKind | str  # text: a resource that is asked and no object of the engine's, as RBAC calls it
     namespace: str
     name: str = ""
     subresource: str = ""
@@ -37,9 +37,8 @@ class Call:
     @property
     def resource(self) -> str:
         """`deployments.apps`, `pods/log`."""
-        group = self.kind.api_version.rpartition("/")[0]
-        plural = f"{self.kind.plural}.{group}" if group else self.kind.plural
-        return f"{plural}/{self.subresource}" if self.subresource else plural
+        resource = self.kind.resource if isinstance(self.kind, ResourceKind) else self.kind
+        return f"{resource}/{self.subresource}" if self.subresource else resource
 
     @property
     def where(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Self
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from firebreak.connectors.http import checked_headers
 from firebreak.connectors.outcome import retry_after
@@ -156,6 +157,29 @@ class Slack:
             self._before_us[channel, ts] = {}  # a thread that we began: nobody posted there before
         return ts
 
+    async def account(self) -> str:
+        """As whom the token speaks: `firebreak in shop`. PermanentError when Slack does not know it, or when its app
+        may not write (Slack names a token's scopes in the header x-oauth-scopes)."""
+        answer = await self._asked("auth.test", {})
+        if isinstance(answer, Refused):
+            raise answer.error()
+        scopes = {k.lower(): v for k, v in answer.headers.items()}.get("x-oauth-scopes")
+        if scopes is not None and "chat:write" not in [scope.strip() for scope in str(scopes).split(",")]:
+            raise Refused("the Slack app lacks chat:write", code="missing_scope", permanent=True).error()
+        said = answer.data if isinstance(answer.data, dict) else {}
+        return plain(f"{said.get('user') or 'somebody'} in {said.get('team') or 'a workspace'}", 120)
+
+    async def look_into(self, channel: str) -> str:
+        """Why messages there may come twice; empty when nothing is in the way. PermanentError when the app cannot
+        write there at all."""
+        answer = await self._call("conversations.history", {"channel": channel, "limit": 1})
+        if not isinstance(answer, Refused):
+            return ""
+        error = answer.error()
+        if answer.code != "missing_scope":
+            raise error
+        return f"{error}: what was sent cannot be looked up, and may come twice when an answer is lost"
+
     async def _say(self, body: Mapping[str, Any], text: NoticeText) -> Mapping[str, Any] | Refused:
         """A plain message is better than none."""
         answer = await self._call("chat.postMessage", {**body, "blocks": blocks(text)})
@@ -199,17 +223,23 @@ class Slack:
         return ours
 
     async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any] | Refused:
+        """What one call says, as a JSON object."""
+        answer = await self._asked(method, body)
+        if isinstance(answer, Refused):
+            return answer
+        if not isinstance(answer.data, dict):
+            return Refused(f"Slack's answer to {method} is no JSON object")
+        return answer.data
+
+    async def _asked(self, method: str, body: Mapping[str, Any]) -> AsyncSlackResponse | Refused:
         """One call, never repeated."""
         read = method.startswith("conversations.")  # Slack takes JSON bodies for writing methods only
         arguments: dict[str, Any] = {"params": dict(body)} if read else {"json": dict(body)}
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._client().api_call(method, http_verb="GET" if read else "POST", **arguments)
+                return await self._client().api_call(method, http_verb="GET" if read else "POST", **arguments)
         except _SDK_ERRORS as error:
             return refused_by(error, method, self._seconds)
-        return (
-            answer.data if isinstance(answer.data, dict) else Refused(f"Slack's answer to {method} is no JSON object")
-        )
 
     def _client(self) -> AsyncWebClient:
         if self._web is None:

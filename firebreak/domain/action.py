@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from firebreak.domain.access import Right
 from firebreak.domain.target import BoundTarget, ResourceKind, TargetRef
 
 
@@ -22,7 +23,7 @@ class ParamProblem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionSpec:
     """What the linter and the schema generator know of an action, without its code. `target_kinds`: what a step's
-    target may be; empty = of the target only cluster and namespace are read."""
+    target may be; empty = of the target only cluster and namespace are read. `rights`: what it needs of the cluster."""
 
     name: str
     summary: str
@@ -32,6 +33,7 @@ class ActionSpec:
     params_schema: Mapping[str, Any]
     validate: Callable[[Mapping[str, Any]], tuple[ParamProblem, ...]]
     target_kinds: frozenset[ResourceKind] = frozenset()
+    rights: tuple[Right, ...] = ()
 
 
 class CheckOutcome(StrEnum):

@@ -33,6 +33,16 @@ class ResourceKind(StrEnum):
         return self.value.rpartition("/")[2]
 
     @property
+    def group(self) -> str:
+        """`apps`; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def resource(self) -> str:
+        """In the words of RBAC: `deployments.apps`, `pods`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
     def kind(self) -> str:
         """CamelCase name as in `kind:` of a manifest."""
         return _KINDS[self]

@@ -85,7 +85,7 @@ class Slack(Receiver):
         try:
             shown = await arguments_of(request)
             token = shown.pop("token", "") or token_of(request)
-            reply = forced or Reply(200, {"ok": True, **self._do(method, token, shown)}, accepted=True)
+            reply = forced or self._accepted({"ok": True, **self._do(method, token, shown)})
         except Refused as refusal:
             body: dict[str, Any] = {"ok": False, "error": refusal.error, **refusal.more}
             if refusal.messages:
@@ -94,6 +94,10 @@ class Slack(Receiver):
         except _TooMany:
             reply = self.ratelimited(1)
         return await self.answered(method, shown, reply)
+
+    def _accepted(self, told: Mapping[str, Any]) -> Reply:
+        """Slack names the scopes of the token in a header of each answer (docs.slack.dev, "Permission scopes")."""
+        return Reply(200, told, accepted=True, headers={"x-oauth-scopes": ",".join(sorted(self.access.scopes))})
 
     def _do(self, method: str, token: str, arguments: dict[str, Any]) -> dict[str, Any]:
         methods = {

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from activities.actions import specs
+from activities.needed_rights import EVIDENCE, EVIDENCE_ELSEWHERE, WALK
 from firebreak.cli.main import app
 from firebreak.domain.codec import format_duration
 from firebreak.lab import manifests
@@ -162,6 +163,15 @@ def test_the_role_in_the_readme_is_that_of_the_lab() -> None:
     roles = [m for _, m in manifests.rbac() if m["metadata"]["name"] == manifests.ENGINE_USER]
     assert readme == granted(roles)
     assert {verb for _, _, verb in readme} == {"get", "list", "patch"}
+
+
+def test_the_role_in_the_readme_is_what_check_asks_for() -> None:
+    """Right by right: what actions, evidence and the way to a target need, and nothing else."""
+    (block,) = (block for block in yaml_blocks(README) if "kind: Role" in block)
+    wide = [right for _, of in EVIDENCE_ELSEWHERE for right in of]
+    needed = [*EVIDENCE, *wide, *WALK, *(right for spec in specs().values() for right in spec.rights)]
+    asked = {(right.kind.group, f"{right.kind.plural}/{right.subresource}".rstrip("/"), right.verb) for right in needed}
+    assert granted(list(YAML(typ="safe").load_all(io.StringIO(block)))) == asked
 
 
 def test_the_runbook_in_contributing_passes_the_linter() -> None:

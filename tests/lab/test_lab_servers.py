@@ -19,11 +19,12 @@ import pytest
 
 from firebreak.domain.errors import ContractError, TransientError
 from firebreak.lab import control, manifests
-from firebreak.lab.background import down, owner_alive, up
+from firebreak.lab.background import down, up
 from firebreak.lab.faults import fault_named
 from firebreak.lab.kube import KubeAccess, KubeClient
-from firebreak.lab.state import LabState, claim_directory
-from firebreak.servers.registry import Entry, Registry
+from firebreak.lab.state import LabState
+from firebreak.servers.registry import Entry
+from tests.lab.conftest import processes
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
@@ -31,22 +32,6 @@ SOON = timedelta(seconds=30)
 
 
 DEPLOYMENTS = 6  # of the shop
-
-
-def processes(lab_dir: Path) -> list[Entry]:
-    return [*Registry(lab_dir / "owner").entries(), *Registry(lab_dir / "run").entries()]
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
-    lab_dir = claim_directory(tmp_path_factory.mktemp("lab") / "lab")
-    (lab_dir / "engine").mkdir()  # of a lab before
-    state = asyncio.run(up(lab_dir))
-    known = processes(lab_dir)
-    yield state
-    asyncio.run(down(lab_dir))
-    assert [entry.name for entry in known if entry.lives()] == []
-    assert not owner_alive(lab_dir)
 
 
 @pytest.fixture

@@ -90,8 +90,10 @@ class Between:
         self.lose_reply = False
         self.admit: Callable[[KubeObject], KubeObject] = lambda answer: answer
         self.writes_sent = 0
+        self.asked: set[tuple[str, ResourceKind]] = set()
 
     async def get(self, ref: TargetRef, *, timeout: timedelta) -> KubeObject:
+        self.asked.add(("get", ref.kind))
         return await self.inner.get(ref, timeout=timeout)
 
     async def list(
@@ -104,11 +106,13 @@ class Between:
         timeout: timedelta,
     ) -> tuple[KubeObject, ...]:
         assert not cached, "what guards a write is asked of the newest state"
+        self.asked.add(("list", kind))
         return await self.inner.list(kind, namespace, labels=labels, timeout=timeout)
 
     async def patch(
         self, ref: TargetRef, body: Mapping[str, Any], *, dry_run: bool = False, timeout: timedelta
     ) -> KubeObject:
+        self.asked.add(("patch", ref.kind))
         if not dry_run:
             self.writes_sent += 1
             if self.before_write:
@@ -219,6 +223,21 @@ async def test_a_check_changes_nothing(name: str, stage: MakeStage) -> None:
     assert await play.substance() == before
     assert not await play.mentions_us()
     assert play.port.writes_sent == 0
+
+
+@every_mutating_action
+async def test_an_action_asks_for_no_more_than_its_rights(name: str, stage: MakeStage) -> None:
+    """`firebreak check` asks the API server for these: one that is not declared would be missed in the incident."""
+    play = await stage(name)
+    spec = {"maxUnavailable": "100%", "selector": {}}
+    shared = {"metadata": {"name": "shared"}, "spec": spec, "status": {"expectedPods": 9}}
+    await play.world.create(ResourceKind.POD_DISRUPTION_BUDGET, shared)
+    intent = await play.intent()
+    effect = await play.action.apply(intent)
+    await play.action.progress(effect)
+    declared = {(right.verb, right.kind) for right in play.action.rights}
+    assert play.port.asked <= declared
+    assert {right for right in declared if right[0] == "patch"} & play.port.asked
 
 
 @every_mutating_action

@@ -1,0 +1,41 @@
+"""`firebreak check`: whether everything outside that an incident would lean on is there, and lets the engine in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(check)
+
+
+def check(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="A namespace with targets, for services whose namespace alerts name; may be repeated."),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="For which mode: observe needs no right to write. act.")] = None,
+) -> None:
+    """Try documents, Temporal, Kubernetes, Prometheus, Slack and PagerDuty once, with the engine's settings. Nothing is
+    written and nobody called. Exit code 1 when an incident would meet a problem."""
+    from firebreak.engine.child import uncollected
+    from firebreak.settings import load_settings
+
+    settings = load_settings(mode=mode)
+    with uncollected():
+        from firebreak.engine.loop import run
+        from firebreak.engine.outside import State, try_all
+
+    findings = run(try_all(settings, tuple(namespace or ())))
+    told = ""
+    for one in findings:
+        print(f"{one.system if one.system != told else '':<11} {one.state:<8} {one.text}")
+        told = one.system
+        if one.advice:
+            print(f"{'':<20} {one.advice}")
+    problems = sum(1 for one in findings if one.state is State.PROBLEM)
+    print(f"mode {settings.mode.value}: {problems or 'no'} problem{'' if problems == 1 else 's'}")
+    if problems:
+        raise typer.Exit(1)
