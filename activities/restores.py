@@ -29,8 +29,10 @@ from firebreak.domain.incident import Incident, Mode
 from firebreak.domain.message import NoticeKind, PagerAction
 from firebreak.domain.plan import Plan
 from firebreak.domain.ports import Clock
-from firebreak.domain.timeline import EntryKind
+from firebreak.domain.timeline import EntryDraft, EntryKind
 from firebreak.postmortem.people import open_reasons
+
+OWN_INCIDENT = "its own incident is still open"
 
 
 class RestoreHands:
@@ -88,6 +90,8 @@ class RestoreHands:
                         return await self._taken_back(given, plan, why, back) or again
                     held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
+            if held_back != OWN_INCIDENT:
+                await self._say_held_back(given, plan, held_back)
         await self._casebook.ledger.release_targets(lock_name(given))  # others may heal it until the next look
         if not overdue:
             return again
@@ -96,6 +100,20 @@ class RestoreHands:
         reason = f"{late}. {FLIPPED if begun else NOT_FLIPPED}"
         body = step_body(plan, given.tier, given.step, outcome="overdue", reason=reason, begun=begun)
         return await self._end(given, body, begun=begun, page=True) or again
+
+    async def _say_held_back(self, given: RestoreInput, plan: Plan, why: str) -> None:
+        """Once: who wonders why it is still in force finds it in the record, and not only at the time limit."""
+        key = ids.move_key("restore-held-back", given.tier, given.step)
+        if await self._casebook.found(given.incident_id, key) is not None:
+            return
+        entry = EntryDraft(
+            incident_id=given.incident_id,
+            key=key,
+            kind=EntryKind.RESTORE_HELD_BACK,
+            at=self._clock.now(),
+            body=step_body(plan, given.tier, given.step, reason=why),
+        )
+        await self._casebook.ledger.append([entry], unless=(ids.move_key("restore-ended", given.tier, given.step),))
 
     async def _begun(self, given: RestoreInput) -> Intent | None:
         """What an earlier look has recorded that it would write."""
@@ -136,7 +154,7 @@ class RestoreHands:
             holder = await self._casebook.ledger.lock_target(target, lock_name(given))
             if holder != lock_name(given):
                 await self._casebook.ledger.release_targets(lock_name(given))
-                return f"{target.text} is being handled by {holder}"
+                return OWN_INCIDENT if holder == given.incident_id else f"{target.text} is being handled by {holder}"
         return ""
 
     async def _take_back(self, given: RestoreInput, plan: Plan) -> TakingBack:

@@ -100,9 +100,9 @@ def _restore(part: RestorePart) -> str:
 
     if part.outcome:
         return f"{part.told}, {wording.clock(part.ended_at)}"
-    return (
-        f"{part.told}; taken back by itself once the broken part is healthy and no other incident of the service open"
-    )
+    once = "taken back by itself once the broken part is healthy and no other incident of the service open"
+    why = f": {wording.clean(part.reason, 200)}" if part.held_back else ""
+    return f"{part.told}{why}; {once}"
 
 
 def _state(row: IncidentRow, report: Report) -> str:

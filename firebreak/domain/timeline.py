@@ -31,6 +31,7 @@ class EntryKind(StrEnum):
     MESSAGE_FAILED = "message.failed"
     MESSAGE_TAKEN_BACK = "message.taken_back"  # a call, when it was due: it may have been on its way
     RESTORE_OPENED = "restore.opened"
+    RESTORE_HELD_BACK = "restore.held_back"  # the part is well, and yet it may not be taken back: why, the first time
     RESTORE_ENDED = "restore.ended"
     SCORE_SET = "score.set"  # a person's own health score (row A2)
     CLOSE_REQUESTED = "close.requested"

@@ -221,8 +221,8 @@ class PersonLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePart:
-    """A step that worked and is to be taken back; `outcome` empty = still in force, `told` is it in words. `changes`
-    are what the restore itself wrote."""
+    """A step that worked and is to be taken back; `outcome` empty = still in force, `told` is it in words. `held_back`:
+    its part is well, and `reason` says why it stays all the same. `changes` are what the restore itself wrote."""
 
     tier: int
     step: int
@@ -232,6 +232,7 @@ class RestorePart:
     outcome: str
     reason: str
     told: str = ""
+    held_back: bool = False
     taken_back: bool = False
     target: str = ""
     changes: tuple[FieldLine, ...] = ()

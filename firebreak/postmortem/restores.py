@@ -12,10 +12,11 @@ from firebreak.postmortem.actions import changes_of
 from firebreak.postmortem.in_force import NOT_KNOWN, WROTE
 from firebreak.postmortem.model import RestorePart, StepState
 
-ABOUT_RESTORES = frozenset({EntryKind.RESTORE_OPENED, EntryKind.RESTORE_ENDED})
+ABOUT_RESTORES = frozenset({EntryKind.RESTORE_OPENED, EntryKind.RESTORE_HELD_BACK, EntryKind.RESTORE_ENDED})
 """Kinds that `restores_of` looks at."""
 
 IN_FORCE = "still in force"
+_WAITS = {EntryKind.RESTORE_HELD_BACK: f"{IN_FORCE}, held back"}
 _WORDS = {
     "restored": "taken back",
     "undone": "ended by the undo of the step",
@@ -49,7 +50,8 @@ def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
             ended_at=entry.at if ended else None,
             outcome=(reading.text(body, "outcome") or "ended") if ended else "",
             reason=reading.text(body, "reason"),
-            told=restore_words(body) if ended else IN_FORCE,
+            told=restore_words(body) if ended else _WAITS.get(entry.kind, IN_FORCE),
+            held_back=entry.kind is EntryKind.RESTORE_HELD_BACK,
             taken_back=ended and taken_back(body),
             target=reading.target_text(effect, "target"),
             changes=changes_of(effect) if reading.text(effect, "outcome") in WROTE else (),

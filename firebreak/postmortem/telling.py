@@ -142,6 +142,9 @@ TELLERS: dict[EntryKind, Callable[[_Body], str]] = {
     EntryKind.RESTORE_OPENED: lambda body: _joined(
         f"{_step(body)} stays in force until its restore", reading.text(body, "reason")
     ),
+    EntryKind.RESTORE_HELD_BACK: lambda body: _joined(
+        f"restore of {_step(body)} held back, though the part is well", reading.text(body, "reason")
+    ),
     EntryKind.RESTORE_ENDED: _restore_ended,
     EntryKind.SCORE_SET: lambda body: _joined(
         f"health score {reading.text(body, 'score')} of 100 set by {reading.text(body, 'by') or 'a person'}",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from firebreak.cli.show import screen
+from firebreak.cli.show import _restore, screen
 from firebreak.domain.alert import IntakeClass
 from firebreak.domain.incident import IncidentOutcome, IncidentPhase, IncidentRow
 from firebreak.domain.message import NoticeKind
@@ -274,6 +274,16 @@ def test_show_says_what_becomes_of_a_step_that_worked(tell: Tell, scene: str, to
     )
     (line,) = [text for text in screen(row, build(entries, phases=()), entries) if text.startswith("restore ")]
     assert line.startswith(f"restore  step {told}")
+
+
+def test_show_says_why_a_step_whose_part_is_well_stays(tell: Tell) -> None:
+    """Without it nobody could tell a restore that waits from one that was forgotten."""
+    entries = tell("healed")
+    body = {"tier": 0, "step": 0, "step_id": "restart-pods", "reason": "incident inc-2 of pay is open"}
+    entries += (dataclasses.replace(entries[-1], seq=999, kind=EntryKind.RESTORE_HELD_BACK, body=body),)
+    (part,) = build(entries, phases=()).restores
+    assert (part.held_back, part.outcome) == (True, "")
+    assert _restore(part).startswith("still in force, held back: incident inc-2 of pay is open; taken back by itself")
 
 
 def test_the_cause_comes_first(tell: Tell) -> None:

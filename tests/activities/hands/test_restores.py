@@ -395,6 +395,7 @@ async def test_a_target_in_other_hands_is_waited_for(world: Any) -> None:
     world.clock.forward(11)
     seen = await check(world, incident, record.opened_at)
     assert (seen.ended, world.cluster.writes) == (False, 1)
+    assert await world.bodies(incident, EntryKind.RESTORE_HELD_BACK) == [], "its own incident is as usual"
     await close(world, incident)
     await world.store.lock_target(incident.target, "inc-other")
     assert not (await check(world, incident, record.opened_at)).ended
@@ -420,6 +421,9 @@ async def test_another_open_incident_of_the_service_is_waited_for(
     seen = await check(world, incident, opened)
     assert (seen.ended, world.cluster.writes) == ((False, 1) if waits else (True, 2))
     if waits:
+        await check(world, incident, opened)
+        (body,) = await world.bodies(incident, EntryKind.RESTORE_HELD_BACK)
+        assert (body["step_id"], body["reason"]) == ("flag-off", f"incident {other.id} of pay is open"), "told once"
         await close(world, other)
         assert (await check(world, incident, opened)).outcome == "restored"
 
