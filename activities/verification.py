@@ -30,7 +30,7 @@ from firebreak.domain.message import NoticeKind
 from firebreak.domain.plan import Plan, Step, StepRecord, StepStatus, Verify
 from firebreak.domain.ports import Clock, RestoreRecord
 from firebreak.domain.timeline import EntryDraft, EntryKind, TimelineEntry
-from firebreak.triage.queries import span_of
+from firebreak.triage.queries import hold_span
 
 
 class VerifyHands:
@@ -83,7 +83,7 @@ class VerifyHands:
         again_at = _again_at(rule, results, progress, now)
         if now >= deadline and not broken and all(r.truth is Truth.PENDING for r in unmet) and not unready:
             # Healthy at last: it is given the time to stay so, once, however often it wavers.
-            deadline += span_of(_held(rule))
+            deadline += hold_span(_held(rule))
         if now >= deadline or (stuck and (broken or not unmet)):
             status = StepStatus.NOT_VERIFIED if broken else StepStatus.UNDECIDED
             reason = why if now < deadline else f"not within {rule.within.total_seconds():g} s: {why}"

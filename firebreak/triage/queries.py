@@ -48,8 +48,16 @@ def step_of(conditions: Sequence[Condition]) -> timedelta:
 
 
 def span_of(conditions: Sequence[Condition]) -> timedelta:
-    """How far before the pinned time the range query starts: the longest `for` in whole steps of `step_of`, and one
-    step more. Whole steps, so that the last step is the pinned time itself."""
+    """How far before the pinned time the range query starts: the longest `for`, or the longest `stale_after` where that
+    is more, in whole steps of `step_of`, and one step more. Whole steps, so that the last step is the pinned time
+    itself. VictoriaMetrics reads no sample from further back than a step before the range: a fresh one must not be."""
+    step = step_of(conditions)
+    fresh = max((c.stale_after for c in conditions if c.inputs), default=timedelta(0))
+    return max(hold_span(conditions), (whole_steps(fresh, step) + 1) * step)
+
+
+def hold_span(conditions: Sequence[Condition]) -> timedelta:
+    """The longest `for` in whole steps, and one step more: so long it takes at most to see that it has held."""
     step = step_of(conditions)
     longest = max((condition.held_for for condition in conditions), default=timedelta(0))
     return (whole_steps(longest, step) + 1) * step

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from firebreak.domain.condition import ConditionKind, ScoreFlow, VolumeFloor
-from firebreak.triage.queries import batch_of, expressions_of, span_of, step_of, whole_steps
+from firebreak.triage.queries import batch_of, expressions_of, hold_span, span_of, step_of, whole_steps
 
 Make = Callable[..., Any]
 
@@ -35,13 +35,25 @@ def test_labels_and_faults_ask_nothing(condition: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "step", "span"), [(120, 15, 135), (0, 15, 15), (5, 1, 6), (10, 4, 16), (100, 15, 120)]
+    ("held", "step", "stale", "span"),
+    [(120, 15, 30, 135), (0, 15, 10, 30), (5, 1, 3, 6), (10, 4, 10, 16), (100, 15, 60, 120), (0, 15, 30, 45)],
 )
-def test_the_span_is_whole_steps_and_one_more(condition: Make, held: int, step: int, span: int) -> None:
-    """So that the last step is the pinned time itself and the first one lies before the time asked for."""
-    leaf = condition(held_for=timedelta(seconds=held), sample_step=timedelta(seconds=step))
+def test_the_span_is_whole_steps_and_one_more(condition: Make, held: int, step: int, stale: int, span: int) -> None:
+    """So that the last step is the pinned time itself, the first one lies before the time asked for, and behind it all
+    samples that are not stale."""
+    seconds = {"held_for": held, "sample_step": step, "stale_after": stale}
+    leaf = condition(**{name: timedelta(seconds=value) for name, value in seconds.items()})
     assert span_of([leaf]) == timedelta(seconds=span)
     assert span_of([leaf]) % step_of([leaf]) == timedelta(0)
+    assert hold_span([leaf]) == min(
+        span_of([leaf]), (whole_steps(leaf.held_for, leaf.sample_step) + 1) * step_of([leaf])
+    )
+
+
+def test_what_asks_for_no_sample_wants_none_fresh(condition: Make) -> None:
+    """A label is judged without Prometheus."""
+    label = condition(kind=ConditionKind.LABEL, label="x", inputs=(), held_for=timedelta(0))
+    assert span_of([label]) == label.sample_step
 
 
 def test_steps_are_rounded_up() -> None:
