@@ -105,7 +105,7 @@ async def budget_objection(
     for budget in budgets:
         if not _covers(budget, obj):
             continue
-        spec, expected = budget["spec"], _expected(budget, wanted)
+        spec, expected = budget["spec"], await _expected(cluster, budget, obj, wanted, timeout=timeout)
         others = 0
         if expected > wanted:  # it covers other workloads, too: only their ready pods count for it
             namespace = obj["metadata"]["namespace"]
@@ -121,18 +121,18 @@ async def budget_objection(
     return ""
 
 
-def shared_budgets(obj: KubeObject, ref: TargetRef, budgets: Iterable[KubeObject]) -> tuple[TargetRef, ...]:
+async def shared_budgets(
+    cluster: ClusterPort, obj: KubeObject, ref: TargetRef, budgets: Iterable[KubeObject], *, timeout: timedelta
+) -> tuple[TargetRef, ...]:
     """Those that cover other workloads, too: of two that each alone would be within one, only one may be restarted."""
-    return tuple(
-        TargetRef(
-            cluster=ref.cluster,
-            namespace=ref.namespace,
-            kind=ResourceKind.POD_DISRUPTION_BUDGET,
-            name=str(budget["metadata"]["name"]),
-        )
+    wanted = replicas_of(obj, ref.kind)
+    names = [
+        str(budget["metadata"]["name"])
         for budget in budgets
-        if _covers(budget, obj) and _expected(budget, replicas_of(obj, ref.kind)) > replicas_of(obj, ref.kind)
-    )
+        if _covers(budget, obj) and await _expected(cluster, budget, obj, wanted, timeout=timeout) > wanted
+    ]
+    kind = ResourceKind.POD_DISRUPTION_BUDGET
+    return tuple(TargetRef(cluster=ref.cluster, namespace=ref.namespace, kind=kind, name=name) for name in names)
 
 
 def _covers(budget: KubeObject, obj: KubeObject) -> bool:
@@ -140,9 +140,29 @@ def _covers(budget: KubeObject, obj: KubeObject) -> bool:
     return selector_matches((budget.get("spec") or {}).get("selector"), labels)
 
 
-def _expected(budget: KubeObject, wanted: int) -> int:
+async def _expected(
+    cluster: ClusterPort, budget: KubeObject, obj: KubeObject, wanted: int, *, timeout: timedelta
+) -> int:
     """Pods that it counts with: at least those of the workload itself."""
-    return max(wanted, int((budget.get("status") or {}).get("expectedPods") or 0))
+    counted = max(wanted, int((budget.get("status") or {}).get("expectedPods") or 0))
+    if _is_counted(budget):
+        return counted
+    covered = await pods_of(cluster, obj["metadata"]["namespace"], budget["spec"]["selector"], timeout=timeout)
+    return max(counted, wanted + sum(1 for pod in covered if _stays(pod) and not _is_ours(pod, obj)))
+
+
+def _is_counted(budget: KubeObject) -> bool:
+    """Whether its controller has: it does not for a new budget, nor where a DaemonSet or a Job has some of the pods."""
+    status = budget.get("status") or {}
+    if (status.get("observedGeneration") or 0) < (budget["metadata"].get("generation") or 0):
+        return False
+    return not any(c.get("reason") == "SyncFailed" for c in status.get("conditions") or ())
+
+
+def _stays(pod: KubeObject) -> bool:
+    """Not for one that is over, or whose Job is to end."""
+    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return not over and not any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or ())
 
 
 async def _rolling_beside(cluster: ClusterPort, obj: KubeObject, budget: KubeObject, *, timeout: timedelta) -> str:

@@ -74,7 +74,7 @@ class RestartWorkload(Action):
             obj=obj,
             changes=(FieldChange(path=_PATH, before=before, after=after),),
             reason=f"all {replicas_of(obj, ref.kind)} pods of {ref.text} are replaced, a few at a time",
-            beside=shared_budgets(obj, ref, budgets),
+            beside=await shared_budgets(self.cluster, obj, ref, budgets, timeout=self.call_timeout),
         )
 
     def still_planned(self, intent: Intent, obj: KubeObject) -> str:

@@ -519,3 +519,41 @@ async def test_of_two_real_workloads_under_one_budget_the_second_waits_for_the_f
     await release()
     await real_world.settled(lambda: action.progress(effect))
     assert (await action.check({}, context(second))).outcome is CheckOutcome.READY
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(("beside", "shared"), [("DaemonSet", True), ("Job", False)])
+async def test_pods_that_a_real_budget_cannot_count_are_counted(
+    beside: str, shared: bool, real_world: RealWorld, context: MakeContext
+) -> None:
+    """Its controller gives up at a DaemonSet or a Job, and says 0 pods: they would look like the workload's own."""
+    ref = await real_world.workload("web", replicas=3)
+    template = {
+        "metadata": {"labels": {"app": "beside"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Always" if shared else "Never"},
+    }
+    labels = {"selector": {"matchLabels": {"app": "beside"}}} if shared else {}
+    group = "apps" if shared else "batch"
+    await real_world.call(
+        "POST",
+        f"/apis/{group}/v1/namespaces/{real_world.namespace}/{beside.lower()}s",
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": beside,
+            "metadata": {"name": "one"},
+            "spec": {"template": template} | labels,
+        },
+    )
+
+    async def there() -> bool:
+        pods = await real_world.cluster.list(
+            ResourceKind.POD, real_world.namespace, labels={"app": "beside"}, timeout=timedelta(seconds=5)
+        )
+        return bool(pods)
+
+    await real_world.eventually(there)
+    spec = {"maxUnavailable": 1, "selector": {}}
+    budget = await real_world.create(ResourceKind.POD_DISRUPTION_BUDGET, {"metadata": {"name": "all"}, "spec": spec})
+    await real_world.until(budget, lambda obj: bool(obj.get("status", {}).get("conditions")))
+    seen = await RestartWorkload(real_world.cluster, clock=SystemClock()).check({}, context(ref))
+    assert (seen.outcome, seen.beside) == (CheckOutcome.READY, (budget,) if shared else ())
