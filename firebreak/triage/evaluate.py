@@ -224,7 +224,8 @@ class _Judgement:
         return value
 
     def _reporting(self, at: int) -> bool:
-        limit = self.c.stale_after.total_seconds()
+        """In a verification of a past step (`_stale` has judged the pinned one) by the limit of `_seen`."""
+        limit = self.c.stale_after.total_seconds() * (1 if self.not_before is None else _HOLE)
         newest = [self.board.number(newest_sample(selector), at) for selector in self.c.inputs]
         return all(n is not None and at / 1000 - n <= limit for n in newest)
 

@@ -301,6 +301,34 @@ def test_what_nobody_saw_proves_no_healing(
 
 
 @pytest.mark.parametrize(
+    ("newest_ages", "truth", "since"),
+    [
+        ((3, 4, 1, 2, 3, 4, 1, 2), TRUE, 6),  # looked at while it was fresh
+        ((3, 4, 1, 2, 3, 5, 1, 2), PENDING, 1),
+        ((3, 4, 1, 2, None, 4, 1, 2), PENDING, 2),  # its exporter was gone: then no series is no zero
+    ],
+    ids=["scraped seldom", "a hole", "a failed scrape"],
+)
+def test_no_series_is_healthy_as_long_as_anybody_saw_it(
+    answer: Make,
+    condition: Make,
+    pinned: datetime,
+    step: timedelta,
+    newest_ages: tuple[float | None, ...],
+    truth: Truth,
+    since: int,
+) -> None:
+    """In a verification no errors hold as long between two samples as few errors do."""
+    newest = [None if age is None else repr(pinned.timestamp() - (7 - n) - age) for n, age in enumerate(newest_ages)]
+    judged = condition(
+        comparison="<", absence=Absence.ZERO, stale_after=timedelta(seconds=2), held_for=timedelta(seconds=5)
+    )
+    answers = [answer("q"), answer("max(timestamp(m))", *newest)]
+    result = evaluate(judged, answers, pinned, step, not_before=pinned - timedelta(minutes=1))
+    assert (result.truth, result.since) == (truth, pinned - timedelta(seconds=since))
+
+
+@pytest.mark.parametrize(
     ("labels", "truth", "words"),
     [
         ({"business_impact": "blocked"}, TRUE, "the alert says business_impact=blocked"),
