@@ -191,7 +191,8 @@ def _rolling(obj: KubeObject, kind: ResourceKind) -> str:
     kept_back = (strategy.get("rollingUpdate") or {}).get("partition") or 0
     status = obj.get("status") or {}
     seen = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
-    there = min(replicas_of(obj, kind), int(status.get("replicas") or 0))
+    # Some of those that a scaling down takes may be new, and one that is missing may be a kept one.
+    there = max(int(status.get("replicas") or 0), replicas_of(obj, kind) if kept_back else 0)
     if kind is ResourceKind.STATEFULSET and seen and (status.get("updatedReplicas") or 0) >= there - kept_back:
         return ""
     return unreplaced(obj, kind)

@@ -241,11 +241,10 @@ async def test_workloads_under_one_budget_are_restarted_one_after_the_other(
         (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 3}}}, False),  # 1 of 4 is new, and 1 was to be
         (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 2}}}, True),
         (STATEFULSET, {}, True),
-        (
-            STATEFULSET,
-            {"replicas": 1},
-            False,
-        ),  # that one is new, and not ready: its revision is not yet the current one
+        (STATEFULSET, {"replicas": 1}, False),  # new, and not ready: its revision is not yet the current one
+        (STATEFULSET, {"replicas": 1, "there": 2}, True),  # the new one is about to go
+        (STATEFULSET, {"updateStrategy": {"rollingUpdate": {"partition": 2}}, "there": 3}, True),  # one may be kept
+        (STATEFULSET, {"there": 1}, False),  # no other is there to be replaced
     ],
 )
 async def test_a_roll_out_that_goes_no_further_by_itself_is_not_waited_for(
@@ -253,11 +252,13 @@ async def test_a_roll_out_that_goes_no_further_by_itself_is_not_waited_for(
 ) -> None:
     """It may stay so for weeks, and takes no pod down beside those of a restart."""
     ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
-    other = await fake_world.workload("api", **{"replicas": 4, "kind": kind, **more})
+    spec = {"replicas": 4, "kind": kind, **more}
+    there = spec.pop("there", spec["replicas"])
+    other = await fake_world.workload("api", **spec)
     put_pods(fake_world, "api", (True,) * 4)
     body = {"metadata": {"name": "both"}, "spec": {"minAvailable": 3, "selector": {}}, "status": {"expectedPods": 8}}
     await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
-    halfway = {"updatedReplicas": 1, "updatedNumberScheduled": 1, "updateRevision": "api-2"}
+    halfway = {"replicas": there, "updatedReplicas": 1, "updatedNumberScheduled": 1, "updateRevision": "api-2"}
     await fake_world.edit(other, {"status": halfway})
     assert ((await check(ref)).outcome is CheckOutcome.REFUSED) is rolls
 
