@@ -74,6 +74,8 @@ class PluginAuth(httpx2.Auth):
         except asyncio.CancelledError:  # it may run already: it is waited for, so that it can be ended
             _end(await starting)
             raise
+        except OSError as error:  # uvloop's do not say which file
+            raise OSError(error.errno, error.strerror, self._command[0]) from None
         try:
             async with asyncio.timeout(self._longest):
                 printed, _ = await process.communicate()

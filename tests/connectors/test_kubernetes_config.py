@@ -81,13 +81,19 @@ async def test_paths_are_read_from_the_files_own_folder(tmp_path: Path, monkeypa
     assert await signed_with(written(Path("kube"), exec_user("plugin"))) == "Bearer of-the-plugin"
 
 
-@pytest.mark.parametrize("user", [exec_user("no-such-plugin"), exec_user("/etc"), {"tokenFile": "."}])
-async def test_a_credential_that_is_not_there_is_no_broken_connection(tmp_path: Path, user: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [(exec_user("no-such-plugin"), "no-such-plugin"), (exec_user("/etc"), "/etc"), ({"tokenFile": "."}, "")],
+)
+async def test_a_credential_that_is_not_there_is_no_broken_connection(
+    tmp_path: Path, user: dict[str, Any], name: str
+) -> None:
     """It does not pass by itself, and the advice is about the kubeconfig."""
     with pytest.raises(PermanentError, match="as it is configured") as caught:
         await signed_with(written(tmp_path, user))
     assert "plugin" in caught.value.next_step()
-    assert any(why in str(caught.value) for why in ("No such file", "Permission denied", "Is a directory"))
+    why = ("No such file", "Permission denied", "Is a directory")
+    assert any(f"{name or tmp_path}: {said}" in str(caught.value) for said in why)
 
 
 def test_a_certificate_without_its_key_is_refused_at_the_start(tmp_path: Path) -> None:
