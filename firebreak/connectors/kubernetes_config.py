@@ -31,7 +31,12 @@ def load_config(kubeconfig: Path | None = None, context: str | None = None) -> S
         source = "the in-cluster service account"
     else:
         first = next(filter(None, os.environ.get("KUBECONFIG", "").split(os.pathsep)), "")
-        kubeconfig = kubeconfig or Path(first or "~/.kube/config").expanduser()
+        usual = Path(first or "~/.kube/config")
+        try:
+            kubeconfig = kubeconfig or usual.expanduser()
+        except RuntimeError:
+            told = f"kubeconfig {usual} cannot be used: there is no home directory {usual.parts[0]}"
+            raise SettingsInvalid(told, advice=_ADVICE) from None
         source = f"kubeconfig {kubeconfig}"
     single, problem = None, ""
     beyond: list[str] = []

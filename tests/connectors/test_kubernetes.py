@@ -638,3 +638,6 @@ def test_a_missing_kubeconfig_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SettingsInvalid, match="first"):
         KubernetesCluster("lab")
+    monkeypatch.setenv("KUBECONFIG", "~no-such-account/config")
+    with pytest.raises(SettingsInvalid, match="no home directory ~no-such-account"):
+        KubernetesCluster("lab")
