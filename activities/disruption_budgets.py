@@ -110,7 +110,8 @@ async def budget_objection(
         if expected > wanted:  # it covers other workloads, too: only their ready pods count for it
             namespace = obj["metadata"]["namespace"]
             covered = await pods_of(cluster, namespace, spec["selector"], timeout=timeout)
-            others = sum(1 for p in covered if is_ready(p) and not _is_ours(p, obj))
+            counted = covered if _is_counted(budget) else filter(_stays, covered)
+            others = sum(1 for p in counted if is_ready(p) and not _is_ours(p, obj))
             rolling = await _rolling_beside(cluster, obj, budget, timeout=timeout)
             if rolling:
                 return f"PodDisruptionBudget {budget['metadata']['name']} covers {rolling}: one after the other"

@@ -522,6 +522,25 @@ async def test_of_two_real_workloads_under_one_budget_the_second_waits_for_the_f
     assert (await action.check({}, context(second))).outcome is CheckOutcome.READY
 
 
+@pytest.mark.parametrize(("others_ready", "allowed"), [(3, True), (2, False)])
+async def test_a_jobs_ready_pod_stands_for_no_other(
+    others_ready: int, allowed: bool, fake_world: FakeWorld, check: Callable[[TargetRef], Any]
+) -> None:
+    """Where it keeps a budget from being counted it is none of those that are wanted, nor one of the healthy."""
+    ref = await fake_world.workload("web", replicas=4, **rolling_update(maxUnavailable=1))
+    put_pods(fake_world, "web", (True,) * 4)
+    put_pods(fake_world, "api", (number < others_ready for number in range(3)))
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    meta = {"name": "report-x", "ownerReferences": [{"kind": "Job", "name": "report", "controller": True}]}
+    fake_world.fake.put(ResourceKind.POD, {"metadata": meta, "status": ready})
+    status = {"observedGeneration": 1, "conditions": [{"type": "DisruptionAllowed", "reason": "SyncFailed"}]}
+    body = {"metadata": {"name": "all"}, "spec": {"maxUnavailable": 1, "selector": {}}, "status": status}
+    await fake_world.create(ResourceKind.POD_DISRUPTION_BUDGET, body)
+    result = await check(ref)
+    assert (result.outcome is CheckOutcome.READY) is allowed
+    assert allowed or "PodDisruptionBudget all wants 6 of 7 healthy" in result.reason
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize(("beside", "shared"), [("DaemonSet", True), ("Job", False)])
 async def test_pods_that_a_real_budget_cannot_count_are_counted(
