@@ -196,6 +196,10 @@ def _entry(row: Sequence[Any], body: Mapping[str, Any]) -> TimelineEntry:
     try:
         if duration_ms is not None and not math.isfinite(duration_ms):
             raise ValueError(f"a duration of {duration_ms} ms")  # SQLite stores such, JSON and clocks do not
+        if strange := [
+            text for text in (incident_id, key, actor, target, uid, previous, digest) if type(text) is not str
+        ]:
+            raise TypeError(f"a text that is {type(strange[0]).__name__}")  # one bit makes bytes of it
         return TimelineEntry(
             seq=seq,
             incident_id=incident_id,

@@ -133,6 +133,8 @@ def _incident(raw: sqlite3.Connection, incident_id: str, data: str) -> Incident:
 
 def _row(row: Row[Any]) -> IncidentRow | UnreadableRow:
     try:
+        if strange := [text for text in (row.id, row.service, row.alertname) if type(text) is not str]:
+            raise TypeError(f"a text that is {type(strange[0]).__name__}")
         return IncidentRow(
             id=row.id,
             service=row.service,

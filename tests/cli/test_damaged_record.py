@@ -25,6 +25,7 @@ ENTRY = {
     "a text": """UPDATE entries SET body = '"x"' WHERE key = 'verdict/0'""",
     "bytes": "UPDATE entries SET body = x'ff' WHERE key = 'verdict/0'",
     "deep": "UPDATE entries SET body = printf('%.*c', 3000, '[') || printf('%.*c', 3000, ']') WHERE key = 'verdict/0'",
+    "an actor in bytes": "UPDATE entries SET actor = x'ff' WHERE key = 'verdict/0'",
     "no time": "UPDATE entries SET at = 'yesterday' WHERE key = 'verdict/0'",
     "a duration without an end": "UPDATE entries SET duration_ms = 9e999 WHERE key = 'verdict/0'",
     "no duration": "UPDATE entries SET duration_ms = 'long' WHERE key = 'verdict/0'",
@@ -32,6 +33,7 @@ ENTRY = {
 ROW = {
     "phase": "UPDATE incidents SET phase = 'future' WHERE id = ?",
     "outcome": "UPDATE incidents SET outcome = 'future' WHERE id = ?",
+    "an alert in bytes": "UPDATE incidents SET alertname = x'ff' WHERE id = ?",
     "time": "UPDATE incidents SET opened_at = 'x' WHERE id = ?",
 }
 BODY = {
