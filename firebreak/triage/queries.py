@@ -47,13 +47,17 @@ def step_of(conditions: Sequence[Condition]) -> timedelta:
     return min((condition.sample_step for condition in conditions), default=timedelta(seconds=1))
 
 
+_FURTHEST = 1_000
+"""Steps that a look reaches back for a sample alone. Prometheus refuses more than 11,000, of all queries of a batch."""
+
+
 def span_of(conditions: Sequence[Condition]) -> timedelta:
     """How far before the pinned time the range query starts: the longest `for`, or the longest `stale_after` where that
     is more, in whole steps of `step_of`, and one step more. Whole steps, so that the last step is the pinned time
     itself. VictoriaMetrics reads no sample from further back than a step before the range: a fresh one must not be."""
     step = step_of(conditions)
     fresh = max((c.stale_after for c in conditions if c.inputs), default=timedelta(0))
-    return max(hold_span(conditions), (whole_steps(fresh, step) + 1) * step)
+    return max(hold_span(conditions), (min(whole_steps(fresh, step), _FURTHEST) + 1) * step)
 
 
 def hold_span(conditions: Sequence[Condition]) -> timedelta:

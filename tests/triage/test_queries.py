@@ -50,6 +50,12 @@ def test_the_span_is_whole_steps_and_one_more(condition: Make, held: int, step: 
     )
 
 
+def test_a_sample_that_may_be_old_makes_no_range_that_prometheus_refuses(condition: Make) -> None:
+    """It would refuse all that is asked beside it, too."""
+    nightly = condition(held_for=timedelta(0), sample_step=timedelta(seconds=15), stale_after=timedelta(days=2))
+    assert span_of([nightly, condition(sample_step=timedelta(seconds=1))]) == timedelta(seconds=1001)
+
+
 def test_what_asks_for_no_sample_wants_none_fresh(condition: Make) -> None:
     """A label is judged without Prometheus."""
     label = condition(kind=ConditionKind.LABEL, label="x", inputs=(), held_for=timedelta(0))
