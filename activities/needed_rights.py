@@ -65,7 +65,8 @@ def needs(rules: Rules, namespaces: Collection[str], mode: Mode) -> tuple[Need, 
         for there in namespaces_of(service) or sorted(namespaces):
             kind = service.target.kind
             way = WALK if kind is None else rights(kind, "get")
-            found.update(Need(namespace=there, purpose=FOR_TARGET, right=right) for right in way)
+            name = _target_name(service)
+            found.update(Need(namespace=there, purpose=FOR_TARGET, right=right, name=name) for right in way)
             found.update(Need(namespace=there, purpose=FOR_EVIDENCE, right=right) for right in EVIDENCE)
             for runbook in candidates(rules.runbooks, service):
                 for _, step in steps_of(runbook.model):
@@ -76,6 +77,12 @@ def needs(rules: Rules, namespaces: Collection[str], mode: Mode) -> tuple[Need, 
 def namespaces_of(service: Service) -> tuple[str, ...]:
     """The one that its target is in; empty where an alert's label names it."""
     return () if isinstance(service.target.namespace, FromLabel) else (service.target.namespace,)
+
+
+def _target_name(service: Service) -> str:
+    """Of a target that the document names; empty where an alert does."""
+    name = service.target.name
+    return name if isinstance(name, str) else ""
 
 
 def _of_step(rules: Rules, service: Service, step: StepBlock, target_in: str) -> Iterator[Need]:
@@ -91,5 +98,7 @@ def _of_step(rules: Rules, service: Service, step: StepBlock, target_in: str) ->
         if kind and right.kind in spec.target_kinds - {kind} and right.verb != "list":
             continue  # its targets are of another kind
         name = params.get(right.named_by, UNKNOWN) if right.named_by else ""
+        if right.kind is kind and kind in spec.target_kinds and right.verb != "list":
+            name = _target_name(service)
         if UNKNOWN not in (name, there):
             yield Need(namespace=there, purpose=spec.name, right=right, name=name)

@@ -37,7 +37,7 @@ Weights = Mapping[str, int]
 class ShiftTraffic(Action):
     name = "shift_traffic"
     rights = (
-        *rights(ResourceKind.HTTP_ROUTE, "get", "patch"),
+        *rights(ResourceKind.HTTP_ROUTE, "get", "patch", named_by="route"),
         *rights(ResourceKind.SERVICE, "get"),
         *rights(ResourceKind.ENDPOINT_SLICE, "list"),
         *rights(ResourceKind.POD, "list"),

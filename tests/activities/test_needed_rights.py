@@ -21,7 +21,8 @@ services:
     target: {TARGET}
     params: {PARAMS}
 """
-HERE = "{namespace: shop, kind: Deployment, name: pay}"
+HERE = "{namespace: shop, kind: Deployment, name: {label: deployment}}"
+NAMED = "{namespace: shop, kind: Deployment, name: pay}"
 BY_LABELS = "{namespace: {label: namespace}, pod: {label: pod}}"
 FULL = "{route: pay, flow: pay, flags: shop-flags, flag_key: recommend.enabled, dependency: recommend}"
 
@@ -78,13 +79,22 @@ def test_observing_needs_no_right_to_write(rules: Made) -> None:
     """Nor is it a problem that one is missing."""
     found = needs(rules(), (), Mode.OBSERVE)
     assert {need.right.verb for need in found} == {"get", "list"}
-    assert of(found, "shift_traffic") >= {"get httproutes.gateway.networking.k8s.io", "get services"}
+    assert of(found, "shift_traffic") >= {"get httproutes.gateway.networking.k8s.io pay", "get services"}
 
 
 def test_a_right_on_one_object_is_asked_for_by_its_name(rules: Made) -> None:
     """A Role with resourceNames grants it there, and nowhere else."""
     found = needs(rules(), (), Mode.ACT)
     assert of(found, "set_flag") == {"get configmaps shop-flags", "patch configmaps shop-flags"}
+    assert "patch httproutes.gateway.networking.k8s.io pay" in of(found, "shift_traffic")
+
+
+def test_a_target_that_the_document_names_is_asked_for_by_its_name(rules: Made) -> None:
+    """What shares its budget is still listed in all of the namespace."""
+    found = needs(rules(NAMED), (), Mode.ACT)
+    assert of(found, FOR_TARGET) == {"get deployments.apps pay"}
+    asked = {right for right in of(found, "restart_workload") if "deployments" in right}
+    assert asked == {"get deployments.apps pay", "patch deployments.apps pay", "list deployments.apps"}
 
 
 def test_what_no_runbook_of_a_service_does_needs_no_right(rules: Made) -> None:
