@@ -96,7 +96,8 @@ class HttpEdge:
         if not is_address(base_url):
             raise SettingsInvalid(f"the address of {system} must be a URL, http://host or https://host")
         self._address = Address(base_url)
-        self.system = f"{system} at {self._address.shown}"
+        self.shown = self._address.shown  # without a password
+        self.system = f"{system} at {self.shown}"
         given = {name.lower(): value for name, value in checked_headers(headers or {}, system).items()}
         # identity: answers are small and near, and a compressed one could unpack to any size
         constant = {"accept": "*/*", "accept-encoding": "identity", "user-agent": USER_AGENT}

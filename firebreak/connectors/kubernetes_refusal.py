@@ -51,10 +51,21 @@ class Call:
         return f"{self.verb} {self.resource}{name}{self.where}"
 
 
+class QuestionRefused(PermanentError):
+    """A question about the engine's own account is not answered."""
+
+    advice = (
+        "Every account that the API server knows may ask, by default: look whether the kubeconfig has the server's "
+        "address and the engine's account, and whether that is bound to the ClusterRole system:basic-user."
+    )
+
+
 def refusal(call: Call, reply: HttpReply) -> FirebreakError:
     """The error for an answer that is no 2xx."""
     message, wait = _status(reply)
     text = f"{call.text}: answered {reply.status}: {message}"
+    if not isinstance(call.kind, ResourceKind) and reply.status in (403, 404):
+        return QuestionRefused(text)
     if reply.status in (401, 403):
         return PermissionDenied(
             text,

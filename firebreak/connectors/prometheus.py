@@ -84,6 +84,11 @@ class Prometheus:
         self._now = now
         self._looks = 0  # calls of `range_batch` under way
 
+    @property
+    def address(self) -> str:
+        """Its base URL, without credentials."""
+        return self._http.shown
+
     async def range_batch(
         self,
         queries: Sequence[MetricQuery],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ _THREAD_GONE = frozenset(
 )
 """Its head was deleted, or is in the channel that services.yaml named before; or the thread was locked."""
 
+_ID = re.compile(r"[CDG][A-Z0-9]{2,}")  # by a name chat.postMessage posts, and the history is not found
 _TOKEN = "Check the Slack bot token (FIREBREAK_SLACK_TOKEN): it is wrong, expired or revoked."  # noqa: S105 a sentence
 _ADVICE: Mapping[str, str] = {
     "invalid_auth": _TOKEN,
@@ -172,6 +174,8 @@ class Slack:
     async def look_into(self, channel: str) -> str:
         """Why messages there may come twice; empty when nothing is in the way. PermanentError when the app cannot
         write there at all."""
+        if not _ID.fullmatch(channel):
+            return "it is no id (C0123456789): whether the app is in it, and what was sent there, cannot be looked up"
         answer = await self._call("conversations.history", {"channel": channel, "limit": 1})
         if not isinstance(answer, Refused):
             return ""

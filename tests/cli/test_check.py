@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,26 @@ def test_check_says_what_is_wrong_and_how_to_go_on(typed: Any, place: Path) -> N
     assert len(problems) == 3
     assert all(lines[number + 1].startswith(" " * 20) for number in problems), "each with what to do next"
     assert not list(place.iterdir())
+
+
+def test_a_namespace_that_is_never_a_target_is_refused(typed: Any) -> None:
+    """Empty would ask for rights in the whole cluster."""
+    for name in ("", "kube-system", "../shop", "\x1b[31mshop"):
+        ran = typed("check", "--namespace", name)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("firebreak: --namespace: ")
+        assert ran.stderr.replace("\n", "").isprintable()
+
+
+def test_a_plugin_that_is_not_there_is_named(typed: Any, place: Path, tmp_path: Path) -> None:
+    """The commonest mistake with a cloud's kubeconfig; the path is what to look at."""
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "/nowhere/get-token"}}
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    ran = typed("check", FIREBREAK_KUBECONFIG=str(tmp_path / "kubeconfig"))
+    assert "/nowhere/get-token: No such file or directory" in ran.stdout

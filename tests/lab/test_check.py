@@ -12,7 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from firebreak.engine.outside import Finding, State, try_all
+from firebreak.engine.findings import Finding, State
+from firebreak.engine.outside import try_all
 from firebreak.lab.shape import SERVICES
 from firebreak.lab.state import LabState
 from firebreak.settings import Settings, load_settings
@@ -93,6 +94,14 @@ async def test_credentials_that_are_not_known_are_named(settings: Settings, tmp_
     assert not any(secret in told for secret in ("of-yesterday", "0" * 32, settings.slack_token.get_secret_value()))
 
 
+async def test_a_password_in_an_address_is_not_told(settings: Settings) -> None:
+    """Also where all is well: what is printed is pasted into tickets."""
+    with_password = settings.prometheus_url.replace("http://", "http://me:s3cret-word@")
+    (said,) = (await found(settings.model_copy(update={"prometheus_url": with_password})))["Prometheus"]
+    assert said.state is State.OK
+    assert said.text.startswith(f"{settings.prometheus_url} answers")
+
+
 async def test_systems_that_do_not_answer_are_named(settings: Settings, tmp_path: Path) -> None:
     """Each by itself: one that is away hides no other."""
     assert settings.kubeconfig is not None
@@ -157,10 +166,10 @@ async def test_channels_that_slack_lets_nobody_count_are_a_note(settings: Settin
     async with TestServer(app) as server:
         busy = settings.model_copy(update={"slack_url": str(server.make_url("/api/"))})
         (said,) = [of for name, of in (await found(busy)).items() if name == "Slack"]
-    assert asked == ["auth.test"] + 3 * ["conversations.history"]
+    assert asked[0] == "auth.test"
     assert [finding.state for finding in said] == [State.OK, State.NOTE, State.OK]
     assert "2 channels were not looked at" in said[1].text
-    assert "the app is in 2 of 4 channels" in said[2].text
+    assert "the app is in 2 channels" in said[2].text
 
 
 async def test_documents_that_cannot_be_used_hide_no_system(settings: Settings, tmp_path: Path) -> None:
@@ -183,6 +192,27 @@ async def test_a_target_that_is_not_there_is_named(settings: Settings, tmp_path:
     assert "pay-v9" in problems["Kubernetes"]
 
 
+async def test_a_route_or_a_flag_that_is_not_there_is_named(settings: Settings, tmp_path: Path) -> None:
+    """It is first met in the incident's second or third tier."""
+    assert settings.services is not None
+    text = settings.services.read_text().replace("route: pay,", "route: pay-old,")
+    (tmp_path / "services.yaml").write_text(text)
+    problems = bad(await found(settings.model_copy(update={"services": tmp_path / "services.yaml"})))
+    assert set(problems) == {"Kubernetes"}
+    assert problems["Kubernetes"].startswith("shift_traffic would be refused: get httproutes.gateway.networking.k8s.io")
+    assert '"pay-old" not found' in problems["Kubernetes"]
+
+
+async def test_a_channel_by_its_name_is_a_note(settings: Settings, tmp_path: Path) -> None:
+    """Slack posts by a name, too, and finds no history by it."""
+    assert settings.services is not None
+    text = settings.services.read_text().replace(SERVICES["pay"].chat_channel, '"#pay"')
+    (tmp_path / "services.yaml").write_text(text)
+    findings = await found(settings.model_copy(update={"services": tmp_path / "services.yaml"}))
+    assert bad(findings) == {}
+    assert "channel #pay of pay: it is no id" in findings["Slack"][1].text
+
+
 async def test_a_namespace_that_alerts_name_is_looked_at_when_it_is_named(settings: Settings, tmp_path: Path) -> None:
     """Without it nobody can know; with it, the account's rights there are asked for."""
     assert settings.services is not None
@@ -194,6 +224,7 @@ async def test_a_namespace_that_alerts_name_is_looked_at_when_it_is_named(settin
     assert bad(unknown) == {}
     assert "alerts name the namespace of edge, order, pay, recommend" in unknown["Kubernetes"][1].text
     assert bad(await found(changed, "shop")) == {}
+    assert "no service has targets in other" in (await found(settings, "other"))["Kubernetes"][1].text
     assert (
         "in namespace default restart_workload would be refused" in bad(await found(changed, "default"))["Kubernetes"]
     )
