@@ -100,9 +100,11 @@ def _restore(part: RestorePart) -> str:
 
     if part.outcome:
         return f"{part.told}, {wording.clock(part.ended_at)}"
+    if part.held_back_at:
+        why = f"held back at {wording.clock(part.held_back_at)}, the part well: {wording.clean(part.reason, 200)}"
+        return f"{part.told}; {why}; taken back by itself once that is over and the part healthy"
     once = "taken back by itself once the broken part is healthy and no other incident of the service open"
-    why = f": {wording.clean(part.reason, 200)}" if part.held_back else ""
-    return f"{part.told}{why}; {once}"
+    return f"{part.told}; {once}"
 
 
 def _state(row: IncidentRow, report: Report) -> str:

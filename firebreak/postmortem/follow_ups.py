@@ -114,7 +114,11 @@ def _refused(actions: Sequence[ActionPart]) -> Iterator[str]:
 
 def _restores_open(restores: Sequence[RestorePart]) -> Iterator[str]:
     for restore in restores:
-        if not restore.outcome:
+        if restore.held_back_at:
+            at = wording.clock(restore.held_back_at)
+            why = f"held back at {at}, with its broken part well: {wording.clean(restore.reason, 200)}"
+            yield f"Step {restore.step_id} is still in force: its restore was {why}"
+        elif not restore.outcome:
             yield f"Step {restore.step_id} is still in force: its restore waits for the broken part to be healthy"
 
 

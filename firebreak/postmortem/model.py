@@ -221,8 +221,9 @@ class PersonLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePart:
-    """A step that worked and is to be taken back; `outcome` empty = still in force, `told` is it in words. `held_back`:
-    its part is well, and `reason` says why it stays all the same. `changes` are what the restore itself wrote."""
+    """A step that worked and is to be taken back; `outcome` empty = still in force, `told` is it in words.
+    `held_back_at`: its part was well then, and `reason` says why it stayed all the same, the first time: that may be
+    over. `changes` are what the restore itself wrote."""
 
     tier: int
     step: int
@@ -232,7 +233,7 @@ class RestorePart:
     outcome: str
     reason: str
     told: str = ""
-    held_back: bool = False
+    held_back_at: datetime | None = None
     taken_back: bool = False
     target: str = ""
     changes: tuple[FieldLine, ...] = ()

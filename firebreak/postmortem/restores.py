@@ -16,7 +16,6 @@ ABOUT_RESTORES = frozenset({EntryKind.RESTORE_OPENED, EntryKind.RESTORE_HELD_BAC
 """Kinds that `restores_of` looks at."""
 
 IN_FORCE = "still in force"
-_WAITS = {EntryKind.RESTORE_HELD_BACK: f"{IN_FORCE}, held back"}
 _WORDS = {
     "restored": "taken back",
     "undone": "ended by the undo of the step",
@@ -50,8 +49,8 @@ def restores_of(entries: Sequence[TimelineEntry]) -> tuple[RestorePart, ...]:
             ended_at=entry.at if ended else None,
             outcome=(reading.text(body, "outcome") or "ended") if ended else "",
             reason=reading.text(body, "reason"),
-            told=restore_words(body) if ended else _WAITS.get(entry.kind, IN_FORCE),
-            held_back=entry.kind is EntryKind.RESTORE_HELD_BACK,
+            told=restore_words(body) if ended else IN_FORCE,
+            held_back_at=entry.at if entry.kind is EntryKind.RESTORE_HELD_BACK else None,
             taken_back=ended and taken_back(body),
             target=reading.target_text(effect, "target"),
             changes=changes_of(effect) if reading.text(effect, "outcome") in WROTE else (),

@@ -282,8 +282,12 @@ def test_show_says_why_a_step_whose_part_is_well_stays(tell: Tell) -> None:
     body = {"tier": 0, "step": 0, "step_id": "restart-pods", "reason": "incident inc-2 of pay is open"}
     entries += (dataclasses.replace(entries[-1], seq=999, kind=EntryKind.RESTORE_HELD_BACK, body=body),)
     (part,) = build(entries, phases=()).restores
-    assert (part.held_back, part.outcome) == (True, "")
-    assert _restore(part).startswith("still in force, held back: incident inc-2 of pay is open; taken back by itself")
+    assert (part.held_back_at, part.outcome) == (entries[-1].at, "")
+    why = f"held back at {entries[-1].at:%H:%M:%S}, the part well: incident inc-2 of pay is open"
+    assert _restore(part).startswith(f"still in force; {why}; taken back by itself"), "when: it may be over by now"
+    (todo,) = [text for text in build(entries, phases=()).follow_ups if "restart-pods is still in force" in text]
+    assert "incident inc-2 of pay is open" in todo
+    assert "waits for the broken part" not in todo
 
 
 def test_the_cause_comes_first(tell: Tell) -> None:
