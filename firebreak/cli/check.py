@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -34,6 +35,7 @@ def check(
         from firebreak.engine.loop import run
         from firebreak.engine.outside import try_all
 
+    signal.signal(signal.SIGTERM, _ended)
     findings = run(try_all(settings, tuple(namespace or ())))
     told = ""
     for one in findings:
@@ -46,3 +48,8 @@ def check(
     print(f"mode {settings.mode.value}: {problems or 'no'} problem{'' if problems == 1 else 's'}")
     if problems:
         raise typer.Exit(1)
+
+
+def _ended(number: int, _: object) -> NoReturn:
+    """As by Ctrl-C: an exec plugin under way ends, too."""
+    raise SystemExit(128 + number)

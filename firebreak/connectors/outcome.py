@@ -116,6 +116,7 @@ class ErrorTable:
                 (vendor.StreamError, FailureKind.UNUSABLE),
             ]
         kinds += [
+            (UnicodeError, FailureKind.UNUSABLE),  # a host that can be no name: an empty or too long part
             (TimeoutError, FailureKind.LATE),
             (OSError, FailureKind.CUT),  # a socket's or TLS' own, where the vendor lets it through
             *((cls, FailureKind.UNUSABLE) for cls in credentials),

@@ -34,6 +34,7 @@ _BUSY_WAIT = timedelta(seconds=30)
 _LOW = frozenset({PagerAction.TRIGGER_LOW, PagerAction.RESOLVE_LOW})
 _SEVERITY = {PagerAction.TRIGGER_LOW: "warning", PagerAction.TRIGGER_HIGH: "critical"}
 _WHERE = "Check pager_key in services.yaml (or FIREBREAK_FALLBACK_PAGER_KEY): an Events v2 integration's key."
+_NOT_IT = f"It has no such answer: check FIREBREAK_PAGERDUTY_URL and FIREBREAK_PROXY_URL. {_WHERE}"
 _CONNECTIONS = 8
 
 
@@ -136,7 +137,8 @@ def refused(reply: HttpReply, routing_key: str) -> FirebreakError:
         wait = reply.retry_after() or _BUSY_WAIT
         return TransientError("PagerDuty asks to wait before the next event", retry_after=wait)
     if 400 <= reply.status < 500 and reply.status != 408:
-        return PermanentError(f"PagerDuty refused the event with {reply.status}: {said}", advice=_WHERE)
+        advice = _WHERE if reply.status == 400 else _NOT_IT  # it documents 202, 400 and 429
+        return PermanentError(f"PagerDuty refused the event with {reply.status}: {said}", advice=advice)
     if 300 <= reply.status < 400:
         return PermanentError(f"PagerDuty's address answers with a redirect ({reply.status})", advice="Check the URL.")
     # A 5xx; or a 2xx that is not the documented 202, so that something else than PagerDuty may have answered.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +42,40 @@ def test_a_namespace_that_is_never_a_target_is_refused(typed: Any) -> None:
         assert ran.stderr.replace("\n", "").isprintable()
 
 
-def test_a_plugin_that_is_not_there_is_named(typed: Any, place: Path, tmp_path: Path) -> None:
-    """The commonest mistake with a cloud's kubeconfig; the path is what to look at."""
-    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "/nowhere/get-token"}}
+def with_plugin(folder: Path, command: str) -> str:
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": command}}
     kubeconfig = {
         "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
         "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    ran = typed("check", FIREBREAK_KUBECONFIG=str(tmp_path / "kubeconfig"))
+    (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+    return str(folder / "kubeconfig")
+
+
+def test_a_plugin_that_is_not_there_is_named(typed: Any, tmp_path: Path) -> None:
+    """The commonest mistake with a cloud's kubeconfig; the path is what to look at."""
+    ran = typed("check", FIREBREAK_KUBECONFIG=with_plugin(tmp_path, "/nowhere/get-token"))
     assert "/nowhere/get-token: No such file or directory" in ran.stdout
+
+
+def test_a_check_that_is_ended_leaves_no_plugin_behind(
+    environment: dict[str, str], place: Path, tmp_path: Path
+) -> None:
+    """A log-in that waits for somebody's hands would wait for ever."""
+    plugin, begun = tmp_path / "get-token", tmp_path / "begun"
+    plugin.write_text(f"#!/bin/sh\necho $$ > {begun}.new; mv {begun}.new {begun}\nexec sleep 600\n")
+    plugin.chmod(0o700)
+    command = [sys.executable, "-P", "-m", "firebreak", "check"]
+    env = environment | {"FIREBREAK_KUBECONFIG": with_plugin(tmp_path, str(plugin))}
+    with subprocess.Popen(command, cwd=place, env=env, stdout=subprocess.DEVNULL) as check:
+        until = time.monotonic() + 60
+        while not begun.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        check.terminate()
+        assert check.wait(timeout=60) == 128 + signal.SIGTERM
+    command_line = Path(f"/proc/{begun.read_text().strip()}/cmdline")
+    while time.monotonic() < until and command_line.exists() and command_line.read_bytes():  # empty of a zombie
+        time.sleep(0.05)
+    assert not command_line.exists() or not command_line.read_bytes()

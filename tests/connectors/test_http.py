@@ -178,6 +178,15 @@ async def test_a_closed_port_is_unreachable(unused_tcp_port: int) -> None:
     assert answer.kind is FailureKind.UNREACHABLE
 
 
+@pytest.mark.parametrize("host", ["prometheus..example", "a" * 64 + ".example"])
+async def test_a_host_that_can_be_no_name_is_a_failure(host: str) -> None:
+    """A mistyped address ended in an error of the codec, which nobody took."""
+    async with HttpEdge(f"http://{host}", system="X") as edge:
+        answer = await edge.try_send("GET", "a", timeout=timedelta(seconds=5))
+    assert isinstance(answer, HttpFailure)
+    assert not answer.may_pass
+
+
 async def test_a_redirect_is_not_followed(capture: Capture) -> None:
     """A token must not travel to where an answer points."""
     capture.say(capture.said(302, {}, headers={"location": "/elsewhere"}))

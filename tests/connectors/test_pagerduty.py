@@ -14,7 +14,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 import firebreak.lab.pagerduty as stand_in
-from firebreak.connectors.pagerduty import BODY_LIMIT, PagerDuty, event
+from firebreak.connectors.outcome import HttpReply
+from firebreak.connectors.pagerduty import BODY_LIMIT, PagerDuty, event, refused
 from firebreak.domain.errors import ContractError, FirebreakError, PermanentError, TransientError
 from firebreak.domain.message import NoticeText, PagerAction
 from firebreak.domain.ports import PagerPort
@@ -267,3 +268,14 @@ def test_the_limit_is_in_bytes_of_the_body(char: str, length: int) -> None:
     """A character is one to twelve bytes of JSON."""
     size, _ = details_of({"one": char * length, "two": char * length, char * 10: 1})
     assert size <= BODY_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("status", "doubted"), [(400, "pager_key"), (403, "FIREBREAK_PROXY_URL"), (404, "_PAGERDUTY_URL")]
+)
+def test_a_refusal_that_is_not_pagerdutys_doubts_the_address(status: int, doubted: str) -> None:
+    """A proxy's or a portal's page sent people after a routing key that was right."""
+    error = refused(HttpReply(status=status, headers={}, body=b"<html>"), "k" * 32)
+    assert isinstance(error, PermanentError)
+    assert doubted in error.next_step()
+    assert ("FIREBREAK_PAGERDUTY_URL" in error.next_step()) is (status != 400)
