@@ -23,7 +23,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from firebreak.connectors.http import checked_headers
 from firebreak.connectors.outcome import retry_after
-from firebreak.connectors.slack_blocks import blocks, fallback, metadata, posted
+from firebreak.connectors.slack_blocks import archived, blocks, fallback, metadata, posted
 from firebreak.connectors.wire import IDLE_SECONDS
 from firebreak.connectors.wording import plain
 from firebreak.domain.errors import FirebreakError, PermanentError, SettingsInvalid, TransientError
@@ -45,8 +45,7 @@ _SDK_ERRORS = (
     AttributeError,  # slack_sdk reads a text/plain answer as if it were an object
     TypeError,  # the same for a JSON list
 )
-RATE_WAIT = timedelta(seconds=30)
-"""When Slack asks to wait and does not say how long."""
+RATE_WAIT = timedelta(seconds=30)  # when Slack asks to wait and does not say how long
 
 PACE = timedelta(seconds=1)
 """Between two messages into one channel: chat.postMessage takes one a second (docs.slack.dev, "Rate limits")."""
@@ -54,10 +53,9 @@ PACE = timedelta(seconds=1)
 _LIMITED = frozenset({"ratelimited", "rate_limited"})
 _BUSY = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 _BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
-_THREAD_GONE = frozenset(
+_THREAD_GONE = frozenset(  # its head was deleted, or is in a channel of before; or the thread was locked
     {"thread_not_found", "message_not_found", "cannot_reply_to_message", "restricted_action_thread_locked"}
 )
-"""Its head was deleted, or is in the channel that services.yaml named before; or the thread was locked."""
 
 _ID = re.compile(r"[CDG][A-Z0-9]{2,}")  # by a name chat.postMessage posts, and the history is not found
 _TOKEN = "Check the Slack bot token (FIREBREAK_SLACK_TOKEN): it is wrong, expired or revoked."  # noqa: S105 a sentence
@@ -178,7 +176,9 @@ class Slack:
             return "it is no id (C0123456789): whether the app is in it, and what was sent there, cannot be looked up"
         answer = await self._call("conversations.history", {"channel": channel, "limit": 1})
         if not isinstance(answer, Refused):
-            return ""
+            if not archived(answer.get("messages")):
+                return ""
+            answer = Refused("Slack takes no message there: is_archived", code="is_archived", permanent=True)
         error = answer.error()
         if answer.code != "missing_scope":
             raise error

@@ -62,6 +62,15 @@ def posted(messages: Any) -> dict[str, str]:
     return ours
 
 
+def archived(messages: Any) -> bool:
+    """Whether the newest message of `conversations.history` says that the channel was archived (docs.slack.dev,
+    "channel_archive message"): its history can be read on."""
+    match messages:
+        case [{"subtype": "channel_archive" | "group_archive"}, *_]:
+            return True
+    return False
+
+
 def _plain(text: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": text, "emoji": False}
 

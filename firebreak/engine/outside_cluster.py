@@ -48,7 +48,11 @@ async def try_cluster(found: Findings, settings: Settings, rules: Rules | None, 
             async with gate:
                 return await call
 
-        wanted = needs(rules, namespaces, settings.mode)
+        wanted = [
+            need
+            for need in needs(rules, namespaces, settings.mode)
+            if settings.evidence_capture or need.purpose != FOR_EVIDENCE
+        ]
         answers = await asyncio.gather(
             *(in_turn(allowed(cluster, need.right, need.namespace, need.name, timeout=CALL)) for need in wanted)
         )

@@ -177,6 +177,28 @@ async def test_hundreds_of_services_are_asked_in_turn_and_told_in_few_lines(
     assert taken.text.endswith(f"and {201 - FEW} more are taken")
 
 
+@pytest.mark.parametrize(("subtype", "state"), [("channel_archive", State.PROBLEM), ("channel_unarchive", State.OK)])
+async def test_an_archived_channel_is_named(checked: Any, subtype: str, state: State) -> None:
+    """Its history is read as ever, and the incident's message refused."""
+
+    def say(system: str, what: str) -> Any:
+        message = {"type": "message", "subtype": subtype, "ts": "1361482916.000003"}
+        older = {"type": "message", "subtype": "channel_archive", "ts": "1361482915.000003"}
+        return good(system, what) | ({"messages": [message, older]} if system == "chat" else {})
+
+    assert (await checked(say))["Slack"][1].state is state
+
+
+async def test_evidence_that_is_not_kept_is_not_missed(checked: Any) -> None:
+    """FIREBREAK_EVIDENCE_CAPTURE is off: its rights are no matter."""
+    notes = [
+        [f.text for f in (await checked(good, evidence_capture=kept))["Kubernetes"] if f.state is State.NOTE]
+        for kept in (True, False)
+    ]
+    assert any("list nodes" in text for text in notes[0])
+    assert notes[1] == []
+
+
 async def test_what_is_away_is_said_once_for_all_keys(checked: Any, world: tuple[World, str], tmp_path: Path) -> None:
     """Nor is each of two hundred keys waited for in vain."""
 
