@@ -36,6 +36,9 @@ WHOLE = 60.0
 AT_ONCE = 8
 """Channels, or routing keys, under way."""
 
+QUESTION = "absent(firebreak_check)"
+"""Always 1; and a selector, so that a querier asks every store behind it: one that is missing is told of."""
+
 PAGER_RECORD = "firebreak-check"
 """Whose pages are ended to try a routing key: there never are any."""
 
@@ -102,13 +105,13 @@ async def _prometheus(found: Findings, settings: Settings) -> None:
     metrics = Prometheus(settings.prometheus_url, headers=headers, params=settings.prometheus_params, now=clock.now)
     async with metrics:
         now = clock.now()
-        query = MetricQuery(key="one", expr="vector(1)")
+        query = MetricQuery(key="one", expr=QUESTION)
         (answer,) = await metrics.range_batch(
             [query], start=now - timedelta(minutes=1), end=now, step=timedelta(seconds=15), timeout=CALL
         )
     if answer.status is not AnswerStatus.OK or not answer.points:
         found.problem(
-            f"nothing could be judged by it: {answer.detail or f'{metrics.address} has no value even for vector(1)'}",
+            f"nothing could be judged by it: {answer.detail or f'{metrics.address} has no value even for {QUESTION}'}",
             "Check FIREBREAK_PROMETHEUS_URL, _HEADERS and _PARAMS, and its clock and ours.",
         )
         return

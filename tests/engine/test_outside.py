@@ -40,11 +40,14 @@ class World:
         self.say: Say = lambda system, what: {}
         self.calls: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
+        self.form: dict[str, str] = {}
         self._now: Counter[str] = Counter()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         system = request.match_info["system"]
         self.calls[system] += 1
+        if system == "metrics":
+            self.form = {name: str(value) for name, value in (await request.post()).items()}
         self._now[system] += 1
         self.peak[system] = max(self.peak[system], self._now[system])
         await asyncio.sleep(0.001)
@@ -135,7 +138,20 @@ async def test_a_back_end_without_a_value_for_a_constant_is_named(checked: Any) 
     """Whatever answers so has nothing to judge by; and the password in its address is not told."""
     (found,) = (await checked(good))["Prometheus"]
     assert found.state is State.PROBLEM
-    assert "has no value even for vector(1)" in found.text
+    assert "has no value even for absent(firebreak_check)" in found.text
+
+
+async def test_a_querier_whose_store_is_away_is_named(checked: Any, world: tuple[World, str]) -> None:
+    """Thanos warns of it where a selector is asked for, and not for a constant (seen on 0.36)."""
+
+    def thanos(system: str, what: str) -> Any:
+        values = [[float(world[0].form["end"]), "1"]] if system == "metrics" else []
+        found = {"resultType": "matrix", "result": [{"metric": {}, "values": values}]}
+        missing = [] if "vector(" in world[0].form.get("query", "") else ["fetch series: code = Unavailable"]
+        return {"status": "success", "data": found, "warnings": missing}
+
+    (found,) = (await checked(thanos))["Prometheus"]
+    assert (found.state, "Unavailable" in found.text) == (State.PROBLEM, True)
 
 
 @pytest.mark.parametrize(
