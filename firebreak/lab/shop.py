@@ -28,7 +28,6 @@ from firebreak.lab.faults import fault_named
 from firebreak.lab.kube import KubeAccess, KubeClient
 from firebreak.lab.meters import Meters
 from firebreak.lab.model import GAVE_UP, NO_POD, OK, ActiveFault, Dice, after_callee, answer, probe
-from firebreak.lab.own_time import OwnTime
 from firebreak.lab.shape import FLOW_RATE, FLOWS, PATIENCE, RECOMMEND_PATIENCE, SERVICES, callees
 from firebreak.lab.watcher import Watcher
 
@@ -36,6 +35,7 @@ _SMOKE_CALLS = 30
 _PROBE_EVERY = 1.0
 _PROBE_LIMIT = 0.5  # seconds
 _HANG = 30.0  # seconds after which even a hanging call is let go
+_LASTED = "x-lasted"  # header of an answer: seconds that the call took
 
 log = logging.getLogger(__name__)
 
@@ -69,49 +69,56 @@ class Shop:
         self._session = session
         self._random = random.Random()
         self._calls: set[asyncio.Task[None]] = set()
-        self.clock = OwnTime()
         self.meters = Meters()
         self.active: ActiveFault | None = None
 
     async def serve(self, service: str, version: str, request: web.BaseRequest) -> web.Response:
-        """One call that reached the Service `<service>-<version>`."""
+        """One call that reached the Service `<service>-<version>`. It lasted as long as pods worked on it and waited
+        for each other, by the model. By a clock it would be longer whenever a busy machine stops the one process in
+        which all services are, and order's latency alert would fire while pay is at fault."""
         flow = request.path.strip("/")
         if flow == "probe":
             return await self._serve_probe(service, version)
         if flow not in FLOWS:
             return web.Response(status=404)
-        began = self.clock.now()
-        code = GAVE_UP  # when the caller goes away first, the handler is cancelled
+        code, lasted = GAVE_UP, 0.0  # when the caller goes away first, the handler is cancelled
         self.meters.began(service, version)
         try:
-            code = await self._work(service, version, flow)
+            code, lasted = await self._work(service, version, flow)
         finally:
-            self.meters.ended(service, version, flow, code, self.clock.now() - began)
-        return web.Response(status=code)
+            self.meters.ended(service, version, flow, code, lasted)
+        return web.Response(status=code, headers={_LASTED: repr(lasted)})
 
-    async def _work(self, service: str, version: str, flow: str) -> int:
+    async def _work(self, service: str, version: str, flow: str) -> tuple[int, float]:
+        """Code, and seconds."""
         dice = Dice(self._random.random(), self._random.random(), self._random.random())
         own = answer(self._watcher.view, self.active, service, version, dice=dice, now=time.time())
         await asyncio.sleep(_HANG if own.hangs else own.delay)
         if own.code != OK:
-            return own.code
+            return own.code, own.delay
+        lasted = own.delay
         for callee in callees(service, flow, self._watcher.view.flags):
             patience = RECOMMEND_PATIENCE if callee == "recommend" else PATIENCE
-            code = after_callee(service, callee, await self._call(callee, flow, patience))
+            answered, seconds = await self._call(callee, flow, patience)
+            lasted += seconds
+            code = after_callee(service, callee, answered)
             if code != OK:
-                return code
-        return OK
+                return code, lasted
+        return OK, lasted
 
-    async def _call(self, service: str, path: str, patience: float) -> int | None:
+    async def _call(self, service: str, path: str, patience: float) -> tuple[int | None, float]:
+        """Status (None: no answer within `patience`), and seconds."""
         version = self._watcher.view.version_for(service, self._random.random())
         if version is None:
-            return NO_POD  # as a proxy answers for a route whose backends have no weight
+            return NO_POD, 0.0  # as a proxy answers for a route whose backends have no weight
         url = f"http://127.0.0.1:{self._config.ports[SERVICES[service].deployment(version)]}/{path}"
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=patience)) as response:
-                return response.status
-        except (TimeoutError, aiohttp.ClientError):
-            return None
+                return response.status, float(response.headers.get(_LASTED, 0.0))
+        except TimeoutError:
+            return None, patience
+        except aiohttp.ClientError:
+            return None, 0.0
 
     async def _serve_probe(self, service: str, version: str) -> web.Response:
         own = probe(self._watcher.view, self.active, service, version, draw=self._random.random(), now=time.time())
@@ -131,20 +138,21 @@ class Shop:
                             await response.read()
 
     async def load(self) -> None:
-        """Customers: each flow FLOW_RATE times a second, evenly, whatever becomes of the calls."""
+        """Customers: each flow FLOW_RATE times a second, evenly, whatever becomes of the calls. Those of a stall, of
+        one second at most, come at double speed afterwards: all at once would be a load that there never is."""
         pause = 1 / (FLOW_RATE * len(FLOWS))
         due = time.monotonic()
         number = 0
         while True:
-            due = max(due + pause, time.monotonic() - 1.0)  # after a stall: catch up one second at most
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due = max(due + pause, time.monotonic() - 1.0)
+            await asyncio.sleep(max(pause / 2, due - time.monotonic()))
             task = asyncio.create_task(self._customer(FLOWS[number % len(FLOWS)]))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
             number += 1
 
     async def _customer(self, flow: str) -> None:
-        code = await self._call("edge", flow, PATIENCE)
+        code, _ = await self._call("edge", flow, PATIENCE)
         self.meters.flow_ended(flow, well=code == OK)
 
     async def probes(self) -> None:
@@ -237,7 +245,7 @@ async def run(config: ShopConfig) -> None:
             stopping = asyncio.create_task(ended.wait())
             synced = asyncio.create_task(watcher.synced.wait())
             await asyncio.wait((watching, stopping, synced), return_when=asyncio.FIRST_COMPLETED)
-            tasks = [watching, asyncio.create_task(shop.clock.run())]
+            tasks = [watching]
             if synced.done():
                 await shop.smoke()
                 tasks += map(asyncio.create_task, (shop.load(), shop.probes()))

@@ -127,6 +127,9 @@ async def test_a_shop_that_gets_no_time_fires_for_no_other_service(healed: LabSt
     since = f"{int(time.time() - began)}s"
     fired = await query(healed, f'max by (service, deployment) (max_over_time(ALERTS{{alertstate="firing"}}[{since}]))')
     assert {(item["service"], item["deployment"]) for item in fired} == {(fault.service, fault.deployment)}
+    p99 = 'histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket{service="order"}[3s])))'
+    (slowest,) = await query(healed, f"max_over_time(({p99})[{since}:1s])")
+    assert slowest["value"] <= 0.8, "pay's 0.75 s and its own few ms, by the buckets' edges"
 
 
 async def test_a_restart_through_the_api_heals_wedged_pods(healed: LabState) -> None:
