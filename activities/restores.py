@@ -76,6 +76,7 @@ class RestoreHands:
         if found is not None:  # whatever would hold it back by now
             back = TakingBack(effect=found, begun=True)
             return await self._taken_back(given, plan, f"{why}; an earlier try had taken it back", back) or again
+        held_back = ""
         if all(r.truth is Truth.TRUE for r in results):
             held_back = await self._held_back(given, plan)
             if not held_back:
@@ -90,9 +91,9 @@ class RestoreHands:
                         return await self._taken_back(given, plan, why, back) or again
                     held_back = back.effect.reason.removesuffix(".")
             why = f"{why}; yet it cannot be taken back: {held_back}"
-            if held_back != OWN_INCIDENT:
-                await self._say_held_back(given, plan, held_back)
         await self._casebook.ledger.release_targets(lock_name(given))  # others may heal it until the next look
+        if held_back not in ("", OWN_INCIDENT):
+            await self._say_held_back(given, plan, held_back)
         if not overdue:
             return again
         begun = await self._begun(given) is not None
